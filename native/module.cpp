@@ -1,0 +1,90 @@
+// Python binding. It takes raw addresses: thinwire/kernels/native.py has checked device, dtype,
+// contiguity and sizes, and an address cannot be silently copied or converted on the way.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sign.h"
+
+namespace nb = nanobind;
+using namespace thinwire;
+
+namespace {
+
+constexpr int64_t values_per_thread = 1 << 17;  // below this a second thread costs more than it saves
+
+const Kernels& named(const std::string& isa) {
+  if (isa.empty()) return best();
+  const Kernels* found[3];
+  for (int n = available(found), i = 0; i < n; ++i)
+    if (isa == found[i]->isa) return *found[i];
+  throw std::invalid_argument("no kernels for instruction set '" + isa + "' on this processor");
+}
+
+template <class T>
+T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
+
+// Run work(first, last) on runs of whole groups of nearly equal size, one run per thread.
+template <class Work>
+void parallel(const int64_t* offsets, int64_t groups, int threads, Work work) {
+  const int64_t values = groups ? offsets[groups] - offsets[0] : 0;
+  const int64_t runs = std::clamp<int64_t>(values / values_per_thread, 1, std::max(threads, 1));
+  std::vector<std::thread> pool;
+  int64_t first = 0;
+  for (int64_t run = 1; run <= runs; ++run) {
+    const int64_t target = offsets[0] + values * run / runs;
+    const int64_t last =
+        run == runs ? groups : std::lower_bound(offsets, offsets + groups + 1, target) - offsets;
+    if (run == runs) work(first, last);
+    else pool.emplace_back(work, first, last);
+    first = last;
+  }
+  for (auto& thread : pool) thread.join();
+}
+
+void sign_encode(uintptr_t gradient, int gradient_type, float scale, uintptr_t residual,
+                 uintptr_t offsets, uintptr_t words, int64_t groups, uintptr_t new_residual,
+                 uintptr_t levels, int level_type, uintptr_t bits, int threads,
+                 const std::string& isa) {
+  const Kernels& kernels = named(isa);
+  const Encode e{at<const void>(gradient), static_cast<Float>(gradient_type), scale,
+                 at<const float>(residual), {at<const int64_t>(offsets), at<const int64_t>(words)},
+                 at<float>(new_residual), at<void>(levels), static_cast<Float>(level_type),
+                 at<uint8_t>(bits)};
+  nb::gil_scoped_release release;
+  parallel(e.layout.offsets, groups, threads,
+           [&](int64_t first, int64_t last) { kernels.encode(e, first, last); });
+}
+
+void sign_decode(uintptr_t levels, int level_type, uintptr_t bits, uintptr_t offsets,
+                 uintptr_t words, int64_t groups, uintptr_t out, bool accumulate, int threads,
+                 const std::string& isa) {
+  const Kernels& kernels = named(isa);
+  const Decode d{at<const void>(levels), static_cast<Float>(level_type), at<const uint8_t>(bits),
+                 {at<const int64_t>(offsets), at<const int64_t>(words)}, at<float>(out), accumulate};
+  nb::gil_scoped_release release;
+  parallel(d.layout.offsets, groups, threads,
+           [&](int64_t first, int64_t last) { kernels.decode(d, first, last); });
+}
+
+std::vector<std::string> instruction_sets() {
+  const Kernels* found[3];
+  const int n = available(found);
+  std::vector<std::string> names;
+  for (int i = 0; i < n; ++i) names.emplace_back(found[i]->isa);
+  return names;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("sign_encode", &sign_encode);
+  m.def("sign_decode", &sign_decode);
+  m.def("instruction_sets", &instruction_sets);
+}
