@@ -1,1 +1,24 @@
-"""thinwire."""
+"""thinwire: train neural networks in parallel when the wire is the bottleneck."""
+
+from importlib.metadata import version
+
+from thinwire.exchange import Ledger, Traffic
+from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant, rates_for_batch
+from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
+
+__version__ = version("thinwire")
+
+__all__ = [
+    "Columns",
+    "ErrorFeedback",
+    "FlatSpace",
+    "Float32Code",
+    "Ledger",
+    "OneBitSGD",
+    "SignCode",
+    "StepReport",
+    "Traffic",
+    "__version__",
+    "momentum_from_time_constant",
+    "rates_for_batch",
+]

@@ -4,6 +4,8 @@ Function multiversioning picks AVX-512, AVX2 or the baseline at run time; all th
 bits and levels. They run on up to ``torch.get_num_threads()`` threads with the GIL released.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -96,7 +98,7 @@ def sign_decode(
     )
 
 
-KERNELS = {"sign_encode": sign_encode, "sign_decode": sign_decode}
+KERNELS: dict[str, Callable[..., None]] = {"sign_encode": sign_encode, "sign_decode": sign_decode}
 
 
 def _check(

@@ -1,5 +1,7 @@
 """The definition of every kernel in plain torch: the oracle, and the fallback on any device."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def sign_decode(
         out.copy_(value)
 
 
-KERNELS = {"sign_encode": sign_encode, "sign_decode": sign_decode}
+KERNELS: dict[str, Callable[..., None]] = {"sign_encode": sign_encode, "sign_decode": sign_decode}
 
 
 def _group_of(layout: Tensor) -> Tensor:

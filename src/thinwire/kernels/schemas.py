@@ -8,9 +8,9 @@ is bit ``i % 8`` of its byte ``i // 8``; unused bits of a group's last word are 
 
 ``sign_encode(gradient, scale, residual, layout, new_residual!, levels!, bits!)``
     ``v = scale * gradient + residual``; bit = ``v >= 0`` (NaN: 0); ``levels[g, b]`` is the mean of
-    ``v`` over the values of group ``g`` whose bit is ``b`` (0 where there are none), which minimises
-    the squared error for threshold 0; ``new_residual = v - levels[g, bit]`` with the levels as they
-    are stored. ``gradient`` may be float32, bfloat16 or float16; arithmetic is float32.
+    ``v`` over the values of group ``g`` whose bit is ``b`` (0 where there are none), which has the
+    least squared error for threshold 0; ``new_residual = v - levels[g, bit]`` with the levels as
+    they are stored. ``gradient`` may be float32, bfloat16 or float16; arithmetic is float32.
     ``new_residual`` may be the same memory as ``gradient`` or ``residual``.
     A group holds a non-finite value if and only if one of its levels is non-finite (or the sums
     overflow float32).

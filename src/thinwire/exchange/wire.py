@@ -1,0 +1,90 @@
+"""The wire: torch.distributed's collectives, with every byte entered in the ledger.
+
+A job of one worker needs no process group; what it would send is handed straight back to it and
+nothing is counted.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from thinwire.exchange.ledger import Ledger
+
+
+class Wire:
+    """One process group and its ledger.
+
+    Only one thread may use a wire at a time: collectives are matched by the order of the calls.
+
+    Args:
+        group: the workers; None is the default group, or this process alone where
+            torch.distributed is not initialised.
+        ledger: where traffic is entered.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None, ledger: Ledger) -> None:
+        self.group = group
+        self.ledger = ledger
+        alone = not (dist.is_available() and dist.is_initialized())
+        self.world = 1 if alone else dist.get_world_size(group)
+        self.rank = 0 if alone else dist.get_rank(group)
+
+    def all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> list[Tensor]:
+        """Send each worker its packet; receive one from each.
+
+        Args:
+            outgoing: uint8, the packets end to end, in rank order.
+            sizes: their lengths; every worker must pass the same ones, so that ``sizes[rank]``
+                is what each sends to this worker.
+            stage: where the ledger enters it.
+
+        Returns:
+            The packets received, in rank order, this worker's own among them.
+        """
+        if self.world == 1:
+            return [outgoing]
+        incoming = [sizes[self.rank]] * self.world
+        received = outgoing.new_empty(sum(incoming))
+        dist.all_to_all_single(received, outgoing, incoming, list(sizes), group=self.group)
+        sent = [size for rank, size in enumerate(sizes) if rank != self.rank]
+        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
+        return list(received.split(incoming))
+
+    def scatter(self, tensor: Tensor | None, sizes: Sequence[int], stage: str) -> Tensor:
+        """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
+        if tensor is not None and self.world == 1:
+            return tensor
+        source = tensor if self.rank == 0 else torch.empty(0)
+        assert source is not None
+        received = source.new_empty(sizes[self.rank])
+        outgoing = list(sizes) if self.rank == 0 else [0] * self.world
+        incoming = [sizes[self.rank]] + [0] * (self.world - 1)
+        dist.all_to_all_single(received, source, incoming, outgoing, group=self.group)
+        sent = [4 * size for size in outgoing[1:]]
+        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
+        return received
+
+    def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:
+        """Every worker's packet, in rank order; all must have the same size."""
+        if self.world == 1:
+            return [packet]
+        received = packet.new_empty(packet.numel() * self.world)
+        dist.all_gather(list(received.chunk(self.world)), packet, group=self.group)
+        peers = self.world - 1
+        self.ledger.record(stage, messages=peers, bytes=peers * packet.numel() * packet.itemsize)
+        return list(received.chunk(self.world))
+
+    def broadcast(self, tensor: Tensor, stage: str) -> None:
+        """Worker 0's tensor to all, in place. All copies are counted at worker 0."""
+        if self.world == 1:
+            return
+        source = 0 if self.group is None else dist.get_global_rank(self.group, 0)
+        dist.broadcast(tensor, source, group=self.group)
+        copies = self.world - 1 if self.rank == 0 else 0
+        self.ledger.record(stage, messages=copies, bytes=copies * tensor.numel() * tensor.itemsize)
+
+    def sum(self, tensor: Tensor, stage: str) -> Tensor:
+        """The sum over workers of a small tensor, added in rank order."""
+        return torch.stack(self.all_gather(tensor.reshape(-1), stage)).sum(0).view(tensor.shape)

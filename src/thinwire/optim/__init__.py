@@ -1,0 +1,14 @@
+"""torch.optim front ends, and what an owner does to its stripe between the two stages."""
+
+from thinwire.optim.onebit_sgd import OneBitSGD, StepReport
+from thinwire.optim.postprocess import AdaGrad, post_process
+from thinwire.optim.rates import momentum_from_time_constant, rates_for_batch
+
+__all__ = [
+    "AdaGrad",
+    "OneBitSGD",
+    "StepReport",
+    "momentum_from_time_constant",
+    "post_process",
+    "rates_for_batch",
+]

@@ -1,0 +1,122 @@
+"""A bucket: parameters that are exchanged together, with everything one worker keeps for them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from thinwire.exchange import TwoStage
+from thinwire.optim.postprocess import LocalAdaGrad, State
+from thinwire.quantize import Axis, Code, FlatSpace
+
+
+class Bucket:
+    """Parameters of one param group in one flat space, their exchange and the owner's state.
+
+    Attributes:
+        group: the optimiser's param group, whose rates apply.
+        parameters: in wire order.
+        code: how their gradients and updates travel.
+        exchange: residuals of both stages.
+        state: the owner's post-processing state, over ``owned``.
+        local: worker-side AdaGrad, if asked for.
+        waiting: parameters whose gradient this step still lacks.
+    """
+
+    def __init__(
+        self,
+        group: dict[str, Any],
+        parameters: Sequence[tuple[str, Parameter]],
+        code: Code,
+        *,
+        axis: Axis,
+        rank: int,
+        world: int,
+        error_feedback: bool,
+    ) -> None:
+        self.group = group
+        self.names = [name for name, _ in parameters]
+        self.parameters = [parameter for _, parameter in parameters]
+        self.code = code
+        self.space = FlatSpace([p.shape for p in self.parameters], axis)
+        device = self.parameters[0].device
+        self.exchange = TwoStage(
+            self.space.columns, rank, world, error_feedback=error_feedback, device=device
+        )
+        self.state: State = {}
+        self.local: LocalAdaGrad | None = None
+        if group["adagrad"] == "local":
+            self.local = LocalAdaGrad(self.space.values, group["eps"], device)
+        self.waiting: set[Parameter] = set(self.parameters)
+
+    @property
+    def scratch(self) -> Tensor:
+        """float32 ``[values]``: free between ``commit`` and the next sub-gradient."""
+        return self.exchange.worker.values
+
+    def collect_gradients(self) -> None:
+        """``p.grad`` of every parameter -> the exchange's input; a missing gradient is 0."""
+        self.space.collect([p.grad for p in self.parameters], self.scratch)
+        if self.local is not None:
+            self.local.normalise(self.scratch)
+
+    def commit(self) -> None:
+        """Keep what this step's sub-gradient left behind on the worker's side."""
+        self.exchange.worker.commit()
+        self.commit_local()
+
+    def commit_local(self) -> None:
+        """Keep worker-side AdaGrad's sums, if there are any."""
+        if self.local is not None:
+            self.local.commit()
+
+    def apply(self, update: Tensor) -> None:
+        """Subtract an update ([values]) from the parameters."""
+        views = [v.to(p.dtype) for v, p in self._pairs(self.space.views(update))]
+        torch._foreach_sub_(list[Tensor](self.parameters), views)
+
+    def store(self, values: Tensor) -> None:
+        """Overwrite the parameters by ``values`` ([values])."""
+        torch._foreach_copy_(list[Tensor](self.parameters), self.space.views(values))
+
+    def parameter_values(self, start: int, stop: int) -> Tensor:
+        """float32 copy of the wire-order values ``start .. stop - 1`` of the parameters."""
+        run = self.scratch.new_empty(stop - start)
+        for i, first, last in self.space.overlaps(start, stop):
+            at = self.space.ranges[i][0] + first - start
+            run[at : at + last - first].copy_(self.wire_order(i, self.parameters[i])[first:last])
+        return run
+
+    def wire_order(self, i: int, tensor: Tensor) -> Tensor:
+        """A tensor of parameter i's shape, flat and in the order in which it travels."""
+        if self.space.axis == "input" and tensor.dim() > 1:
+            tensor = tensor.movedim(0, -1)
+        return tensor.reshape(-1)
+
+    def name_of_group(self, group: int) -> str:
+        """The parameter a group of columns belongs to."""
+        return self.names[self.space.owner_of(int(self.space.columns.table[0, group]))]
+
+    def _pairs(self, views: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(views, self.parameters, strict=True)
+
+
+def cut_into_buckets(
+    parameters: Sequence[tuple[str, Parameter]], largest_bytes: float
+) -> list[list[tuple[str, Parameter]]]:
+    """Runs of parameters of about ``largest_bytes`` float32 bytes, last parameter first.
+
+    Backward reaches the last parameters first, so their bucket is complete, and on its way, first.
+    """
+    buckets: list[list[tuple[str, Parameter]]] = []
+    room = 0.0
+    for name, parameter in reversed(parameters):
+        size = 4 * parameter.numel()
+        if not buckets or size > room:
+            buckets.append([])
+            room = largest_bytes
+        buckets[-1].append((name, parameter))
+        room -= size
+    return buckets

@@ -1,0 +1,111 @@
+"""Owner-side post-processing: aggregated gradient -> update (S section 3.1, section 4, Table 3).
+
+It runs between the two stages on the owner's stripe alone, so its state is 1/K of the model on each
+of K workers. It sees one flat tensor and must be element-wise: nothing in it may depend on where a
+parameter begins.
+"""
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from thinwire.quantize import named_code
+
+AdaGrad = Literal["none", "local", "aggregate", "smoothed"]
+State = dict[str, Tensor]
+
+
+def check_group(group: dict[str, Any]) -> None:
+    """Raise ValueError, naming the option, unless a param group's options make sense."""
+    bounds = {
+        "lr": (float(group["lr"]) >= 0, ">= 0"),
+        "momentum": (0 <= group["momentum"] < 1, "0 <= momentum < 1"),
+        "weight_decay": (group["weight_decay"] >= 0, ">= 0"),
+        "eps": (group["eps"] >= 0, ">= 0"),
+        "batch_size": (group["batch_size"] is None or group["batch_size"] >= 1, "None or >= 1"),
+        "adagrad": (group["adagrad"] in get_args(AdaGrad), f"one of {get_args(AdaGrad)}"),
+    }
+    for name, (holds, expected) in bounds.items():
+        if not holds:
+            raise ValueError(f"{name}: expected {expected}, got {group[name]!r}")
+    named_code(group["code"])
+
+
+def state_names(group: dict[str, Any]) -> list[str]:
+    """The entries of the owner's state that a param group's options call for."""
+    names = ["momentum"] if group["momentum"] else []
+    return names + (["adagrad"] if group["adagrad"] in ("aggregate", "smoothed") else [])
+
+
+def post_process(
+    gradient: Tensor,
+    parameters: Tensor | None,
+    state: State,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    adagrad: AdaGrad = "none",
+    eps: float = 1e-10,
+) -> None:
+    """Turn the mean gradient into the update that is subtracted from the model, in place.
+
+    Args:
+        gradient: float32 ``[n]``, the minibatch's mean gradient; becomes the update.
+        parameters: float32 ``[n]``; needed with weight decay only.
+        state: "momentum" and "adagrad", float32 ``[n]``; missing entries start at zero.
+        lr: learning rate.
+        momentum: m of v = m v + g.
+        weight_decay: added to the gradient as ``weight_decay * parameters``.
+        adagrad: "aggregate" divides the raw aggregate by the root of its summed squares (the
+            paper's best), "smoothed" does so after momentum; "local" was done before the exchange.
+        eps: added to AdaGrad's divisor.
+    """
+    if weight_decay:
+        if parameters is None:
+            raise ValueError("weight_decay: expected the stripe's parameters, got None")
+        gradient.add_(parameters, alpha=weight_decay)
+    if adagrad == "aggregate":
+        _divide_by_root(gradient, _entry(state, "adagrad", gradient), eps)
+    if momentum:
+        velocity = _entry(state, "momentum", gradient)
+        gradient.copy_(velocity.mul_(momentum).add_(gradient))
+    if adagrad == "smoothed":
+        _divide_by_root(gradient, _entry(state, "adagrad", gradient), eps)
+    gradient.mul_(lr)
+
+
+class LocalAdaGrad:
+    """AdaGrad on each worker's own sub-gradient before quantisation (S section 4, "locally").
+
+    Like ``ErrorFeedback``, a step changes nothing until ``commit``.
+
+    Attributes:
+        sum_of_squares: float32 ``[n]`` over the whole bucket, one per worker.
+    """
+
+    def __init__(self, n: int, eps: float, device: torch.device | str = "cpu") -> None:
+        self.sum_of_squares = torch.zeros(n, device=device)
+        self._next = torch.zeros(n, device=device)
+        self._eps = eps
+
+    def normalise(self, gradient: Tensor) -> None:
+        """Divide ``gradient`` by the root of its summed squares, in place."""
+        self._next.copy_(self.sum_of_squares)
+        _divide_by_root(gradient, self._next, self._eps)
+
+    def commit(self) -> None:
+        """Keep the sums ``normalise`` made."""
+        self.sum_of_squares, self._next = self._next, self.sum_of_squares
+
+
+def _entry(state: State, name: str, like: Tensor) -> Tensor:
+    if name not in state:
+        state[name] = torch.zeros_like(like)
+    return state[name]
+
+
+def _divide_by_root(gradient: Tensor, sum_of_squares: Tensor, eps: float) -> None:
+    sum_of_squares.addcmul_(gradient, gradient)
+    gradient.div_(sum_of_squares.sqrt().add_(eps))

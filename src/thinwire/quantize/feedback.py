@@ -1,0 +1,61 @@
+"""Error feedback: what one step's code could not say is said by the next (S section 3)."""
+
+import torch
+from torch import Tensor
+
+from thinwire.quantize.code import Code
+from thinwire.quantize.columns import Columns
+
+
+class ErrorFeedback:
+    """The residual of one run of values, with a step that can still be taken back.
+
+    A step writes fresh values into ``values``, calls ``encode`` (whole, or run by run) and then
+    ``commit``. Encoding leaves the new residual in ``values`` and does not touch ``residual``, so
+    a step that is abandoned (another worker met a NaN) needs nothing undone: just do not commit.
+    Committing swaps the two buffers, so it costs no memory traffic.
+
+    Attributes:
+        residual: float32 ``[n]``, Delta(t - N) of S section 3.
+        values: float32 ``[n]``, input of the next ``encode``; scratch between steps.
+
+    Args:
+        n: number of values.
+        enabled: without feedback the error is dropped and ``residual`` stays 0.
+        device: where the buffers live.
+    """
+
+    def __init__(self, n: int, *, enabled: bool = True, device: torch.device | str = "cpu") -> None:
+        self.residual = torch.zeros(n, device=device)
+        self.values = torch.zeros(n, device=device)
+        self.enabled = enabled
+        self._input_norm = 0.0
+
+    def note_input(self, scale: float = 1.0) -> None:
+        """Remember the size of the fresh input, ``scale * values``, for ``ratio``."""
+        self._input_norm = scale * float(self.values.norm())
+
+    def ratio(self) -> float:
+        """|residual| / |fresh input| of the step last noted and committed; healthy below 3."""
+        return float(self.residual.norm()) / self._input_norm if self._input_norm > 0 else 0.0
+
+    def encode(
+        self, code: Code, scale: float, columns: Columns, payload: Tensor, start: int = 0
+    ) -> None:
+        """Encode ``scale * values + residual`` for the run that begins at ``start``.
+
+        Args:
+            code: the code to use; it may differ from step to step.
+            scale: factor on ``values``.
+            columns: the run's groups.
+            payload: uint8 ``[code.payload_bytes(columns)]``, receives the bytes.
+            start: index of the run's first value.
+        """
+        run = slice(start, start + columns.values)
+        values = self.values[run]
+        code.encode(values, scale, self.residual[run], columns, values, payload)
+
+    def commit(self) -> None:
+        """Make what ``encode`` left behind the residual of the next step."""
+        if self.enabled:
+            self.residual, self.values = self.values, self.residual
