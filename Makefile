@@ -1,0 +1,43 @@
+# Everything a person types. `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-slow lint format bench-kernels clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with the pinned dependencies and the package in it
+
+$(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'thinwire needs Python 3.11 or newer: make PYTHON=python3.x' >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: install ## train MNIST over 1-bit gradients with 4 workers
+	$(BIN)/thinwire train mnist-onebit --workers 4
+
+test: install ## run the fast tests
+	$(BIN)/pytest
+
+test-slow: install ## run the tests that take minutes
+	$(BIN)/pytest -m slow
+
+lint: install ## ruff, mypy and the layer rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-kernels: install ## time the kernels against an in-place add
+	$(BIN)/python benchmarks/kernels.py
+
+clean: ## remove everything that can be made again
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

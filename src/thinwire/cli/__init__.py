@@ -1,0 +1,52 @@
+"""The ``thinwire`` command: train, report, data, doctor."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from thinwire.cli.usage import UsageError, nearest
+
+# Each command is a module of this package with a function run(args); imported when it is called.
+COMMANDS = {
+    "train": "train a recipe: thinwire train mnist-onebit --workers 4",
+    "report": "compare runs in one page or table: thinwire report RUN...",
+    "data": "find or fetch a data set: thinwire data mnist",
+    "doctor": "what this installation can do",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 for a failure, 2 for a mistake in what was asked, 130 if interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    command = args.pop(0) if args else "--help"
+    if command in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if command == "--version":
+        print(version("thinwire"))
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise UsageError(f"no command {command!r}{nearest(command, COMMANDS)}; see --help")
+        run: Callable[[list[str]], int] = import_module(f"thinwire.cli.{command}").run
+        return run(args)
+    except UsageError as error:
+        print(f"thinwire {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _help() -> str:
+    lines = [f"  {name:8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: thinwire COMMAND ...", "", *lines, "", "thinwire COMMAND --help says more."]
+    )

@@ -1,0 +1,41 @@
+"""``thinwire report RUN...``: several runs in one page or table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from thinwire.cli.usage import UsageError, parse, user_errors
+
+
+@dataclass(frozen=True)
+class ReportFields:
+    """Compare runs."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Run folders."""
+    format: Literal["html", "md", "csv", "json"] = "html"
+    """A page with figures, or the table alone on standard output."""
+    out: Path = Path("report.html")
+    """Where the page goes."""
+
+
+def run(args: list[str]) -> int:
+    """Write the report; returns the exit code."""
+    fields = parse(ReportFields(), args, prog="thinwire report")
+    if not fields.runs:
+        raise UsageError("expected at least one run folder, such as runs/mnist-onebit")
+    from thinwire.report import load_runs, render, terminal_table, write_page
+
+    with user_errors():
+        runs = load_runs(fields.runs)
+        if fields.format != "html":
+            print(render(runs, fields.format))
+            return 0
+        write_page(runs, fields.out)
+    console = Console()
+    console.print(terminal_table(runs))
+    console.print(f"wrote {fields.out}", soft_wrap=True)
+    return 0

@@ -1,0 +1,91 @@
+"""Turning arguments into typed values, and mistakes into one clear line."""
+
+import contextlib
+import difflib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """A mistake of the user's: printed as one line, exit code 2."""
+
+
+@contextlib.contextmanager
+def user_errors(prefix: str = "") -> Iterator[None]:
+    """Errors about the user's input become a ``UsageError``."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UsageError(f"{prefix}{error}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def parse(default: T, args: Sequence[str], *, prog: str) -> T:
+    """Parse arguments into a dataclass.
+
+    Args:
+        default: an instance of it, for the fields that no flag sets; nested fields are dotted
+            flags.
+        args: the arguments.
+        prog: the command, for --help.
+
+    Raises:
+        UsageError: an unknown flag (with the nearest one), a bad or missing value.
+        SystemExit: after --help.
+    """
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            value, unknown = tyro.cli(
+                type(default),
+                args=list(args),
+                default=default,
+                prog=prog,
+                return_unknown_args=True,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        raise UsageError(_first_section(output.getvalue())) from None
+    except ValueError as error:  # from a field's own check
+        raise UsageError(str(error)) from None
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        hint = nearest(flag, flags(type(default))) if flag.startswith("-") else ""
+        raise UsageError(f"unknown argument {flag!r}{hint}")
+    return value
+
+
+def flags(kind: type[object], prefix: str = "--") -> list[str]:
+    """All flags of a dataclass, nested ones dotted."""
+    found = []
+    for name, field in getattr(kind, "__dataclass_fields__", {}).items():
+        if hasattr(field.type, "__dataclass_fields__"):
+            found += flags(field.type, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name.replace("_", "-"))
+    return found
+
+
+def _first_section(box: str) -> str:
+    """The sentence of a boxed error message."""
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│╭╮╰╯ ")
+        if set(text) <= {"─"} or line.startswith("╰"):
+            if words:
+                break
+        elif not line.startswith("╭"):
+            words += text.split()
+    return " ".join(words) or "cannot read the arguments"

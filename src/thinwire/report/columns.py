@@ -1,0 +1,99 @@
+"""The columns of a comparison of runs; every format of the table is made from this list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .formatting import one_decimal, plain, short, significant, two_decimals, whole, yes_no
+from .run import Run, number
+from .text import clean_text
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: The name in CSV and JSON, with its unit.
+        title: The heading for people.
+        value: What it takes from a run: text, a number, a bool or None.
+        text: How that value is written for people.
+        numeric: Whether it is aligned to the right.
+    """
+
+    key: str
+    title: str
+    value: Callable[[Run], Any]
+    text: Callable[[Any], str]
+    numeric: bool = True
+
+
+def _from_result(field: str, scale: float = 1.0) -> Callable[[Run], float | None]:
+    """A number of the summary times a scale; whole numbers stay ints."""
+
+    def value(run: Run) -> float | None:
+        found = number(run.result, field)
+        if found is None:
+            return None
+        # Scaling leaves binary dust (2.0300000000000002); nine decimals are beyond any reading.
+        scaled = round(found * scale, 9)
+        return int(scaled) if scaled.is_integer() and scale == 1.0 else scaled
+
+    return value
+
+
+def epochs_done(run: Run) -> float | None:
+    """How many epochs a run trained, with the fraction of an unfinished one."""
+    seen = [number(events[-1], "epoch") for events in (run.epochs, run.steps) if events]
+    found = [epoch for epoch in seen if epoch is not None]
+    if run.finished and run.epochs and seen[0] is not None:
+        return seen[0]
+    return max(found) if found else None
+
+
+def _replicas(run: Run) -> bool | None:
+    value = run.result.get("replicas_identical")
+    return value if isinstance(value, bool) else None
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("run", "run", lambda run: run.label, plain, numeric=False),
+    Column(
+        "status",
+        "status",
+        lambda run: "finished" if run.finished else "unfinished",
+        plain,
+        numeric=False,
+    ),
+    Column(
+        "method",
+        "method",
+        lambda run: clean_text(run.result.get("method") or run.start.get("method") or "unknown"),
+        plain,
+        numeric=False,
+    ),
+    Column("workers", "workers", _from_result("workers"), whole),
+    Column("steps", "steps", _from_result("steps"), whole),
+    Column("epochs", "epochs", epochs_done, short),
+    Column("test_error_percent", "test error %", _from_result("test_error", 100), two_decimals),
+    Column("train_error_percent", "train error %", _from_result("train_error", 100), two_decimals),
+    Column("communications", "communications", _from_result("communications"), whole),
+    Column(
+        "mb_sent_per_worker",
+        "MB sent per worker",
+        _from_result("bytes_sent_per_worker", 1e-6),
+        significant,
+    ),
+    Column("compression", "compression (run)", _from_result("compression"), one_decimal),
+    Column(
+        "compression_steady",
+        "compression (steady)",
+        _from_result("compression_steady"),
+        one_decimal,
+    ),
+    Column("seconds", "seconds", _from_result("seconds"), one_decimal),
+    Column("samples_per_second", "samples/s", _from_result("samples_per_second"), whole),
+    Column("replicas_identical", "replicas identical", _replicas, yes_no, numeric=False),
+)

@@ -1,0 +1,59 @@
+"""How the report writes numbers for people to read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MISSING = "\N{EN DASH}"
+
+
+def plain(value: Any) -> str:
+    """Text as it is; a missing value as a dash."""
+    return MISSING if value is None else str(value)
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands separators: ``34,560``."""
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def short(value: float | None) -> str:
+    """At most two decimals, none when they are zero: ``12``, ``2.05``."""
+    return MISSING if value is None else f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def two_decimals(value: float | None) -> str:
+    """Two decimals, for percentages: ``2.03``."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def one_decimal(value: float | None) -> str:
+    """One decimal, for seconds and factors: ``28.6``."""
+    return MISSING if value is None else f"{value:,.1f}"
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits below 1000, whole above: ``0.0123``, ``12.3``, ``4,321``."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
+def yes_no(value: bool | None) -> str:
+    """A truth value in words."""
+    return MISSING if value is None else "yes" if value else "no"
+
+
+def data_size(count: float | None) -> str:
+    """A number of bytes in decimal units: ``512 B``, ``31.0 kB``, ``4.56 MB``."""
+    if count is None:
+        return MISSING
+    if abs(count) < 999.5:
+        return f"{count:.0f} B"
+    for limit, divisor, unit in ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (math.inf, 1e9, "GB")):
+        if abs(count) < limit * 0.9995:
+            break
+    value = count / divisor
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:,.{decimals}f} {unit}"

@@ -1,0 +1,151 @@
+"""The report as one HTML file: no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .columns import COLUMNS
+from .details import Skips, setting_rows, skip_rows, traffic_rows
+from .labels import with_unique_labels
+from .plots import all_curves, residual_svg, traffic_svg
+from .run import Run
+from .series import AXES, METRICS
+from .style import run_colours
+from .table import table_cells
+from .words import Tile, sentence, tiles
+
+_TEMPLATE = "template.html"
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What the template shows of one run; all of it plain text, escaped by the template."""
+
+    label: str
+    colour: str
+    finished: bool
+    sentence: str
+    tiles: list[Tile]
+    skips: Skips
+    traffic: list[tuple[str, str, str, str, str]]
+    settings: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One figure: its caption and SVG text, None where there is nothing to draw."""
+
+    caption: str
+    svg: Any
+
+
+def page_html(runs: Sequence[Run], title: str = "") -> str:
+    """Make the page.
+
+    Args:
+        runs: The runs to compare, at least one. Equal runs give equal pages.
+        title: The heading; empty for one made from the run's name.
+
+    Returns:
+        A whole HTML document.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    if not runs:
+        raise ValueError("runs: got none, expected at least one run to report")
+    named = with_unique_labels(runs)
+    # Autoescape is the guard: names in event files are anybody's text.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        title=title or (named[0].label if len(named) == 1 else f"{len(named)} training runs"),
+        cards=[
+            _card(run, colour) for run, colour in zip(named, run_colours(len(named)), strict=True)
+        ],
+        columns=COLUMNS,
+        rows=table_cells(named),
+        sections=_curve_sections(named),
+        extras=_extra_figures(named),
+    )
+
+
+def write_page(runs: Sequence[Run], path: Path, title: str = "") -> None:
+    """Write the page in one go: a reader sees the old file or the new one, never a part.
+
+    Args:
+        runs: As `page_html`.
+        path: The HTML file; missing folders are made.
+        title: As `page_html`.
+
+    Raises:
+        ValueError: If there is no run.
+        OSError: If the file cannot be written.
+    """
+    html = page_html(runs, title)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(html)
+        # mkstemp makes a private file; a report is as readable as any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _card(run: Run, colour: str) -> _Card:
+    return _Card(
+        label=run.label,
+        colour=colour,
+        finished=run.finished,
+        sentence=sentence(run),
+        tiles=tiles(run),
+        skips=skip_rows(run),
+        traffic=traffic_rows(run),
+        settings=setting_rows(run),
+    )
+
+
+def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
+    """The curves, one section per x axis."""
+    curves = all_curves(runs, legend=False)
+    sections = []
+    for axis in AXES:
+        figures = [
+            _Figure(metric.title, _markup(curves[axis.key, metric.key])) for metric in METRICS
+        ]
+        sections.append((f"Against {axis.title}", figures))
+    return sections
+
+
+def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:
+    found = [
+        ("bytes sent per worker, by stage", traffic_svg(runs, legend=False)),
+        ("residual ratio over steps, largest of all parameters", residual_svg(runs, legend=False)),
+    ]
+    return [_Figure(caption, _markup(svg)) for caption, svg in found if svg is not None]
+
+
+def _markup(svg: str) -> Any:
+    """Let SVG through the autoescape: matplotlib has escaped every text in it."""
+    from markupsafe import Markup
+
+    return Markup(svg)

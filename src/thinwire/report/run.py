@@ -1,0 +1,165 @@
+"""One training run as its event file tells it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from .events import EVENTS_FILE, Event, read_events
+from .text import clean_text
+
+SCHEMA = 1
+LABEL_LENGTH = 80
+
+_PLACE = ("step", "epoch", "samples", "communications", "bytes_sent", "seconds")
+
+# What the report calculates with: null or a number, in these events.
+_NUMBERS = {
+    "step": (*_PLACE, "loss", "error", "compression", "samples_per_second"),
+    "epoch": (*_PLACE, "train_loss", "train_error", "test_loss", "test_error"),
+    "end": ("steps", "communications", "bytes_sent_per_worker", "compression", "seconds"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The events of one run, sorted by kind.
+
+    Attributes:
+        folder: The run folder.
+        label: What tables and figures call the run.
+        start: The start event; of a resumed run, the latest.
+        steps: Step events in order, counters cumulative.
+        epochs: Epoch events in order.
+        skips: Skipped steps (non-finite gradients).
+        phases: Phase changes, such as cold start to 1-bit.
+        summary: The end event, or None when the run has not finished.
+    """
+
+    folder: Path
+    label: str
+    start: Event
+    steps: tuple[Event, ...]
+    epochs: tuple[Event, ...]
+    skips: tuple[Event, ...]
+    phases: tuple[Event, ...]
+    summary: Event | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run wrote its end event."""
+        return self.summary is not None
+
+    @property
+    def result(self) -> Event:
+        """The summary; of an unfinished run, what its last events give (the rest is missing)."""
+        return self.summary if self.summary is not None else _partial_summary(self)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Args:
+        folder: The folder which holds ``events.jsonl``.
+
+    Returns:
+        The run, labelled with its name (with the folder's name where it has none).
+
+    Raises:
+        FileNotFoundError: If the folder holds no event file.
+        ValueError: If the file is broken, does not begin with a start event of schema 1, or has
+            something other than a number where the report needs one.
+    """
+    folder = Path(folder)
+    path = folder / EVENTS_FILE
+    kept: list[Event] = []
+    resumed = False
+    for number, event in enumerate(read_events(path), start=1):
+        _check(event, path, number)
+        if event["event"] == "start" and kept:
+            resumed = True
+            kept = [old for old in kept if old["event"] not in ("start", "end")]
+        elif resumed and "step" in event:
+            # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
+            kept = [old for old in kept if _before(old, event)]
+            resumed = False
+        kept.append(event)
+    if not kept:
+        raise ValueError(f"{path}: got no complete event, expected a start event")
+    by_kind: dict[str, list[Event]] = {}
+    for event in kept:
+        by_kind.setdefault(event["event"], []).append(event)
+    start = by_kind["start"][0]
+    return Run(
+        folder=folder,
+        label=clean_text(start.get("name") or folder.resolve().name, LABEL_LENGTH) or "run",
+        start=start,
+        steps=tuple(by_kind.get("step", ())),
+        epochs=tuple(by_kind.get("epoch", ())),
+        skips=tuple(by_kind.get("skip", ())),
+        phases=tuple(by_kind.get("phase", ())),
+        summary=by_kind["end"][-1] if "end" in by_kind else None,
+    )
+
+
+def number(event: Event, field: str) -> float | None:
+    """A field as a finite float, or None where it is missing, null or not a number."""
+    value = event.get(field)
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an int beyond the floats
+        return None
+
+
+def _check(event: Event, path: Path, line: int) -> None:
+    """Refuse an event the report cannot use.
+
+    Raises:
+        ValueError: Naming the file, the line, the field, what was found and what was expected.
+    """
+    kind = event["event"]
+    if line == 1 and kind != "start":
+        raise ValueError(f"{path}, line 1: got event {kind!r}, expected 'start'")
+    if kind == "start" and event.get("schema") != SCHEMA:
+        got = event.get("schema")
+        raise ValueError(f"{path}, line {line}, field schema: got {got!r}, expected {SCHEMA}")
+    for field in _NUMBERS.get(kind, ()):
+        value = event.get(field)
+        if value is not None and not isinstance(value, int | float):
+            raise ValueError(
+                f"{path}, line {line}, field {field}: got {value!r}, expected a number or null"
+            )
+
+
+def _before(old: Event, event: Event) -> bool:
+    """Whether an old event lies before the step at which a resumed run took up."""
+    old_step, step = number(old, "step"), number(event, "step")
+    return old_step is None or step is None or old_step < step
+
+
+def _partial_summary(run: Run) -> Event:
+    """What a run without an end event can still say, under the names of the summary."""
+    last_epoch = run.epochs[-1] if run.epochs else {}
+    last_step = run.steps[-1] if run.steps else {}
+    # Counters only grow, so the later of the two last events has the larger step.
+    behind = (number(last_step, "step") or 0) < (number(last_epoch, "step") or 0)
+    latest = last_epoch if behind else last_step
+    summary = {key: run.start.get(key) for key in ("name", "method", "workers", "params", "seed")}
+    summary |= {key: latest.get(key) for key in ("samples", "communications", "seconds")}
+    summary |= {
+        key: last_epoch.get(key)
+        for key in ("train_loss", "train_error", "test_loss", "test_error", "params_sha256")
+    }
+    return summary | {
+        "steps": latest.get("step"),
+        "bytes_sent_per_worker": latest.get("bytes_sent"),
+        "compression": last_step.get("compression"),
+        "samples_per_second": last_step.get("samples_per_second"),
+        "replicas_identical": last_epoch.get("replicas_identical"),
+        "skipped_steps": len(run.skips),
+        "versions": run.start.get("versions"),
+        "traffic": [],
+    }

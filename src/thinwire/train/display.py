@@ -1,0 +1,76 @@
+"""What a person sees while training: a live line on a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display:
+    """Progress of one run; worker 0 shows it, the others are given a quiet one.
+
+    Args:
+        total: samples in the whole run.
+        console: where to; None shows nothing.
+    """
+
+    def __init__(self, total: int, console: Console | None) -> None:
+        self.console = console
+        self.total = total
+        self._live: Progress | None = None
+        if console is not None and console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._live.add_task("starting", total=total)
+
+    def __enter__(self) -> "Display":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        if self.console is not None:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def step(self, event: dict[str, Any]) -> None:
+        """The state of training, from a step event."""
+        line = describe_step(event)
+        if self._live is not None:
+            self._live.update(self._task, description=line, completed=event["samples"])
+        else:
+            self.say(line)
+
+    def epoch(self, event: dict[str, Any]) -> None:
+        """The end of an epoch, from its event."""
+        self.say(
+            f"epoch {event['epoch']:3d}  train loss {event['train_loss']:.4f}  "
+            f"train error {100 * event['train_error']:5.2f} %  "
+            f"test error {100 * event['test_error']:5.2f} %  {event['seconds']:6.1f} s"
+        )
+
+
+def describe_step(event: dict[str, Any]) -> str:
+    """One line: epoch, loss, error, speed, bytes and compression so far."""
+    compression = event["compression"]
+    factor = f"{compression:5.1f}x" if compression is not None else "    -"
+    return (
+        f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  "
+        f"error {100 * event['error']:5.2f} %  {event['samples_per_second']:7.0f} samples/s  "
+        f"sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
+    )

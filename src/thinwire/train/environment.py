@@ -1,0 +1,88 @@
+"""Who am I among the workers: torchrun, Slurm or alone, and the process group of the job."""
+
+import gc
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among all.
+
+    Attributes:
+        rank: this worker, 0 .. world - 1.
+        world: number of workers, K.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+
+def detect_workers(environment: Mapping[str, str] = os.environ) -> Workers | None:
+    """This worker as torchrun or Slurm describes it, or None when neither launched it.
+
+    Raises:
+        ValueError: a variable is not a number.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        names = "RANK", "WORLD_SIZE"
+    elif "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:
+        names = "SLURM_PROCID", "SLURM_NTASKS"
+    else:
+        return None
+    numbers = []
+    for name in names:
+        if not environment[name].isdecimal():
+            raise ValueError(f"${name}: expected a number, got {environment[name]!r}")
+        numbers.append(int(environment[name]))
+    return Workers(*numbers)
+
+
+def rendezvous_variables(workers: Workers, environment: Mapping[str, str]) -> dict[str, str]:
+    """What torch.distributed's env:// rendezvous needs and the launcher did not set.
+
+    torchrun sets everything. Under Slurm worker 0 runs on the first node of the list, and a port
+    derived from the job's number keeps jobs on one node apart.
+    """
+    wanted = {"RANK": str(workers.rank), "WORLD_SIZE": str(workers.world)}
+    if "MASTER_ADDR" not in environment:
+        nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "")
+        wanted["MASTER_ADDR"] = first_node(nodes) or "127.0.0.1"
+    if "MASTER_PORT" not in environment:
+        wanted["MASTER_PORT"] = str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000)
+    return wanted
+
+
+def first_node(nodes: str) -> str:
+    """The first host of a Slurm node list.
+
+    >>> first_node("gpu[07-09,12],login"), first_node("a1,a2"), first_node("")
+    ('gpu07', 'a1', '')
+    """
+    match = re.match(r"([^\[,]*)(?:\[([^\],-]+))?", nodes)
+    return "".join(part or "" for part in match.groups()) if match else ""
+
+
+@contextmanager
+def worker_processes(workers: Workers, timeout: timedelta) -> Iterator[None]:
+    """The job's default process group (gloo), where there is more than one worker.
+
+    Args:
+        workers: this process.
+        timeout: of its collectives.
+    """
+    if workers.world == 1:
+        yield
+        return
+    os.environ.update(rendezvous_variables(workers, os.environ))
+    dist.init_process_group("gloo", timeout=timeout)
+    yield
+    # Only after success: after a failure peers may be gone and destroying would wait for them.
+    gc.collect()  # objects that still hold a group abort the process at exit (torch #190489)
+    dist.destroy_process_group()

@@ -1,0 +1,88 @@
+"""The figures a run ends with, the same on every worker."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from thinwire import kernels
+from thinwire.exchange import Ledger, Wire
+from thinwire.train.counts import VECTOR_STAGES, Counts
+
+Summary = dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {
+        "thinwire": version("thinwire"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "kernels": kernels.active(),
+    }
+
+
+def summarise(counts: Counts, wire: Wire, ledger: Ledger, results: Mapping[str, Any]) -> Summary:
+    """Combine the workers' counts.
+
+    Args:
+        counts: this worker's.
+        wire: the workers; one small reduction.
+        ledger: this worker's traffic.
+        results: what else the summary holds (errors, hash, names).
+
+    Returns:
+        ``results`` and the counts. "..._per_worker" are means over workers (worker 0's broadcasts
+        count at worker 0). "compression" is the dense exchange's bytes over all bytes sent,
+        whatever for; "compression_steady" compares gradients and updates since the cold start.
+        Both are None where nothing was sent (one worker).
+    """
+    names = sorted(ledger.stages)  # the same on every worker: all take part in every stage
+    columns = ("collectives", "messages", "bytes")
+    own = [[getattr(ledger.stages[name], column) for column in columns] for name in names]
+    own.append([ledger.total().bytes, counts.steady_bytes(ledger), 0])
+    mean = (wire.sum(torch.tensor(own, dtype=torch.float64), "evaluation") / wire.world).tolist()
+    sent, steady_sent, _ = mean.pop()
+    dense = counts.dense_bytes_per_step * counts.steps
+    steady_dense = counts.dense_bytes_per_step * counts.steady_steps
+    seconds = counts.watch.seconds
+    return {
+        **results,
+        "workers": counts.workers,
+        "params": counts.params,
+        "steps": counts.steps,
+        "skipped_steps": counts.skipped,
+        "samples": counts.samples,
+        "communications": ledger.total(*VECTOR_STAGES).collectives,
+        "bytes_sent_per_worker": round(sent),
+        "dense_bytes_per_worker": round(dense),
+        "compression": dense / sent if sent else None,
+        "compression_steady": steady_dense / steady_sent if steady_sent else None,
+        "seconds": seconds,
+        "samples_per_second": counts.samples / seconds if seconds else None,
+        "traffic": [
+            {"stage": name, **{c: round(value) for c, value in zip(columns, row, strict=True)}}
+            for name, row in zip(names, mean, strict=True)
+        ],
+        "versions": versions(),
+    }
+
+
+def write_summary(folder: Path, summary: Summary, model: nn.Module) -> None:
+    """Write summary.json and model.safetensors, each complete or not at all."""
+    text = json.dumps(summary, indent=2) + "\n"
+    _replace(folder / "summary.json", text.encode())
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    _replace(folder / "model.safetensors", safetensors.torch.save(tensors))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,59 @@
+"""W workers of the two-stage exchange in one process: lists of tensors instead of a network."""
+
+import torch
+from torch import Tensor
+
+from thinwire.exchange import Header, TwoStage
+from thinwire.quantize import Code, Columns
+
+
+class Simulation:
+    """The exchanges of ``world`` workers of one bucket."""
+
+    def __init__(self, columns: Columns, world: int, *, error_feedback: bool = True) -> None:
+        self.columns = columns
+        self.workers = [
+            TwoStage(columns, rank, world, error_feedback=error_feedback) for rank in range(world)
+        ]
+
+    def reduce(
+        self, code: Code, gradients: list[Tensor], samples: list[float] | None = None
+    ) -> list[list[Header]]:
+        """Stage 1: sub-gradients -> the sum in every owner's stripe."""
+        samples = samples or [1.0] * len(gradients)
+        outgoing = []
+        for worker, gradient, count in zip(self.workers, gradients, samples, strict=True):
+            worker.worker.values.copy_(gradient)
+            packets = worker.quantise(code, count)
+            outgoing.append(packets.split(worker.packet_bytes(code)))
+        headers = [
+            owner.sum(code, [packets[rank] for packets in outgoing])
+            for rank, owner in enumerate(self.workers)
+        ]
+        return headers
+
+    def commit(self) -> None:
+        for worker in self.workers:
+            worker.worker.commit()
+
+    def aggregate(self) -> Tensor:
+        """[values]: the owners' stripes end to end."""
+        return torch.cat([worker.owner.values for worker in self.workers])
+
+    def distribute(self, code: Code) -> list[Tensor]:
+        """Stage 2: what every worker decodes of the updates in the owners' stripes."""
+        packets = [worker.requantise(code) for worker in self.workers]
+        decoded = []
+        for worker in self.workers:
+            out = torch.empty(self.columns.values)
+            worker.decode(code, packets, out)
+            decoded.append(out)
+        return decoded
+
+    def worker_residuals(self) -> Tensor:
+        """float64 [values]: what all workers still carry."""
+        return torch.stack([w.worker.residual.double() for w in self.workers]).sum(0)
+
+    def owner_residuals(self) -> Tensor:
+        """float64 [values]: what the owners still carry."""
+        return torch.cat([w.owner.residual.double() for w in self.workers])
