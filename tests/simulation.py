@@ -26,11 +26,10 @@ class Simulation:
             worker.worker.values.copy_(gradient)
             packets = worker.quantise(code, count)
             outgoing.append(packets.split(worker.packet_bytes(code)))
-        headers = [
+        return [
             owner.sum(code, [packets[rank] for packets in outgoing])
             for rank, owner in enumerate(self.workers)
         ]
-        return headers
 
     def commit(self) -> None:
         for worker in self.workers:

@@ -3,14 +3,15 @@
 This package reads event files only: it knows nothing of torch or of the rest of thinwire.
 """
 
-from .events import EVENTS_FILE, EventLog, read_events
-from .labels import load_runs, with_unique_labels
-from .page import page_html, write_page
-from .plots import all_curves, curves_svg, residual_svg, traffic_svg
-from .run import Run, load_run
-from .series import AXES, METRICS, Axis, Metric
-from .table import FORMATS, render, table_rows, terminal_table
-from .words import Tile, sentence, tiles
+from thinwire.report.events import EVENTS_FILE, EventLog, read_events
+from thinwire.report.labels import load_runs, with_unique_labels
+from thinwire.report.page import page_html, write_page
+from thinwire.report.plots import all_curves, curves_svg, residual_svg
+from thinwire.report.run import Run, load_run
+from thinwire.report.series import AXES, METRICS, Axis, Metric
+from thinwire.report.table import FORMATS, render, table_rows, terminal_table
+from thinwire.report.traffic import traffic_svg
+from thinwire.report.words import Tile, sentence, tiles
 
 __all__ = [
     "AXES",

@@ -6,9 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .formatting import one_decimal, plain, short, significant, two_decimals, whole, yes_no
-from .run import Run, number
-from .text import clean_text
+from thinwire.report.formatting import (
+    one_decimal,
+    plain,
+    short,
+    significant,
+    two_decimals,
+    whole,
+    yes_no,
+)
+from thinwire.report.run import Run, number
+from thinwire.report.text import clean_text
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,14 @@ class Column:
 
 
 def _from_result(field: str, scale: float = 1.0) -> Callable[[Run], float | None]:
-    """A number of the summary times a scale; whole numbers stay ints."""
+    """A number of the summary times a scale."""
 
     def value(run: Run) -> float | None:
         found = number(run.result, field)
         if found is None:
             return None
         # Scaling leaves binary dust (2.0300000000000002); nine decimals are beyond any reading.
-        scaled = round(found * scale, 9)
-        return int(scaled) if scaled.is_integer() and scale == 1.0 else scaled
+        return _tidy(round(found * scale, 9))
 
     return value
 
@@ -51,6 +58,11 @@ def epochs_done(run: Run) -> float | None:
     if run.finished and run.epochs and seen[0] is not None:
         return seen[0]
     return max(found) if found else None
+
+
+def _tidy(value: float | None) -> float | None:
+    """A whole number as an int, so that CSV and JSON say 4 and not 4.0."""
+    return int(value) if value is not None and value.is_integer() else value
 
 
 def _replicas(run: Run) -> bool | None:
@@ -76,7 +88,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("workers", "workers", _from_result("workers"), whole),
     Column("steps", "steps", _from_result("steps"), whole),
-    Column("epochs", "epochs", epochs_done, short),
+    Column("epochs", "epochs", lambda run: _tidy(epochs_done(run)), short),
     Column("test_error_percent", "test error %", _from_result("test_error", 100), two_decimals),
     Column("train_error_percent", "train error %", _from_result("train_error", 100), two_decimals),
     Column("communications", "communications", _from_result("communications"), whole),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .formatting import data_size, plain, whole
-from .run import Run, number
-from .text import clean_text
+from thinwire.report.formatting import data_size, plain, whole
+from thinwire.report.run import Run, number
+from thinwire.report.text import clean_text
 
 MAX_SKIPS = 50
 MAX_SETTINGS = 500

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 MISSING = "\N{EN DASH}"
@@ -51,9 +50,9 @@ def data_size(count: float | None) -> str:
         return MISSING
     if abs(count) < 999.5:
         return f"{count:.0f} B"
-    for limit, divisor, unit in ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (math.inf, 1e9, "GB")):
-        if abs(count) < limit * 0.9995:
-            break
+    units = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"))
+    # The first unit which needs no more than three digits; GB beyond that.
+    divisor, unit = next((pair for pair in units if abs(count) < 999.5 * pair[0]), units[-1])
     value = count / divisor
     decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:,.{decimals}f} {unit}"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .run import Run, load_run
-from .text import clean_text
+from thinwire.report.run import Run, load_run
+from thinwire.report.text import clean_text
 
 
 def load_runs(folders: Iterable[Path]) -> list[Run]:

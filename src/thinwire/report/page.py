@@ -11,15 +11,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .columns import COLUMNS
-from .details import Skips, setting_rows, skip_rows, traffic_rows
-from .labels import with_unique_labels
-from .plots import all_curves, residual_svg, traffic_svg
-from .run import Run
-from .series import AXES, METRICS
-from .style import run_colours
-from .table import table_cells
-from .words import Tile, sentence, tiles
+from thinwire.report.columns import COLUMNS
+from thinwire.report.details import Skips, setting_rows, skip_rows, traffic_rows
+from thinwire.report.labels import with_unique_labels
+from thinwire.report.plots import all_curves, residual_svg
+from thinwire.report.run import Run
+from thinwire.report.series import AXES, METRICS
+from thinwire.report.style import run_colours
+from thinwire.report.table import table_cells
+from thinwire.report.traffic import traffic_svg
+from thinwire.report.words import Tile, sentence, tiles
 
 _TEMPLATE = "template.html"
 
@@ -139,7 +140,10 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:
     found = [
         ("bytes sent per worker, by stage", traffic_svg(runs, legend=False)),
-        ("residual ratio over steps, largest of all parameters", residual_svg(runs, legend=False)),
+        (
+            "residual ratio over steps; thick: stage 2 (owners), thin: stage 1 (workers)",
+            residual_svg(runs, legend=False),
+        ),
     ]
     return [_Figure(caption, _markup(svg)) for caption, svg in found if svg is not None]
 

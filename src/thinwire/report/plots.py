@@ -6,15 +6,12 @@ it as a standalone ``<svg>`` element on a transparent ground.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING
 
-from .formatting import data_size
-from .labels import with_unique_labels
-from .run import Run, number
-from .series import (
+from thinwire.report.canvas import add_legend, draw_line, new_figure
+from thinwire.report.run import Run
+from thinwire.report.series import (
     AXES,
     METRICS,
     Axis,
@@ -26,17 +23,10 @@ from .series import (
     step_points,
     wants_log,
 )
-from .style import INK, MARKERS, figure_style, plain_ticks, run_colours, to_svg
-from .text import clean_text, shorten
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from thinwire.report.style import INK, MARKERS, figure_style, plain_ticks, run_colours, to_svg
 
 RESIDUAL_WARN = 8.0
-"""Above this ratio of residual to gradient norm the trainer warns."""
-
-_SIZE = (5.4, 3.3)  # inches
+"""Above this |residual| / |input| of stage 2 the trainer warns (its ``UNHEALTHY_RATIO``)."""
 
 
 def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = True) -> str:
@@ -51,14 +41,14 @@ def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = T
         legend: Whether to name the runs (a page names them once for all figures).
     """
     with figure_style(f"{metric.key}-{axis.key}"):
-        figure, axes = _new_figure()
+        figure, axes = new_figure()
         log_x = axis_wants_log(runs, axis)
         heights: list[float] = []
         for run, colour, marker in zip(runs, run_colours(len(runs)), cycle(MARKERS)):
             train = _drawable(step_points(run, metric, axis), log_x)
             test = _drawable(epoch_points(run, metric, axis), log_x)
-            _line(axes, train, color=colour, linewidth=0.9, alpha=0.6)
-            _line(
+            draw_line(axes, train, color=colour, linewidth=0.9, alpha=0.6)
+            draw_line(
                 axes,
                 test,
                 color=colour,
@@ -76,7 +66,7 @@ def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = T
         axes.set_xlabel(axis.title + (" (log scale)" if log_x else ""))
         axes.set_ylabel(metric.title)
         if legend:
-            _legend(figure, runs)
+            add_legend(figure, runs)
         return to_svg(figure, f"{metric.title} against {axis.title}")
 
 
@@ -94,18 +84,21 @@ def all_curves(runs: Sequence[Run], legend: bool = True) -> dict[tuple[str, str]
 
 
 def residual_svg(runs: Sequence[Run], legend: bool = True) -> str | None:
-    """Draw the largest residual ratio over steps, with the line above which the trainer warns.
+    """Draw the residual ratios over steps, with the line above which the trainer warns.
+
+    Solid lines are stage 2 (owners), to which the warning applies; thin ones stage 1 (workers).
 
     Returns:
         SVG text, or None when no run has residual ratios (nothing is quantised).
     """
-    curves = [residual_points(run) for run in runs]
-    if not any(curves):
+    curves = [(residual_points(run, 0), residual_points(run, 1)) for run in runs]
+    if not any(workers or owners for workers, owners in curves):
         return None
     with figure_style("residual"):
-        figure, axes = _new_figure()
-        for points, colour in zip(curves, run_colours(len(runs)), strict=True):
-            _line(axes, points, color=colour, linewidth=1.1)
+        figure, axes = new_figure()
+        for (workers, owners), colour in zip(curves, run_colours(len(runs)), strict=True):
+            draw_line(axes, workers, color=colour, linewidth=0.7, alpha=0.6)
+            draw_line(axes, owners, color=colour, linewidth=1.4)
         axes.axhline(RESIDUAL_WARN, color=INK, linestyle="--", linewidth=1)
         axes.annotate(
             f"warns above {RESIDUAL_WARN:g}",
@@ -118,85 +111,11 @@ def residual_svg(runs: Sequence[Run], legend: bool = True) -> str | None:
         axes.set_ylim(bottom=0)
         plain_ticks(axes)
         axes.set_xlabel("step")
-        axes.set_ylabel("residual / gradient (largest)")
+        axes.set_ylabel("residual / input (largest)")
         if legend:
-            _legend(figure, runs)
+            add_legend(figure, runs)
         return to_svg(figure, "residual ratio over steps")
-
-
-def traffic_svg(runs: Sequence[Run], legend: bool = True) -> str | None:
-    """Draw the bytes each worker sent, by stage, as bars.
-
-    Returns:
-        SVG text, or None when no run has told its traffic.
-    """
-    by_stage = [traffic_bytes(run) for run in runs]
-    stages = list(dict.fromkeys(stage for traffic in by_stage for stage in traffic))
-    if not stages:
-        return None
-    with figure_style("traffic"):
-        rows = len(stages) * len(runs)
-        figure, axes = _new_figure(height=1.1 + 0.26 * rows + 0.2 * len(stages))
-        thickness = 0.8 / len(runs)
-        for index, colour in enumerate(run_colours(len(runs))):
-            traffic = by_stage[index]
-            places = [place for place, stage in enumerate(stages) if stage in traffic]
-            heights = [place - 0.4 + thickness * (index + 0.5) for place in places]
-            counts = [traffic[stages[place]] for place in places]
-            widths = [count / 1e6 for count in counts]
-            bars = axes.barh(heights, widths, height=thickness * 0.85, color=colour)
-            axes.bar_label(bars, [data_size(count) for count in counts], padding=4)
-        axes.set_yticks(range(len(stages)), [shorten(stage, 24) for stage in stages])
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.margins(x=0.18)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("MB sent per worker")
-        plain_ticks(axes, "x")
-        if legend:
-            _legend(figure, runs)
-        return to_svg(figure, "bytes sent per worker, by stage")
-
-
-def traffic_bytes(run: Run) -> dict[str, float]:
-    """Bytes sent by this worker, by stage; entries which are not understood are left out."""
-    found: dict[str, float] = {}
-    traffic = run.result.get("traffic")
-    for entry in traffic if isinstance(traffic, list) else ():
-        count = number(entry, "bytes") if isinstance(entry, dict) else None
-        if count is not None and count >= 0:
-            stage = clean_text(entry.get("stage", "unnamed"))
-            found[stage] = found.get(stage, 0.0) + count
-    return found
-
-
-def _new_figure(height: float = _SIZE[1]) -> tuple[Figure, Axes]:
-    # Figure itself and not pyplot: no window, no global list of figures, no change of backend.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _drawable(points: Points, log_x: bool) -> Points:
     return [point for point in points if point[0] > 0] if log_x else points
-
-
-def _line(axes: Axes, points: Points, **look: object) -> None:
-    if len(points) == 1:
-        look = {**look, "marker": "o", "markersize": 4}  # a line of one point does not show
-    axes.plot([x for x, _ in points], [y for _, y in points], **look)  # type: ignore[arg-type]
-
-
-def _legend(figure: Figure, runs: Sequence[Run]) -> None:
-    from matplotlib.lines import Line2D
-
-    labels = [run.label for run in with_unique_labels(runs)]
-    handles = [Line2D([], [], color=colour) for colour in run_colours(len(runs))]
-    columns = 1 if max(map(len, labels)) > 30 else math.ceil(len(labels) / 4)
-    # Placeholders first: a legend leaves out labels that begin with an underscore.
-    names = ["run"] * len(labels)
-    figure.set_figheight(figure.get_figheight() + 0.22 * math.ceil(len(labels) / columns))
-    legend = figure.legend(handles, names, loc="outside upper left", ncols=columns)
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_text(shorten(label, 60))

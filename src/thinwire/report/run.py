@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .events import EVENTS_FILE, Event, read_events
-from .text import clean_text
+from thinwire.report.events import EVENTS_FILE, Event, read_events
+from thinwire.report.text import clean_text
 
 SCHEMA = 1
 LABEL_LENGTH = 80

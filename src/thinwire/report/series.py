@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .events import Event
-from .run import Run, number
+from thinwire.report.events import Event
+from thinwire.report.run import Run, number
 
 MAX_POINTS = 1000
 
@@ -76,14 +76,20 @@ def epoch_points(run: Run, metric: Metric, axis: Axis) -> Points:
     return decimate(_points(run.epochs, metric.test, metric.scale, axis))
 
 
-def residual_points(run: Run) -> Points:
-    """The largest residual ratio of any parameter against the step number, decimated."""
+def residual_points(run: Run, stage: int) -> Points:
+    """The ratio of residual to input against the step number, decimated.
+
+    Args:
+        run: The run; steps without ratios (the cold start) are left out.
+        stage: 0 for stage 1 of the exchange (workers), 1 for stage 2 (owners).
+    """
     points: Points = []
     for event in run.steps:
         x = number(event, "step")
-        ratios = _numbers(event.get("residual_ratio"))
-        if x is not None and ratios:
-            points.append((x, max(ratios)))
+        ratios = event.get("residual_ratio")
+        if x is not None and isinstance(ratios, list) and stage < len(ratios):
+            y = number({"ratio": ratios[stage]}, "ratio")
+            points.append((x, math.nan if y is None else y))
     return decimate(points)
 
 
@@ -134,13 +140,6 @@ def _points(events: Sequence[Event], field: str, scale: float, axis: Axis) -> Po
         y = number(event, field)
         points.append((x * axis.scale, math.nan if y is None else y * scale))
     return points
-
-
-def _numbers(value: object) -> list[float]:
-    """The finite numbers of a list; nothing where it is not a list."""
-    if not isinstance(value, list):
-        return []
-    return [float(item) for item in value if isinstance(item, int | float) and math.isfinite(item)]
 
 
 def _lowest_and_highest(points: Points) -> Points:

@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .columns import COLUMNS
-from .labels import with_unique_labels
-from .run import Run
+from thinwire.report.columns import COLUMNS
+from thinwire.report.labels import with_unique_labels
+from thinwire.report.run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +40,7 @@ def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word ca
             every digit, with missing values empty (CSV) or null (JSON).
 
     Returns:
-        The text, ending in a line end.
+        The text, without a line end after its last line.
 
     Raises:
         ValueError: If the format is another.
@@ -50,7 +50,7 @@ def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word ca
     if format == "csv":
         return _csv(runs)
     if format == "json":
-        return json.dumps(table_rows(runs), indent=2) + "\n"
+        return json.dumps(table_rows(runs), indent=2)
     raise ValueError(f"format: got {format!r}, expected one of {', '.join(FORMATS)}")
 
 
@@ -84,7 +84,7 @@ def _markdown(runs: Sequence[Run]) -> str:
     ]
     for cells in table_cells(runs):
         lines.append("| " + " | ".join(_markdown_text(cell) for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _markdown_text(text: str) -> str:
@@ -100,4 +100,4 @@ def _csv(runs: Sequence[Run]) -> str:
     writer = csv.DictWriter(out, [column.key for column in COLUMNS], lineterminator="\n")
     writer.writeheader()
     writer.writerows(table_rows(runs))
-    return out.getvalue()
+    return out.getvalue().removesuffix("\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .columns import epochs_done
-from .formatting import MISSING, data_size, one_decimal, short, whole
-from .run import Run, number
-from .text import clean_text
+from thinwire.report.columns import epochs_done
+from thinwire.report.formatting import MISSING, data_size, one_decimal, short, whole
+from thinwire.report.run import Run, number
+from thinwire.report.text import clean_text
 
 _METHODS = {
     "onebit": "1-bit",
