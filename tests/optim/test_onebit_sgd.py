@@ -101,7 +101,7 @@ def test_cold_start_bytes(run_ranks: RunRanks, mode: str) -> None:
         assert sent < 1.5 * model_bytes
     else:
         # Stage 2 packets are padded to the largest stripe, and stripes are whole groups.
-            assert sent == pytest.approx(10 * 2 * 2 / 3 * model_bytes, rel=0.1)
+        assert sent == pytest.approx(10 * 2 * 2 / 3 * model_bytes, rel=0.1)
 
 
 def disagreeing_workers(rank: int, world: int, error_feedback: bool) -> list[float]:

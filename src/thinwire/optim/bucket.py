@@ -104,19 +104,18 @@ class Bucket:
 
 
 def cut_into_buckets(
-    parameters: Sequence[tuple[str, Parameter]], largest_bytes: float
+    parameters: Sequence[tuple[str, Parameter]], enough_bytes: float
 ) -> list[list[tuple[str, Parameter]]]:
-    """Runs of parameters of about ``largest_bytes`` float32 bytes, last parameter first.
+    """Runs of parameters, last parameter first, each closed once it reaches ``enough_bytes``.
 
     Backward reaches the last parameters first, so their bucket is complete, and on its way, first.
     """
     buckets: list[list[tuple[str, Parameter]]] = []
-    room = 0.0
+    size = enough_bytes
     for name, parameter in reversed(parameters):
-        size = 4 * parameter.numel()
-        if not buckets or size > room:
+        if size >= enough_bytes:
             buckets.append([])
-            room = largest_bytes
+            size = 0.0
         buckets[-1].append((name, parameter))
-        room -= size
+        size += 4 * parameter.numel()
     return buckets

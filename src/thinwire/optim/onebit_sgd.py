@@ -88,7 +88,8 @@ class OneBitSGD(torch.optim.Optimizer):
         cold_start_mode: "serial": worker 0 trains alone on what it is given, then one broadcast of
             everything (the paper's; nearly free on the wire). Until then ``computes`` is False on
             the other workers and their gradients are ignored. "dense": float32 exchanges.
-        bucket_mb: float32 megabytes exchanged together.
+        bucket_mb: float32 megabytes of gradient after which a bucket is sent. Smaller ones
+            overlap more of backward; each costs two collectives.
         max_skips: non-finite steps in a row after which ``step`` raises.
         process_group: the workers; a group of its own over the same ranks is made for the
             communication thread. Without torch.distributed the job is one worker.

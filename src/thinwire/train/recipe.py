@@ -61,8 +61,8 @@ class ExchangeFields:
     """Samples to train exactly before the code is used."""
     cold_start_mode: Literal["serial", "dense"] = "serial"
     """One worker alone and then one broadcast, or float32 exchanges."""
-    bucket_mb: float = 1.0
-    """Float32 megabytes of gradient exchanged together while backward runs."""
+    bucket_mb: float = 25.0
+    """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
     """Steps in a row with a non-finite gradient after which the run stops."""
 

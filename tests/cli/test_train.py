@@ -1,0 +1,281 @@
+"""``thinwire train`` as a user runs it: processes, folders, failures."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from thinwire.report import read_events
+from thinwire.train import Recipe
+from thinwire.train.summary import VECTOR_STAGES
+
+FAULTS = Path(__file__).parent / "faults"
+SMALL = [
+    *("--epochs", "2", "--minibatch", "60", "--log-every", "4", "--model.hidden", "300", "40"),
+    *("--optimizer.lr", "0.02", "--exchange.cold-start", "120", "--exchange.bucket-mb", "0.05"),
+]
+SUMMARY_KEYS = {
+    *("method", "workers", "params", "steps", "samples", "communications"),
+    *("bytes_sent_per_worker", "dense_bytes_per_worker", "compression", "compression_steady"),
+    *("train_loss", "train_error", "test_error", "seconds", "samples_per_second"),
+    *("params_sha256", "replicas_identical", "seed", "versions"),
+}
+
+
+def run(*args: str | Path, fault: str = "none:0:0", **environment: str) -> Any:
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "THINWIRE"))},
+        "PYTHONPATH": str(FAULTS),
+        "THINWIRE_FAULT": fault,
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    command = [sys.executable, "-m", "thinwire", *map(str, args)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+
+
+def train(folder: Path, data: Path, *args: str, recipe: str = "mnist-onebit", **more: Any) -> Any:
+    return run("train", recipe, "--data", data, "--out", folder, *SMALL, *args, **more)
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> tuple[Path, str]:
+    """A finished run of two workers and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    done = train(folder, idx_folder, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_the_run_folder_holds_everything(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.toml", "events.jsonl", "events-rank1.jsonl", "summary.json"),
+        *("model.safetensors", "report.html"),
+    }
+    summary = summary_of(folder)
+    assert summary.keys() >= SUMMARY_KEYS
+    assert (summary["workers"], summary["steps"], summary["samples"]) == (2, 20, 1200)
+    assert summary["replicas_identical"] is True
+    assert 0 <= summary["test_error"] < 0.5
+    assert "test error" in printed
+    assert str(folder) in printed.replace("\n", "")
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    assert sum(tensor.numel() for tensor in tensors.values()) == summary["params"]
+
+
+def test_events_tell_the_course_of_the_run(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    events = read_events(folder / "events.jsonl")
+    assert [e["event"] for e in events if e["event"] != "step"] == [
+        "start",
+        "epoch",
+        "epoch",
+        "end",
+    ]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["step"] for event in steps] == [4, 8, 12, 16, 20]
+    assert steps[-1]["residual_ratio"] is not None
+    other = read_events(folder / "events-rank1.jsonl")
+    assert other[0]["rank"] == 1
+    assert other[-1]["params_sha256"] == events[-1]["params_sha256"]
+
+
+def test_the_counts_agree_with_each_other(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    summary = summary_of(folder)
+    traffic = {stage["stage"]: stage for stage in summary["traffic"]}
+    assert sum(t["bytes"] for t in traffic.values()) == pytest.approx(
+        summary["bytes_sent_per_worker"], abs=len(traffic)
+    )
+    assert summary["communications"] == sum(traffic[s]["collectives"] for s in VECTOR_STAGES)
+    assert summary["dense_bytes_per_worker"] == 20 * 4 * summary["params"]
+    own = [read_events(folder / name)[-2] for name in ("events.jsonl", "events-rank1.jsonl")]
+    # The final evaluation after the last epoch event: two numbers and the summary's counts.
+    late = summary["bytes_sent_per_worker"] - sum(e["bytes_sent"] for e in own) / 2
+    assert 0 <= late < 1000
+
+
+def test_the_resolved_config_is_a_recipe_that_gives_the_same_run(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    again = tmp_path / "again"
+    done = run("train", folder / "config.toml", "--out", again)
+    assert done.returncode == 0, done.stderr
+    assert summary_of(again)["params_sha256"] == summary_of(folder)["params_sha256"]
+
+
+def test_torchrun_and_slurm_give_the_same_run(
+    finished: tuple[Path, str], idx_folder: Path, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    arguments = ["train", "mnist-onebit", "--data", str(idx_folder), *SMALL, "--out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "thinwire", *arguments, tmp_path / "torchrun"],
+        capture_output=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    slurm = {"SLURM_NTASKS": "2", "SLURM_NODELIST": "localhost", "SLURM_JOB_ID": str(os.getpid())}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "thinwire", *arguments, tmp_path / "slurm"],
+            env={**os.environ, **slurm, "SLURM_PROCID": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in range(2)
+    ]
+    assert [task.wait(timeout=110) for task in tasks] == [0, 0]
+    expected = summary_of(folder)["params_sha256"]
+    assert summary_of(tmp_path / "torchrun")["params_sha256"] == expected
+    assert summary_of(tmp_path / "slurm")["params_sha256"] == expected
+
+
+def test_one_worker_needs_no_process_group(idx_folder: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, idx_folder)
+    assert done.returncode == 0, done.stderr
+    summary = summary_of(tmp_path)
+    assert (summary["workers"], summary["bytes_sent_per_worker"]) == (1, 0)
+    assert summary["compression"] is None
+
+
+def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Path) -> None:
+    """Some workers' shares are empty in every step."""
+    done = train(tmp_path, idx_folder, "--workers", "3", "--minibatch", "2", "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert summary_of(tmp_path)["steps"] == 300
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["train", "mnist-onebitt"], "did you mean 'mnist-onebit'"),
+        (["train", "mnist-onebit", "--exchange.cod", "sign"], "did you mean '--exchange.code'"),
+        (["train", "mnist-onebit", "--exchange.code", "two"], "'two'"),
+        (["train", "mnist-onebit", "--epochs", "many"], "--epochs"),
+        (["train", "mnist-onebit", "--epochs", "0"], "epochs: expected >= 1, got 0"),
+        (["train", "mnist-onebit", "--optimizer.lr", "-1"], "optimizer.lr: expected >= 0"),
+        (["train", "mnist-onebit", "extra"], "unknown argument 'extra'"),
+        (["train", "mnist-onebit", "--data", "/nowhere"], "/nowhere"),
+        (["train", "mnist-onebit", "--data", "DATA", "--out", "/proc/run"], "/proc/run"),
+        (["train", "missing.toml"], "missing.toml"),
+        (["report"], "run folder"),
+        (["report", "/nowhere"], "/nowhere"),
+        (["report", "/nowhere", "--format", "pdf"], "pdf"),
+        (["data", "mnits"], "did you mean 'mnist'"),
+        (["tarin"], "did you mean 'train'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_clear_line_and_exit_code_2(
+    args: list[str], said: str, idx_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thinwire.cli import main
+
+    assert main([str(idx_folder) if arg == "DATA" else arg for arg in args]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs = ", "not a TOML file"),
+        ("epoch = 3", "did you mean '--epochs'"),
+        ("[optimizer]\nlr = 'fast'", "fast"),
+        ("[optimizer]\nlr_decay = 2.0", "lr_decay: expected in (0, 1], got 2.0"),
+    ],
+)
+def test_a_bad_recipe_is_named(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thinwire.cli import main
+
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert main(["train", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "mine.toml" in error
+
+
+def test_mistakes_under_workers_are_found_before_any_worker_starts(
+    idx_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in idx_folder.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes()[:-1])
+    done = train(tmp_path / "out", broken, "--workers", "2")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "idx" in done.stderr
+
+
+def test_a_worker_that_raises_ends_the_job_with_its_own_error_last(
+    idx_folder: Path, tmp_path: Path
+) -> None:
+    done = train(tmp_path, idx_folder, "--workers", "3", fault="raise:1:6")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "worker 1 failed: ZeroDivisionError: injected into this worker"
+    assert "in _faulty" in done.stderr, "with its traceback"
+
+
+def test_a_killed_worker_ends_the_job(idx_folder: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, idx_folder, "--workers", "3", fault="kill:2:6")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "worker 2 was killed by SIGKILL"
+
+
+def test_a_hanging_worker_ends_the_job_and_is_named(idx_folder: Path, tmp_path: Path) -> None:
+    done = train(tmp_path, idx_folder, "--workers", "3", "--timeout", "4", fault="hang:2:6")
+    assert done.returncode == 1
+    assert "lost contact with worker 2" in done.stderr.strip().splitlines()[-1]
+    assert "sitecustomize.py" in done.stderr, "where it hung"
+
+
+@pytest.mark.parametrize("step", ["1", "6"], ids=["serial start", "steady"])
+def test_persistent_nan_stops_the_run_and_is_named(
+    idx_folder: Path, tmp_path: Path, step: str
+) -> None:
+    rank = "0" if step == "1" else "1"
+    fault = f"nan:{rank}:{step}"
+    done = train(tmp_path, idx_folder, "--workers", "2", "--exchange.max-skips", "3", fault=fault)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.search(rf"worker {rank}: non-finite gradient in '\d.(weight|bias)'", last)
+    assert "4 steps in a row" in last
+    events = read_events(tmp_path / "events.jsonl")
+    assert sum(event["event"] == "skip" for event in events) == 3
+    assert {event["worker"] for event in events if event["event"] == "skip"} == {int(rank)}
+
+
+def test_flags_are_few_and_known() -> None:
+    """Adding a flag is a decision: this list is where it is taken."""
+    from thinwire.cli.usage import flags
+
+    assert flags(Recipe) == [
+        *("--workers", "--out", "--seed", "--data", "--epochs", "--minibatch", "--log-every"),
+        *("--timeout", "--model.hidden", "--model.activation", "--optimizer.lr"),
+        *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
+        *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
+        *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
+        *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
+    ]
