@@ -166,6 +166,7 @@ def test_refuses_a_state_with_a_field_missing():
         sampler.load_state_dict(state)
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, 50), world=st.integers(1, 12))
 def test_shards_are_the_whole_nearly_even_and_in_order(length, world):
     indices = torch.randperm(length)
@@ -187,7 +188,7 @@ def test_shard_refuses_ranks_out_of_range(rank, world):
 
 
 def test_shard_refuses_other_types():
-    with pytest.raises(TypeError, match="rank: got 1.0"):
+    with pytest.raises(TypeError, match=r"rank: got 1\.0"):
         shard(torch.arange(4), 1.0, 2)
     with pytest.raises(ValueError, match="indices: got a tensor without dimensions"):
         shard(torch.tensor(3), 0, 2)

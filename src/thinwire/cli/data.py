@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.cli.usage import UsageError, nearest, parse, user_errors
+from thinwire.data import find_mnist, load_idx_folder
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,6 @@ def run(args: list[str]) -> int:
     if args[0] != "mnist":
         raise UsageError(f"no data set {args[0]!r}{nearest(args[0], ['mnist'])}; expected mnist")
     fields = parse(DataFields(), args[1:], prog="thinwire data mnist")
-    from thinwire.data import find_mnist, load_idx_folder
 
     with user_errors():
         folder = find_mnist(fields.data, progress=print)

@@ -5,7 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+import torch.distributed as dist
+
+from thinwire import kernels
 from thinwire.cli.usage import parse
+from thinwire.data import find_idx_files, mnist_cache
+from thinwire.quantize import Columns, SignCode
+from thinwire.train.summary import versions
 
 
 @dataclass(frozen=True)
@@ -16,12 +23,6 @@ class DoctorFields:
 def run(args: list[str]) -> int:
     """Print the findings; returns the exit code."""
     parse(DoctorFields(), args, prog="thinwire doctor")
-    import torch
-    import torch.distributed as dist
-
-    from thinwire import kernels
-    from thinwire.data import find_idx_files, mnist_cache
-    from thinwire.train.summary import versions
 
     for name, value in versions().items():
         print(f"{name:12} {value}")
@@ -47,10 +48,6 @@ def run(args: list[str]) -> int:
 
 def _quantise_ratio() -> float:
     """Median time of quantise-with-feedback over that of residual.add_(gradient), 4M values."""
-    import torch
-
-    from thinwire.quantize import Columns, SignCode
-
     columns, code = Columns.from_lengths([2048] * 2048), SignCode()
     gradient, residual = torch.randn(2, columns.values)
     payload = torch.empty(code.payload_bytes(columns), dtype=torch.uint8)

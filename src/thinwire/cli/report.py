@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from thinwire.cli.usage import UsageError, parse, user_errors
+from thinwire.report import load_runs, render, terminal_table, write_page
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ def run(args: list[str]) -> int:
     fields = parse(ReportFields(), args, prog="thinwire report")
     if not fields.runs:
         raise UsageError("expected at least one run folder, such as runs/mnist-onebit")
-    from thinwire.report import load_runs, render, terminal_table, write_page
 
     with user_errors():
         runs = load_runs(fields.runs)

@@ -1,6 +1,7 @@
 """``thinwire train RECIPE``: alone, with --workers K, under torchrun or under Slurm."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -9,8 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import (
+    ChildFailedError,
+    ProcessFailure,
+    record,
+)
+from torch.distributed.run import parse_args
+from torch.distributed.run import run as launch
 
 from thinwire.cli.usage import UsageError, parse, user_errors
+from thinwire.report import load_run, terminal_table, write_page
+from thinwire.train import (
+    Display,
+    Job,
+    Recipe,
+    Workers,
+    detect_workers,
+    find_recipe,
+    naming_lost_workers,
+    prepare,
+    recipe_names,
+    train,
+    worker_processes,
+)
 
 USAGE = """usage: thinwire train RECIPE [--workers K] [--out DIR] [--seed N] [--data DIR]
                              [--FIELD VALUE ...]
@@ -21,28 +44,22 @@ recipes: {recipes}; or a path to a .toml file
 
 def run(args: list[str]) -> int:
     """Train; returns the exit code."""
-    from thinwire.train import detect_workers, prepare, recipe_names
-
     if not args or args[0] in ("-h", "--help"):
         print(USAGE.format(recipes=", ".join(recipe_names())))
         return 0
-    name, recipe = _recipe(args[0], args[1:])
+    name, recipe = recipe_of(args[0], args[1:])
     with user_errors():
         workers = detect_workers()
-    launched = workers is not None
-    console = Console(stderr=False)
-    quiet = launched and workers is not None and workers.rank > 0
-    with user_errors():
-        job = prepare(name, recipe, progress=(lambda _: None) if quiet else console.print)
-    if not launched and recipe.workers > 1:
+        console = None if workers is not None and workers.rank > 0 else Console()
+        job = prepare(name, recipe, console.print if console else lambda _: None)
+    if workers is None and recipe.workers > 1:
+        del job  # it only had to prove that the workers can start
         return _launch(args, recipe.workers)
-    return _work(job, console if not quiet else None)
+    return _work(job, workers or Workers(), console)
 
 
-def _recipe(name: str, args: list[str]) -> Any:
+def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
     """(short name, Recipe): the file's fields over the defaults, the flags over both."""
-    from thinwire.train import Recipe, find_recipe
-
     with user_errors():
         short, fields = find_recipe(name)
     from_file = [part for key, value in fields.items() for part in _as_flag(key, value)]
@@ -58,15 +75,8 @@ def _as_flag(key: str, value: Any) -> Iterable[str]:
     return [f"--{key.replace('_', '-')}", *map(str, values)]
 
 
-def _work(job: Any, console: Console | None) -> int:
+def _work(job: Job, workers: Workers, console: Console | None) -> int:
     """Be one worker."""
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    from thinwire.train import Workers, detect_workers, train, worker_processes
-    from thinwire.train.display import Display
-    from thinwire.train.failure import naming_lost_workers
-
-    workers = detect_workers() or Workers()
 
     @record
     def work() -> None:
@@ -83,8 +93,6 @@ def _work(job: Any, console: Console | None) -> int:
 
 def _finish(folder: Path, console: Console) -> None:
     """Report a finished run."""
-    from thinwire.report import load_run, terminal_table, write_page
-
     finished = load_run(folder)
     write_page([finished], folder / "report.html")
     console.print(terminal_table([finished]))
@@ -93,13 +101,6 @@ def _finish(folder: Path, console: Console) -> None:
 
 def _launch(args: list[str], workers: int) -> int:
     """Start worker processes with torch.distributed's elastic launcher and wait for them."""
-    import os
-
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args
-    from torch.distributed.run import run as launch
-
     threads = max(1, (os.cpu_count() or 1) // workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     command = ["--standalone", "--nproc-per-node", str(workers), "-m", "thinwire", "train", *args]
@@ -114,7 +115,7 @@ def _launch(args: list[str], workers: int) -> int:
     return 0
 
 
-def describe_failure(worker: int, failure: Any) -> str:
+def describe_failure(worker: int, failure: ProcessFailure) -> str:
     """The failed worker's own error: its traceback, or the signal that ended it."""
     if failure.exitcode < 0:
         return f"worker {worker} was killed by {signal.Signals(-failure.exitcode).name}"

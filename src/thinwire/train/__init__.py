@@ -1,18 +1,22 @@
 """The trainer: recipe -> model, data, optimiser -> the loop -> a run folder."""
 
+from thinwire.train.display import Display
 from thinwire.train.environment import Workers, detect_workers, worker_processes
+from thinwire.train.failure import naming_lost_workers
 from thinwire.train.loop import train
 from thinwire.train.model import build_model
 from thinwire.train.prepare import Job, prepare
 from thinwire.train.recipe import Recipe, find_recipe, recipe_names
 
 __all__ = [
+    "Display",
     "Job",
     "Recipe",
     "Workers",
     "build_model",
     "detect_workers",
     "find_recipe",
+    "naming_lost_workers",
     "prepare",
     "recipe_names",
     "train",

@@ -1,0 +1,107 @@
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from thinwire.data import Dataset, Split
+from thinwire.exchange import Ledger, Wire
+from thinwire.train import build_model
+from thinwire.train.counts import Counts
+from thinwire.train.display import Display, describe_step
+from thinwire.train.evaluate import evaluate
+from thinwire.train.prepare import standardise, writable_folder
+
+STEP = {
+    "epoch": 1.5,
+    "loss": 0.25,
+    "error": 0.125,
+    "samples_per_second": 1234.0,
+    "bytes_sent": 2_500_000,
+    "compression": 29.9,
+    "samples": 90,
+}
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_signals_keep_their_size_through_a_deep_network(activation: str) -> None:
+    """What He and Glorot initialisation are for."""
+    model = build_model(300, [300] * 6, 10, activation, seed=0)
+    inputs = torch.randn(500, 300)
+    deviations = []
+    for layer in model:
+        inputs = layer(inputs)
+        if isinstance(layer, torch.nn.Linear):
+            deviations.append(inputs.std().item())
+    assert all(0.5 < deviation < 4 for deviation in deviations)
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    one = build_model(4, [3], 2, "relu", seed=5)[0].weight
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert torch.equal(build_model(4, [3], 2, "relu", seed=5)[0].weight, one)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(build_model(4, [3], 2, "relu", seed=6)[0].weight, one)
+
+
+def test_standardise_uses_the_training_inputs_alone() -> None:
+    inputs = torch.rand(50, 4) * 3 + 2
+    split = Split(inputs, torch.zeros(50, dtype=torch.int64))
+    constant = Split(torch.full((5, 4), 2.0), torch.zeros(5, dtype=torch.int64))
+    result = standardise(Dataset(split, constant, 10, "made up"))
+    assert result.train.inputs.mean().item() == pytest.approx(0, abs=1e-5)
+    assert result.train.inputs.std().item() == pytest.approx(1, abs=1e-5)
+    expected = ((2 - inputs.mean()) / inputs.std()).item()
+    assert result.test.inputs[0, 0].item() == pytest.approx(expected)
+
+
+def test_evaluate_is_the_plain_mean() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3)
+    split = Split(torch.randn(5000, 4), torch.randint(0, 3, (5000,)))
+    loss, error = evaluate(model, split, Wire(None, Ledger()))
+    logits = model(split.inputs)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.targets).item())
+    assert error == pytest.approx((logits.argmax(1) != split.targets).double().mean().item())
+
+
+def test_writable_folder_names_the_folder(tmp_path: Path) -> None:
+    assert writable_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"run folder .*file: cannot be written"):
+        writable_folder(tmp_path / "file")
+
+
+def test_steady_counts_begin_when_the_cold_start_ends() -> None:
+    counts, ledger = Counts(params=100, workers=4), Ledger()
+    for phase in ("dense", "dense", "steady"):
+        ledger.record("gradients", messages=3, bytes=10)
+        ledger.record("evaluation", messages=3, bytes=1000)
+        counts.add_step(8, phase, ledger)
+    assert (counts.steps, counts.samples, counts.steady_steps) == (3, 24, 1)
+    assert counts.steady_bytes(ledger) == 10
+    assert counts.dense_bytes_per_step == 600
+
+
+def test_display_prints_plain_lines_when_not_a_terminal() -> None:
+    output = io.StringIO()
+    with Display(100, Console(file=output)) as display:
+        display.step(STEP)
+    line = output.getvalue()
+    for part in ("1.50", "0.2500", "12.50 %", "1234 samples/s", "2.50 MB", "29.9x"):
+        assert part in line
+    assert "\x1b" not in line
+
+
+def test_display_is_live_on_a_terminal_and_silent_without_a_console() -> None:
+    output = io.StringIO()
+    with Display(100, Console(file=output, force_terminal=True, width=140)) as display:
+        display.step(STEP)
+    assert "29.9x" in output.getvalue()
+    with Display(100, None) as display:
+        display.step(STEP)
+        display.say("nothing")
+    assert "-" in describe_step({**STEP, "compression": None})
