@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 
+from thinwire import kernels
 from thinwire.report import read_events
 from thinwire.train import Recipe
 from thinwire.train.summary import VECTOR_STAGES
@@ -265,6 +266,38 @@ def test_persistent_nan_stops_the_run_and_is_named(
     events = read_events(tmp_path / "events.jsonl")
     assert sum(event["event"] == "skip" for event in events) == 3
     assert {event["worker"] for event in events if event["event"] == "skip"} == {int(rank)}
+
+
+def test_report_compares_runs(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thinwire.cli import main
+
+    folder = str(finished[0])
+    assert main(["report", folder, folder, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 2
+    assert main(["report", folder, "--format", "md"]) == 0
+    assert "mnist-onebit" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main(["report", folder, "--out", str(page)]) == 0
+    assert "<svg" in page.read_text()
+
+
+def test_doctor_says_what_is_active(capsys: pytest.CaptureFixture[str]) -> None:
+    from thinwire.cli import main
+
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"kernels      {kernels.active()}" in said
+    assert "gloo" in said
+
+
+def test_data_inspects_a_folder(idx_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from thinwire.cli import main
+
+    assert main(["data", "mnist", "--data", str(idx_folder)]) == 0
+    assert "600 training and 200 test samples, 36 features" in capsys.readouterr().out
 
 
 def test_flags_are_few_and_known() -> None:

@@ -84,6 +84,32 @@ def test_refuses_truncated_and_oversized_data(scratch, encode_idx, compress, cha
         read_idx(scratch)
 
 
+@pytest.mark.parametrize("change", [-1, 3])
+def test_plain_file_states_how_many_bytes_it_has(scratch, encode_idx, change):
+    scratch.write_bytes((encode_idx((6,)) + bytes(3))[: 14 + change])
+    with pytest.raises(ValueError, match=f"{scratch}: data: got {6 + change} bytes, expected 6"):
+        read_idx(scratch)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, 2 << 20])
+def test_gzip_is_read_to_its_end_even_where_a_chunk_ends(scratch, encode_idx, size):
+    content = encode_idx((size,))
+    scratch.write_bytes(gzip.compress(content + b"x"))
+    with pytest.raises(ValueError, match="data: got more bytes after the last element"):
+        read_idx(scratch)
+    packed = bytearray(gzip.compress(content))
+    packed[-8] ^= 1  # the checksum
+    scratch.write_bytes(packed)
+    with pytest.raises(ValueError, match="gzip stream: got a corrupt"):
+        read_idx(scratch)
+
+
+def test_gzip_too_small_for_its_header_is_not_decompressed(scratch, encode_idx):
+    scratch.write_bytes(gzip.compress(encode_idx((1 << 20,), bytes(100))))
+    with pytest.raises(ValueError, match="data: got at most"):
+        read_idx(scratch)
+
+
 @both
 @pytest.mark.parametrize(
     ("shape", "field"),

@@ -267,6 +267,26 @@ def test_a_nan_in_the_serial_start_is_skipped(run_ranks: RunRanks) -> None:
         assert "worker 0: non-finite gradient in '2.weight'" in message
 
 
+def exchange_during_backward(rank: int, world: int) -> list[bool]:
+    """Hold backward at the first layer until the last layer's bucket has been exchanged."""
+    model = network()
+    optimizer = OneBitSGD(model.parameters(), **SMALL_BUCKETS)
+    arrived = []
+
+    def wait_for_first_bucket(gradient: torch.Tensor) -> None:
+        headers = optimizer._launched[0].result(timeout=20)
+        arrived.append(len(headers) == world)
+
+    model[0].weight.register_hook(wait_for_first_bucket)
+    for step in range(3):
+        train_step(model, optimizer, step, rank, world)
+    return arrived
+
+
+def test_buckets_are_exchanged_while_backward_runs(run_ranks: RunRanks) -> None:
+    assert run_ranks(2, exchange_during_backward) == [[True] * 3] * 2
+
+
 def overflow(rank: int, world: int) -> str:
     parameter = nn.Parameter(torch.ones(300))
     optimizer = OneBitSGD([("w", parameter)], lr=1e30)

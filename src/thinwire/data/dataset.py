@@ -151,13 +151,10 @@ def _check_labels(labels: torch.Tensor, file: Path, images: int, classes: int) -
         raise ValueError(
             f"{file}: label count: got {len(labels)}, expected {images}, one per image"
         )
-    # Compared in int64: a class count above 255 does not fit the labels' own type.
-    wide = labels.long()
-    item = int(wide.argmax())
-    if int(wide[item]) >= classes:
-        raise ValueError(
-            f"{file}: labels: got {int(wide[item])} at item {item}, expected below {classes}"
-        )
+    item = int(labels.argmax())
+    highest = int(labels[item])
+    if highest >= classes:
+        raise ValueError(f"{file}: labels: got {highest} at item {item}, expected below {classes}")
 
 
 def _to_split(images: torch.Tensor, labels: torch.Tensor) -> Split:

@@ -59,6 +59,7 @@ class MinibatchSampler:
         """
         if self._order is None:
             self._order = _epoch_order(self.size, self.seed, self.epoch)
+        # A copy: a view would keep, and send along when it is sent, the whole epoch's order.
         chosen = self._order[self.position : self.position + self._minibatch].clone()
         self.position += len(chosen)
         if self.position == self.size:
