@@ -47,6 +47,8 @@ class Simulation:
             out = torch.empty(self.columns.values)
             worker.decode(code, packets, out)
             decoded.append(out)
+        for worker in self.workers:
+            worker.owner.commit()
         return decoded
 
     def worker_residuals(self) -> Tensor:

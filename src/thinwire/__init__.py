@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from thinwire.ddp import OneBitState, onebit_hook
 from thinwire.exchange import Ledger, Traffic
 from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant, rates_for_batch
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
@@ -15,10 +16,12 @@ __all__ = [
     "Float32Code",
     "Ledger",
     "OneBitSGD",
+    "OneBitState",
     "SignCode",
     "StepReport",
     "Traffic",
     "__version__",
     "momentum_from_time_constant",
+    "onebit_hook",
     "rates_for_batch",
 ]

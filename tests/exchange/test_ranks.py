@@ -32,6 +32,7 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
         own.reduce(code, 1.0 + rank, wire, "gradients")
         own.worker.commit()
         own.distribute(code, own.requantise(code), own.worker.values, wire, "updates")
+        own.owner.commit()
         updates.append(own.worker.values.clone())
     own_packets = own.packet_bytes(code)
     return {

@@ -3,9 +3,10 @@
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
+from thinwire.exchange.part import Part, move_owner_residuals
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
-from thinwire.exchange.wire import Wire
+from thinwire.exchange.wire import Wire, own_group
 
 __all__ = [
     "HEADER_BYTES",
@@ -13,9 +14,12 @@ __all__ = [
     "Header",
     "Ledger",
     "NonFiniteUpdateError",
+    "Part",
     "Stripe",
     "Traffic",
     "TwoStage",
     "Wire",
+    "move_owner_residuals",
+    "own_group",
     "split",
 ]

@@ -113,6 +113,8 @@ class TwoStage:
     def requantise(self, code: Code) -> Tensor:
         """Update in ``owner.values`` + owner residual -> the packet for everyone.
 
+        Call ``owner.commit()`` once the exchange has succeeded.
+
         Returns:
             uint8 packet, padded to the largest stripe's so that all workers' are equally long.
         """
@@ -123,8 +125,6 @@ class TwoStage:
         group = code.nonfinite_group(payload, self.stripe.columns)
         nonfinite = self.stripe.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)
-        if group < 0:
-            self.owner.commit()
         return packet
 
     def decode(self, code: Code, packets: list[Tensor], out: Tensor) -> None:

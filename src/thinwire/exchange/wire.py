@@ -5,6 +5,7 @@ nothing is counted.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -56,15 +57,31 @@ class Wire:
         """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
         if tensor is not None and self.world == 1:
             return tensor
-        source = tensor if self.rank == 0 else torch.empty(0)
-        assert source is not None
-        received = source.new_empty(sizes[self.rank])
-        outgoing = list(sizes) if self.rank == 0 else [0] * self.world
+        runs = tensor.split(list(sizes)) if tensor is not None and self.rank == 0 else None
+        nothing = [torch.empty(0)] * self.world
         incoming = [sizes[self.rank]] + [0] * (self.world - 1)
-        dist.all_to_all_single(received, source, incoming, outgoing, group=self.group)
-        sent = [4 * size for size in outgoing[1:]]
-        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
-        return received
+        return self.exchange(runs or nothing, incoming, stage)[0]
+
+    def exchange(self, runs: Sequence[Tensor], sizes: Sequence[int], stage: str) -> list[Tensor]:
+        """Any run of float32 values from any worker to any other.
+
+        Args:
+            runs: for each worker what to send it; may be empty.
+            sizes: for each worker how many values it sends here.
+            stage: where the ledger enters it.
+
+        Returns:
+            What each worker sent, in rank order.
+        """
+        if self.world == 1:
+            return list(runs)
+        outgoing = torch.cat(list(runs))
+        received = outgoing.new_empty(sum(sizes))
+        sent = [run.numel() for run in runs]
+        dist.all_to_all_single(received, outgoing, list(sizes), sent, group=self.group)
+        sent[self.rank] = 0
+        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=4 * sum(sent))
+        return list(received.split(list(sizes)))
 
     def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:
         """Every worker's packet, in rank order; all must have the same size."""
@@ -88,3 +105,19 @@ class Wire:
     def sum(self, tensor: Tensor, stage: str) -> Tensor:
         """The sum over workers of a small tensor, added in rank order."""
         return torch.stack(self.all_gather(tensor.reshape(-1), stage)).sum(0).view(tensor.shape)
+
+
+def own_group(
+    group: dist.ProcessGroup | None, timeout: timedelta | None
+) -> dist.ProcessGroup | None:
+    """A new group over the same ranks as ``group``, for one communication thread alone.
+
+    None where torch.distributed is not initialised.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    if dist.get_world_size(group) == 1:
+        return group
+    ranks = dist.get_process_group_ranks(group)
+    own: dist.ProcessGroup = dist.new_group(ranks, timeout=timeout, use_local_synchronization=True)
+    return own

@@ -24,7 +24,15 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.profiler import record_function
 
-from thinwire.exchange import HEADER_BYTES, Fifo, Header, Ledger, NonFiniteUpdateError, Wire
+from thinwire.exchange import (
+    HEADER_BYTES,
+    Fifo,
+    Header,
+    Ledger,
+    NonFiniteUpdateError,
+    Wire,
+    own_group,
+)
 from thinwire.optim.bucket import Bucket, cut_into_buckets
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
 from thinwire.optim.rates import rates_for_batch
@@ -144,7 +152,7 @@ class OneBitSGD(torch.optim.Optimizer):
         self.measure = False
         self.last_step: StepReport | None = None
         self.ledger = Ledger()
-        self._wire = Wire(_own_group(process_group, timeout), self.ledger)
+        self._wire = Wire(own_group(process_group, timeout), self.ledger)
         self._thread = Fifo("thinwire exchange")
         self._samples_seen = 0.0
         self._skips_in_a_row = 0
@@ -323,6 +331,7 @@ class OneBitSGD(torch.optim.Optimizer):
                     f"worker {error.worker}: the update of {bucket.name_of_group(error.group)!r} "
                     "is not finite although all gradients are: lower the learning rate"
                 ) from None
+            bucket.exchange.owner.commit()
             with record_function("thinwire::apply"):
                 bucket.apply(bucket.scratch)
         return self._residual_ratio() if self.measure else None
@@ -496,16 +505,3 @@ class OneBitSGD(torch.optim.Optimizer):
         """Buckets with the param group that holds them now (loading makes new ones)."""
         group_of = {p: group for group in self.param_groups for p in group["params"]}
         return ((bucket, group_of[bucket.parameters[0]]) for bucket in self._buckets)
-
-
-def _own_group(
-    group: dist.ProcessGroup | None, timeout: timedelta | None
-) -> dist.ProcessGroup | None:
-    """A new group over the same ranks, for the communication thread alone."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return None
-    if dist.get_world_size(group) == 1:
-        return group
-    ranks = dist.get_process_group_ranks(group)
-    own: dist.ProcessGroup = dist.new_group(ranks, timeout=timeout, use_local_synchronization=True)
-    return own

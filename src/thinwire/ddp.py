@@ -1,0 +1,301 @@
+"""A DistributedDataParallel communication hook: 1-bit gradients in two lines.
+
+    state = thinwire.OneBitState(cold_start=100)
+    ddp_model.register_comm_hook(state, thinwire.onebit_hook)
+
+The same two-stage exchange as ``OneBitSGD`` with the mean gradient in place of the update: both
+stages carry gradients, and whatever optimiser the script has runs on every replica. DDP's threads
+may not issue collectives from callbacks (gloo matches them by the order of the calls), so the hook
+only hands a bucket to one communication thread and returns a future.
+
+DDP rebuilds its buckets after the first iteration. Residuals therefore belong to parameters: the
+arithmetic of a group does not depend on the bucket it travels in or on who owns it, and when a
+bucket of a new composition appears, owner residuals move to their new owners once, exactly.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
+from torch.nn import Parameter
+
+from thinwire.exchange import Fifo, Ledger, Part, Wire, move_owner_residuals, own_group
+from thinwire.quantize import Axis, Code, Float32Code, named_code
+
+_EXACT = Float32Code()
+
+
+class OneBitState:
+    """Everything the hook keeps between iterations; one for each DDP model.
+
+    Make it on every worker at the same point of the script: it creates a process group.
+
+    Args:
+        process_group: DDP's workers; a group of its own over the same ranks is made for the
+            communication thread.
+        cold_start: iterations exchanged in float32 before the code is used.
+        code: "sign" (1 bit) or another of ``quantize.named_code``'s.
+        error_feedback: carry quantisation errors into the next iteration.
+        axis: which unit's weights share levels.
+        overrides: codes by parameter name where they differ, such as
+            ``{"embed.weight": "float32"}``; needs ``named_parameters``.
+        named_parameters: the model's; needed for ``overrides`` and ``state_dict``.
+        grad_scaler: the script's ``torch.amp.GradScaler``, if any. Residuals are kept in unscaled
+            units, so a change of the loss scale does not touch what is carried.
+        timeout: how long a collective may take before it fails.
+
+    Attributes:
+        samples: samples in this worker's next minibatch, the weight of its mean gradient; 1
+            everywhere gives DDP's plain mean.
+        iteration: synchronised backwards so far.
+        skipped: iterations in which some worker had a non-finite gradient. The hook then hands
+            NaN to every replica, and no residual changes.
+        ledger: traffic of this worker so far.
+
+    Raises:
+        ValueError: an unknown code, or an override that names no parameter.
+    """
+
+    def __init__(
+        self,
+        process_group: dist.ProcessGroup | None = None,
+        *,
+        cold_start: int = 0,
+        code: str = "sign",
+        error_feedback: bool = True,
+        axis: Axis = "output",
+        overrides: Mapping[str, str] | None = None,
+        named_parameters: Iterable[tuple[str, Parameter]] | None = None,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        timeout: timedelta | None = None,
+    ) -> None:
+        self.samples: float = 1
+        self.iteration = 0
+        self.skipped = 0
+        self.ledger = Ledger()
+        self._cold_start = cold_start
+        self._error_feedback, self._axis = error_feedback, axis
+        self._code = named_code(code)
+        named = [(name.removeprefix("module."), p) for name, p in named_parameters or ()]
+        self._names = {p: name for name, p in named}
+        unknown = set(overrides or ()) - set(self._names.values())
+        if unknown:
+            raise ValueError(
+                f"overrides: {sorted(unknown)} are not among named_parameters "
+                f"({', '.join(self._names.values()) or 'none were given'})"
+            )
+        self._overrides = {name: named_code(kind) for name, kind in (overrides or {}).items()}
+        self._scaler = grad_scaler
+        self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        self._thread = Fifo("thinwire hook")
+        self._parts: dict[tuple[int, ...], list[Part]] = {}  # by the parameters' identities
+        self._part_of: dict[Parameter, Part] = {}
+        self._carries = False  # whether a residual may be other than zero
+        self._weight = 1.0  # of this iteration's gradients: samples / loss scale
+        self._running: list[Part] = []
+        self._finite = True
+
+    # --- called by DDP --------------------------------------------------------------------------
+
+    def hand_over(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        """Queue a bucket for exchange; the future holds its buffer, overwritten by the mean."""
+        if bucket.index() == 0:
+            # DDP gives gradients of scale * loss; with the weight n / scale, residuals are in
+            # unscaled sums over samples whatever the loss scale is.
+            scale = self._scaler.get_scale() if self._scaler is not None else 1.0
+            self._weight = self.samples / scale
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        buffer = bucket.buffer()
+        job = partial(
+            self._exchange,
+            cast(list[Parameter], bucket.parameters()),
+            bucket.gradients(),
+            buffer,
+            self._weight,
+            first=bucket.index() == 0,
+            last=bucket.is_last(),
+        )
+
+        def pass_on(done: Future[None]) -> None:
+            error = done.exception()
+            if error is None:
+                future.set_result(buffer)
+            else:
+                future.set_exception(error)  # type: ignore[arg-type]
+
+        self._thread.submit(job).add_done_callback(pass_on)
+        return future
+
+    # --- on the communication thread ------------------------------------------------------------
+
+    @torch.no_grad()
+    def _exchange(
+        self,
+        parameters: Sequence[Parameter],
+        gradients: Sequence[Tensor],
+        buffer: Tensor,
+        weight: float,
+        *,
+        first: bool,
+        last: bool,
+    ) -> None:
+        """Both stages of one bucket: its gradients become their mean over all samples."""
+        if first:
+            self._running, self._finite = [], True
+        gradient_of = dict(zip(parameters, gradients, strict=True))
+        for part in self._parts_of(parameters):
+            self._running.append(part)
+            own = [gradient_of[p] for p in part.parameters]
+            whole = len(own) == len(gradients) and self._axis == "output"
+            self._exchange_part(part, own, buffer if whole else None, weight)
+        if last:
+            self._end_iteration()
+
+    def _exchange_part(
+        self, part: Part, gradients: list[Tensor], buffer: Tensor | None, weight: float
+    ) -> None:
+        exact = self.iteration < self._cold_start
+        code = _EXACT if exact else part.code
+        self._carries |= not exact
+        part.collect(gradients, hold=self._carries)
+        headers = part.exchange.reduce(code, weight, self._wire, "gradients")
+        if any(header.nonfinite_group >= 0 for header in headers):
+            self._finite = False
+            for gradient in gradients:
+                gradient.fill_(torch.nan)  # a GradScaler then skips on all workers
+            return
+        part.hold_owner(self._carries)
+        packet = part.exchange.requantise(code)
+        direct = buffer is not None and buffer.dtype == torch.float32
+        out = buffer if direct and buffer is not None else torch.empty(part.space.values)
+        part.exchange.distribute(code, packet, out, self._wire, "updates")
+        out.div_(sum(header.samples for header in headers))
+        if not direct:
+            torch._foreach_copy_(gradients, part.space.views(out))
+
+    def _end_iteration(self) -> None:
+        """All workers saw the same headers, so all keep or drop the iteration together."""
+        for part in self._running:
+            part.finish(keep=self._finite)
+        self.skipped += not self._finite
+        self.iteration += 1
+
+    def _parts_of(self, parameters: Sequence[Parameter]) -> list[Part]:
+        """The parts of a bucket; those of a new composition take over what others carried."""
+        key = tuple(id(p) for p in parameters)
+        if key not in self._parts:
+            by_code: dict[str, list[Parameter]] = {}
+            for parameter in parameters:
+                by_code.setdefault(self._code_of(parameter).name, []).append(parameter)
+            self._parts[key] = [self._make_part(members) for members in by_code.values()]
+            for part in self._parts[key]:
+                self._take_over(part)
+        return self._parts[key]
+
+    def _code_of(self, parameter: Parameter) -> Code:
+        return self._overrides.get(self._names.get(parameter, ""), self._code)
+
+    def _make_part(self, parameters: list[Parameter]) -> Part:
+        return Part(
+            parameters,
+            self._code_of(parameters[0]),
+            axis=self._axis,
+            rank=self._wire.rank,
+            world=self._wire.world,
+            error_feedback=self._error_feedback,
+        )
+
+    def _take_over(self, part: Part) -> None:
+        before = {p: self._part_of[p] for p in part.parameters if p in self._part_of}
+        for parameter in part.parameters:
+            self._part_of[parameter] = part
+        if not (before and self._carries):
+            return
+        for parameter, old in before.items():
+            part.residual_of(parameter).copy_(old.residual_of(parameter))
+        move_owner_residuals(before, part, self._wire)
+        alive = set(self._part_of.values())
+        self._parts = {k: ps for k, ps in self._parts.items() if alive & set(ps)}
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this worker carries, by parameter name. Take it between iterations.
+
+        Returns:
+            "parameters": for each name "residual" (of the parameter's shape) and, for the
+            wire-order values ``owned[0] .. owned[1] - 1`` this worker owns, "owner_residual";
+            "buckets": the names that travel together; and counts. Tensors are the live buffers.
+
+        Raises:
+            ValueError: the state was made without ``named_parameters``.
+        """
+        parts = list(dict.fromkeys(self._part_of.values()))
+        missing = [p for part in parts for p in part.parameters if p not in self._names]
+        if missing or (parts and not self._names):
+            raise ValueError(
+                "state_dict: names are not known; make the state with "
+                "OneBitState(named_parameters=model.named_parameters())"
+            )
+        entries: dict[str, dict[str, Any]] = {}
+        for part in parts:
+            for parameter, entry in part.state().items():
+                if self._part_of[parameter] is part:
+                    entries[self._names[parameter]] = entry
+        return {
+            "rank": self._wire.rank,
+            "world": self._wire.world,
+            "iteration": self.iteration,
+            "skipped": self.skipped,
+            "carries": self._carries,
+            "buckets": [[self._names[p] for p in part.parameters] for part in parts],
+            "sequences": [part.exchange.sequence for part in parts],
+            "parameters": entries,
+            "ledger": self.ledger.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from this worker's ``state_dict`` of a job with as many workers.
+
+        Raises:
+            ValueError: the state of another worker or number of workers, or of other parameters.
+        """
+        for name, own in (("rank", self._wire.rank), ("world", self._wire.world)):
+            if state_dict[name] != own:
+                raise ValueError(f"state_dict: it is for {name} {state_dict[name]}, this is {own}")
+        parameter_of = {name: p for p, name in self._names.items()}
+        names = {name for bucket in state_dict["buckets"] for name in bucket}
+        if names - set(parameter_of):
+            raise ValueError(
+                f"state_dict: it has {sorted(names - set(parameter_of))}, which are not among "
+                "named_parameters"
+            )
+        self._parts, self._part_of = {}, {}
+        for bucket, sequence in zip(state_dict["buckets"], state_dict["sequences"], strict=True):
+            part = self._make_part([parameter_of[name] for name in bucket])
+            part.load({parameter_of[name]: state_dict["parameters"][name] for name in bucket})
+            part.exchange.sequence = sequence
+            self._parts[tuple(id(p) for p in part.parameters)] = [part]
+            self._part_of |= dict.fromkeys(part.parameters, part)
+        self.iteration, self.skipped = state_dict["iteration"], state_dict["skipped"]
+        self._carries = state_dict["carries"]
+        self.ledger.load_state_dict(state_dict["ledger"])
+
+
+def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """The hook to register with ``DistributedDataParallel.register_comm_hook``.
+
+    Args:
+        state: made on every worker.
+        bucket: DDP's.
+
+    Returns:
+        A future of the bucket's buffer, holding the mean over all samples.
+    """
+    return state.hand_over(bucket)
