@@ -90,8 +90,7 @@ def test_one_bit_trains_with_any_optimiser(run_ranks: RunRanks, optimizer: str, 
 def test_buckets_do_not_matter(run_ranks: RunRanks) -> None:
     """The arithmetic belongs to parameters: one bucket or many, rebuilt or not, the same bits."""
     results = [
-        run_ranks(3, train, {"cold_start": 2}, ddp_options, "sgd")[0]["parameters"]
-        for ddp_options in DDP_OPTIONS
+        run_ranks(3, train, {}, ddp_options, "sgd")[0]["parameters"] for ddp_options in DDP_OPTIONS
     ]
     for result in results[1:]:
         assert torch.equal(result, results[0])
