@@ -1,5 +1,6 @@
 """Shared by all tests: a pool of rank processes that lives as long as the session."""
 
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -34,6 +35,7 @@ def _be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: 
     try:
         return work(rank, world, *args)
     finally:
+        gc.collect()  # see train/environment.py
         dist.destroy_process_group()
 
 

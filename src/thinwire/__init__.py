@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from thinwire.ddp import OneBitState, onebit_hook
 from thinwire.exchange import Ledger, Traffic
+from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant, rates_for_batch
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
 
@@ -15,6 +16,7 @@ __all__ = [
     "FlatSpace",
     "Float32Code",
     "Ledger",
+    "OneBitReduceScatter",
     "OneBitSGD",
     "OneBitState",
     "SignCode",

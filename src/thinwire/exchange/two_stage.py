@@ -11,12 +11,14 @@ aggregated plus the workers' residuals, and the sum of all updates equals what h
 the owners' residuals.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
 from thinwire.exchange.packet import HEADER_BYTES, Header, read_headers
-from thinwire.exchange.stripes import split
+from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import Code, Columns, ErrorFeedback
 
@@ -46,6 +48,7 @@ class TwoStage:
         world: number of workers, K.
         error_feedback: keep residuals, in both stages.
         device: where the buffers live.
+        stripes: who owns what; by default the bucket is cut evenly.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class TwoStage:
         world: int,
         *,
         error_feedback: bool = True,
+        stripes: Sequence[Stripe] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.columns = columns
         self.rank = rank
-        self.stripes = split(columns, world)
+        self.stripes = list(stripes or split(columns, world))
         self.stripe = self.stripes[rank]
         self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
         self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)
