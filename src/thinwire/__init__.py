@@ -3,7 +3,13 @@
 from importlib.metadata import version
 
 from thinwire.exchange import Ledger, Traffic
-from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant, rates_for_batch
+from thinwire.optim import (
+    OneBitSGD,
+    StepReport,
+    momentum_from_time_constant,
+    rates_for_batch,
+    reshard,
+)
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
 
 __version__ = version("thinwire")
@@ -21,4 +27,5 @@ __all__ = [
     "__version__",
     "momentum_from_time_constant",
     "rates_for_batch",
+    "reshard",
 ]
