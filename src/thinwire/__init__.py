@@ -5,7 +5,13 @@ from importlib.metadata import version
 from thinwire.ddp import OneBitState, onebit_hook
 from thinwire.exchange import Ledger, Traffic
 from thinwire.fsdp import OneBitReduceScatter
-from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant, rates_for_batch
+from thinwire.optim import (
+    OneBitSGD,
+    StepReport,
+    momentum_from_time_constant,
+    rates_for_batch,
+    reshard,
+)
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
 
 __version__ = version("thinwire")
@@ -26,4 +32,5 @@ __all__ = [
     "momentum_from_time_constant",
     "onebit_hook",
     "rates_for_batch",
+    "reshard",
 ]

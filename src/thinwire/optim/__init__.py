@@ -3,6 +3,7 @@
 from thinwire.optim.onebit_sgd import OneBitSGD, StepReport
 from thinwire.optim.postprocess import AdaGrad, post_process
 from thinwire.optim.rates import momentum_from_time_constant, rates_for_batch
+from thinwire.optim.reshard import reshard
 
 __all__ = [
     "AdaGrad",
@@ -11,4 +12,5 @@ __all__ = [
     "momentum_from_time_constant",
     "post_process",
     "rates_for_batch",
+    "reshard",
 ]

@@ -470,6 +470,8 @@ class OneBitSGD(torch.optim.Optimizer):
         state["thinwire"] = {
             "rank": self._wire.rank,
             "world": self._wire.world,
+            "axis": self._axis,
+            "phase": self.phase,
             "samples_seen": self._samples_seen,
             "skips_in_a_row": self._skips_in_a_row,
             "sequences": [bucket.exchange.sequence for bucket in self._buckets],
@@ -478,17 +480,22 @@ class OneBitSGD(torch.optim.Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from this worker's ``state_dict`` of a job with as many workers.
+        """Continue from this worker's ``state_dict``.
+
+        ``thinwire.reshard`` makes it from the states of another number of workers.
 
         Raises:
-            ValueError: the state of another worker, or of another number of workers.
+            ValueError: the state of another worker, of another number of workers, or of
+                parameters of other shapes.
         """
         counts = state_dict.get("thinwire")
         if counts is None:
             raise ValueError("state_dict: expected one made by OneBitSGD, found no 'thinwire'")
-        for name, own in (("rank", self._wire.rank), ("world", self._wire.world)):
-            if counts[name] != own:
-                raise ValueError(f"state_dict: it is for {name} {counts[name]}, this is {own}")
+        own = {"rank": self._wire.rank, "world": self._wire.world, "axis": self._axis}
+        for name, value in own.items():
+            if counts[name] != value:
+                hint = "" if name == "axis" else "; thinwire.reshard(states, rank, world) adapts it"
+                raise ValueError(f"state_dict: for {name} {counts[name]}, this is {value}{hint}")
         super().load_state_dict({**state_dict, "state": {}})
         for bucket, group in self._buckets_with_groups():
             bucket.group = group

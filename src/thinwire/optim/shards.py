@@ -1,7 +1,8 @@
 """One worker's share of a bucket's state, keyed by parameter, independent of the cut in stripes.
 
 Worker residuals are whole parameters, one copy per worker. Owner state covers the wire-order run
-``owned`` of each parameter; the runs of all workers tile it.
+``owned`` of each parameter; the runs of all workers tile it. A state to be loaded may cover more
+than this worker owns (``reshard`` gives whole parameters); it takes its own run of it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.optim.bucket import Bucket
+from thinwire.optim.postprocess import state_names
 
 Entry = dict[str, Any]
 
@@ -30,6 +32,8 @@ def worker_state(bucket: Bucket, *, serial: bool) -> dict[Parameter, Entry]:
         for parameter, view in _whole(bucket, bucket.local.sum_of_squares):
             entries[parameter]["local_adagrad"] = view
     start, stop = _owned(bucket, serial)
+    for name in state_names(bucket.group):  # what the first step would make, so that all is there
+        bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))
     tensors = dict(bucket.state)
     if not serial:
         tensors["owner_residual"] = bucket.exchange.owner.residual
@@ -41,29 +45,43 @@ def worker_state(bucket: Bucket, *, serial: bool) -> dict[Parameter, Entry]:
     return entries
 
 
-def load_worker_state(bucket: Bucket, entries: Mapping[Parameter, Entry], *, serial: bool) -> None:
-    """Copy entries made by ``worker_state`` into the bucket.
+def load_worker_state(
+    bucket: Bucket, entries: Mapping[Parameter, Mapping[str, Any]], *, serial: bool
+) -> None:
+    """Copy entries made by ``worker_state``, or by ``reshard`` of those, into the bucket.
 
     Raises:
-        ValueError: an entry does not cover what this worker owns.
+        ValueError: an entry lacks something, is of another shape, or does not cover what this
+            worker owns.
     """
     bucket.state = {}
-    start, stop = _owned(bucket, serial)
-    for i, first, last in bucket.space.overlaps(start, stop):
-        entry = entries[bucket.parameters[i]]
-        if tuple(entry.get("owned", ())) != (first, last):
-            raise ValueError(
-                f"{bucket.names[i]}: this worker owns values {first}..{last - 1}, the state "
-                f"covers {entry.get('owned', 'none')}"
-            )
-        for name in entry.keys() & {"momentum", "adagrad"}:
-            if name not in bucket.state:
-                bucket.state[name] = bucket.scratch.new_zeros(stop - start)
     targets = worker_state(bucket, serial=serial)
-    for parameter, target in targets.items():
-        for name, tensor in target.items():
-            if isinstance(tensor, Tensor):
-                tensor.copy_(entries[parameter][name])
+    for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
+        target, entry = targets[parameter], entries[parameter]
+        for kind, tensor in target.items():
+            if kind == "owned":
+                continue
+            if kind not in entry:
+                raise ValueError(f"{name}: expected {kind!r} in its state, found {[*entry]}")
+            source = entry[kind]
+            if kind not in ("residual", "local_adagrad"):
+                source = _run_of(source, entry["owned"], target["owned"], name)
+            if source.shape != tensor.shape:
+                raise ValueError(
+                    f"{name}: expected a {kind} of shape {[*tensor.shape]}, got {[*source.shape]}"
+                )
+            tensor.copy_(source)
+
+
+def _run_of(tensor: Tensor, covered: tuple[int, int], wanted: tuple[int, int], name: str) -> Tensor:
+    """The part of a tensor that covers one run of values which belongs to another run."""
+    (start, stop), (first, last) = covered, wanted
+    if not start <= first <= last <= stop:
+        raise ValueError(
+            f"{name}: this worker owns values {first}..{last - 1}, the state covers "
+            f"{start}..{stop - 1}"
+        )
+    return tensor[first - start : last - start]
 
 
 def _whole(bucket: Bucket, flat: Tensor) -> Iterator[tuple[Parameter, Tensor]]:

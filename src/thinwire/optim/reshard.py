@@ -1,0 +1,161 @@
+"""Another number of workers: the states of W workers become the states of W'.
+
+Nothing that error feedback still carries is lost:
+
+- Worker residuals are sums over samples, so they add up. New worker k gets the sum of the old
+  workers k, k + W', k + 2 W', ...; with more workers than before the new ones begin at zero. Their
+  total stays what it was, exactly where no two rows meet in one worker. Where they do, they are
+  added in float64 and rounded to the residual's dtype once: half a unit in the last place.
+- Owner residual, momentum and AdaGrad sums tile the parameters; the tiles are joined again, and
+  each owner takes its new stripe of them. Nothing is computed, so nothing is rounded.
+- Worker-side ("local") AdaGrad: every new worker gets the mean of the old workers' sums.
+- Traffic: messages and bytes are divided evenly, their totals over all workers stay what they were.
+  The collectives are the job's, each worker took part in all of them, so their number stays.
+- Everything else is the same on every worker.
+
+With as many workers as before each simply gets its own state back.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Any]
+_PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers the run "owned"
+
+
+def reshard(states: Sequence[State], rank: int, world: int) -> dict[str, Any]:
+    """The state of one worker of a job that goes on with another number of workers.
+
+    It is a pure function: every new worker calls it on the same states. Tensors are only looked
+    up where they are needed, so the states may be mappings that read them from a file.
+
+    Args:
+        states: ``OneBitSGD.state_dict()`` of every worker of the old job, in rank order.
+        rank: the new worker.
+        world: number of new workers.
+
+    Returns:
+        What ``OneBitSGD.load_state_dict`` takes on that worker. Owner state covers whole
+        parameters, of which it takes what it owns.
+
+    Raises:
+        ValueError: the states are not those of all workers of one job at one step.
+    """
+    if not 0 <= rank < world:
+        raise ValueError(f"rank: expected 0 <= rank < {world}, got {rank}")
+    _check(states)
+    first = states[0]
+    counts = first["thinwire"]
+    if world == len(states):
+        return dict(states[rank])
+    serial = counts["phase"] == "serial"
+    entries = {
+        i: _entry([state["state"][i] for state in states], rank, world, serial)
+        for i in first["state"]
+    }
+    ledger = share_traffic([state["thinwire"]["ledger"] for state in states], rank, world)
+    return {
+        "state": entries,
+        "param_groups": first["param_groups"],
+        "thinwire": {**counts, "rank": rank, "world": world, "ledger": ledger},
+    }
+
+
+def add_rows(rows: Sequence[Tensor]) -> Tensor:
+    """The sum of rows, rounded once.
+
+    >>> add_rows([torch.tensor([1.0]), torch.tensor([2.0])])
+    tensor([3.])
+    """
+    if len(rows) == 1:
+        return rows[0]
+    return torch.stack([row.double() for row in rows]).sum(0).to(rows[0].dtype)
+
+
+def share_traffic(
+    ledgers: Sequence[Mapping[str, Mapping[str, int]]], rank: int, world: int
+) -> dict[str, dict[str, int]]:
+    """One new worker's part of the traffic so far, by stage."""
+    stages = sorted({stage for ledger in ledgers for stage in ledger})
+    return {
+        stage: {
+            "collectives": max(ledger.get(stage, {}).get("collectives", 0) for ledger in ledgers),
+            **{
+                column: divide_evenly(
+                    sum(ledger.get(stage, {}).get(column, 0) for ledger in ledgers), rank, world
+                )
+                for column in ("messages", "bytes")
+            },
+        }
+        for stage in stages
+    }
+
+
+def divide_evenly(total: int, rank: int, world: int) -> int:
+    """Worker ``rank``'s part of a whole number; the parts add up to it.
+
+    >>> [divide_evenly(8, k, 3) for k in range(3)]
+    [3, 3, 2]
+    """
+    return total // world + (rank < total % world)
+
+
+def _check(states: Sequence[State]) -> None:
+    for position, state in enumerate(states):
+        counts = state.get("thinwire")
+        if counts is None:
+            raise ValueError(f"states[{position}]: expected one made by OneBitSGD")
+        if (counts["rank"], counts["world"]) != (position, len(states)):
+            raise ValueError(
+                f"states[{position}]: expected worker {position} of {len(states)}, got worker "
+                f"{counts['rank']} of {counts['world']}: pass the states of all workers in order"
+            )
+        for name in ("samples_seen", "phase", "axis", "sequences"):
+            if counts[name] != states[0]["thinwire"][name]:
+                raise ValueError(
+                    f"states[{position}]: {name} is {counts[name]}, on worker 0 it is "
+                    f"{states[0]['thinwire'][name]}: take all states after the same step"
+                )
+    if not states:
+        raise ValueError("states: expected one for each worker, got none")
+
+
+def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: bool) -> Any:
+    """One parameter's state on the new worker."""
+    rows = [entry["residual"] for entry in entries[rank::world]]
+    residual = add_rows(rows) if rows else torch.zeros_like(entries[0]["residual"])
+    new: dict[str, Any] = {"residual": residual}
+    if "local_adagrad" in entries[0]:
+        new["local_adagrad"] = _local_adagrad(entries, rank, serial)
+    owners = [owner for owner in entries if "owned" in owner]
+    if owners:
+        values = residual.numel()
+        new["owned"] = (0, values)
+        for kind in owners[0].keys() - {"owned", *_PER_WORKER}:
+            new[kind] = _join([(owner["owned"], owner[kind]) for owner in owners], values)
+    return new
+
+
+def _local_adagrad(entries: Sequence[Mapping[str, Any]], rank: int, serial: bool) -> Tensor:
+    if serial:  # worker 0 alone has any yet; the end of the serial start gives them to all
+        own: Tensor = entries[0]["local_adagrad"]
+        return own if rank == 0 else torch.zeros_like(own)
+    rows = [entry["local_adagrad"] for entry in entries]
+    return torch.stack([row.double() for row in rows]).mean(0).to(rows[0].dtype)
+
+
+def _join(tiles: Sequence[tuple[Sequence[int], Tensor]], values: int) -> Tensor:
+    """Runs that cover ``0 .. values - 1`` -> the whole."""
+    whole = tiles[0][1].new_empty(values)
+    covered = 0
+    for (start, stop), tile in sorted(tiles, key=lambda item: tuple(item[0])):
+        if start > covered:
+            break
+        whole[start:stop] = tile
+        covered = max(covered, stop)
+    if covered < values:
+        raise ValueError(f"owner state: nobody's covers value {covered} of {values}")
+    return whole
