@@ -1,5 +1,5 @@
 // Which compiled variant this processor runs.
-#include "sign.h"
+#include "kernels.h"
 
 namespace thinwire {
 

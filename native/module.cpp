@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "sign.h"
+#include "kernels.h"
 
 namespace nb = nanobind;
 using namespace thinwire;
@@ -48,29 +48,34 @@ void parallel(const int64_t* offsets, int64_t groups, int threads, Work work) {
   for (auto& thread : pool) thread.join();
 }
 
-void sign_encode(uintptr_t gradient, int gradient_type, float scale, uintptr_t residual,
-                 uintptr_t offsets, uintptr_t words, int64_t groups, uintptr_t new_residual,
-                 uintptr_t levels, int level_type, uintptr_t bits, int threads,
-                 const std::string& isa) {
-  const Kernels& kernels = named(isa);
-  const Encode e{at<const void>(gradient), static_cast<Float>(gradient_type), scale,
-                 at<const float>(residual), {at<const int64_t>(offsets), at<const int64_t>(words)},
-                 at<float>(new_residual), at<void>(levels), static_cast<Float>(level_type),
-                 at<uint8_t>(bits)};
-  nb::gil_scoped_release release;
-  parallel(e.layout.offsets, groups, threads,
-           [&](int64_t first, int64_t last) { kernels.encode(e, first, last); });
+// The addresses of a layout's rows of groups + 1 numbers; the third is there for rotated only.
+Layout layout_at(uintptr_t address, int64_t groups) {
+  const auto* row = at<const int64_t>(address);
+  return {row, row + groups + 1, row + 2 * (groups + 1)};
 }
 
-void sign_decode(uintptr_t levels, int level_type, uintptr_t bits, uintptr_t offsets,
-                 uintptr_t words, int64_t groups, uintptr_t out, bool accumulate, int threads,
-                 const std::string& isa) {
-  const Kernels& kernels = named(isa);
-  const Decode d{at<const void>(levels), static_cast<Float>(level_type), at<const uint8_t>(bits),
-                 {at<const int64_t>(offsets), at<const int64_t>(words)}, at<float>(out), accumulate};
+template <EncodeGroups Kernels::*kernel>
+void encode(uintptr_t gradient, int gradient_type, float scale, uintptr_t residual,
+            uintptr_t layout, int64_t groups, uintptr_t new_residual, uintptr_t levels,
+            int level_type, uintptr_t packed, int bits, int threads, const std::string& isa) {
+  const EncodeGroups work = named(isa).*kernel;
+  const Encode e{at<const void>(gradient), static_cast<Float>(gradient_type), scale,
+                 at<const float>(residual), layout_at(layout, groups), at<float>(new_residual),
+                 at<void>(levels), static_cast<Float>(level_type), at<uint8_t>(packed), bits};
+  nb::gil_scoped_release release;
+  parallel(e.layout.offsets, groups, threads,
+           [&](int64_t first, int64_t last) { work(e, first, last); });
+}
+
+template <DecodeGroups Kernels::*kernel>
+void decode(uintptr_t levels, int level_type, uintptr_t packed, int bits, uintptr_t layout,
+            int64_t groups, uintptr_t out, bool accumulate, int threads, const std::string& isa) {
+  const DecodeGroups work = named(isa).*kernel;
+  const Decode d{at<const void>(levels), static_cast<Float>(level_type), at<const uint8_t>(packed),
+                 bits, layout_at(layout, groups), at<float>(out), accumulate};
   nb::gil_scoped_release release;
   parallel(d.layout.offsets, groups, threads,
-           [&](int64_t first, int64_t last) { kernels.decode(d, first, last); });
+           [&](int64_t first, int64_t last) { work(d, first, last); });
 }
 
 std::vector<std::string> instruction_sets() {
@@ -84,7 +89,11 @@ std::vector<std::string> instruction_sets() {
 }  // namespace
 
 NB_MODULE(_native, m) {
-  m.def("sign_encode", &sign_encode);
-  m.def("sign_decode", &sign_decode);
+  m.def("sign_encode", &encode<&Kernels::sign_encode>);
+  m.def("sign_decode", &decode<&Kernels::sign_decode>);
+  m.def("rotated_encode", &encode<&Kernels::rotated_encode>);
+  m.def("rotated_decode", &decode<&Kernels::rotated_decode>);
+  m.def("uniform_encode", &encode<&Kernels::uniform_encode>);
+  m.def("uniform_decode", &decode<&Kernels::uniform_decode>);
   m.def("instruction_sets", &instruction_sets);
 }

@@ -1,113 +1,14 @@
-// The kernels proper, compiled once per instruction set (THINWIRE_ISA). Two passes over a group,
-// which stays in the first-level cache: v = scale g + r with its sums, then v - decoded(v).
+// The 1-bit code (S section 3), compiled once per instruction set. Two passes over a group, which
+// stays in the first-level cache: v = scale g + r with its sums, then v - decoded(v).
 //
 // Sums are kept in 16 lanes whatever the vector width, so that all variants agree to the bit.
-// No standard-library templates here: the linker could keep this file's copy for slower processors.
-#include "sign.h"
-
-#include <string.h>
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include "vector.h"
 
 namespace thinwire {
 namespace THINWIRE_ISA {
 namespace {
 
-constexpr int lanes = 16;
 constexpr int64_t block = 4096;  // values summed in float before the double total takes over
-
-// `lanes` values as the widest vectors this instruction set has.
-#if defined(__AVX512F__)
-constexpr int width = 16;
-#elif defined(__AVX2__)
-constexpr int width = 8;
-#else
-constexpr int width = 4;
-#endif
-constexpr int parts = lanes / width;
-typedef float vf __attribute__((vector_size(4 * width), aligned(4), may_alias));
-typedef int32_t vi __attribute__((vector_size(4 * width), aligned(4), may_alias));
-
-struct bf16 { uint16_t raw; };
-struct f16 { _Float16 raw; };
-
-inline float widen(float x) { return x; }
-inline float widen(f16 x) { return static_cast<float>(x.raw); }
-inline float widen(bf16 x) {
-  uint32_t bits = static_cast<uint32_t>(x.raw) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-template <class T>
-inline vf load(const T* p) {
-  float wide[width];
-  for (int j = 0; j < width; ++j) wide[j] = widen(p[j]);
-  vf v;
-  memcpy(&v, wide, sizeof v);
-  return v;
-}
-template <>
-inline vf load<float>(const float* p) { return *reinterpret_cast<const vf*>(p); }
-
-inline void store(float* p, vf v) { *reinterpret_cast<vf*>(p) = v; }
-
-// Bit j is v[j] >= 0; NaN gives 0.
-inline unsigned nonnegative(vf v) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GE_OQ);
-#elif defined(__AVX2__)
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_GE_OQ));
-#elif defined(__SSE2__)
-  return _mm_movemask_ps(_mm_cmpge_ps((__m128)v, _mm_setzero_ps()));
-#else
-  unsigned mask = 0;
-  for (int j = 0; j < width; ++j) mask |= static_cast<unsigned>(v[j] >= 0.0f) << j;
-  return mask;
-#endif
-}
-
-// Lane by lane: the first where the condition (all ones or zero) holds, else the second.
-inline vf select(vi condition, vf yes, vf no) {
-  return (vf)((condition & (vi)yes) | (~condition & (vi)no));
-}
-
-// All ones in lane j where bit j of the mask is set.
-inline vi lanes_of(unsigned mask) {
-  vi bit;
-  for (int j = 0; j < width; ++j) bit[j] = 1 << j;
-  return (bit & static_cast<int32_t>(mask)) == bit;
-}
-
-inline vf broadcast(float x) { return vf{} + x; }
-
-inline float round_to_bf16(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return x;         // NaN stays NaN
-  bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;  // to nearest, ties to even
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-inline float store_level(void* levels, Float type, int64_t i, float x) {
-  if (type == Float::f32) {
-    static_cast<float*>(levels)[i] = x;
-    return x;
-  }
-  x = round_to_bf16(x);
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  static_cast<uint16_t*>(levels)[i] = static_cast<uint16_t>(bits >> 16 | (x != x ? 0x40u : 0u));
-  return x;
-}
-
-inline float load_level(const void* levels, Float type, int64_t i) {
-  if (type == Float::f32) return static_cast<const float*>(levels)[i];
-  return widen(static_cast<const bf16*>(levels)[i]);
-}
 
 struct Sums {
   double positive = 0, negative = 0;
@@ -176,8 +77,8 @@ template <class T>
 void encode_typed(const Encode& e, int64_t first, int64_t last) {
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
-    uint8_t* bits = e.bits + 4 * e.layout.words[group];
-    if (n % 32) memset(bits + 4 * (n / 32), 0, 4);  // the unused bits of the last word
+    uint8_t* bits = e.packed + 4 * e.layout.words[group];
+    clear_last_word(bits, n);
     Sums sums;
     for (int64_t i = 0; i < n; i += block) {
       const int64_t m = n - i < block ? n - i : block;
@@ -192,14 +93,6 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
       level[bit] = store_level(e.levels, e.level_type, 2 * group + bit, level[bit]);
     subtract_levels(e.new_residual + start, n, level[0], level[1],
                     static_cast<const T*>(e.gradient) + start + n, e.residual + start + n);
-  }
-}
-
-void encode(const Encode& e, int64_t first, int64_t last) {
-  switch (e.gradient_type) {
-    case Float::f32: return encode_typed<float>(e, first, last);
-    case Float::bf16: return encode_typed<bf16>(e, first, last);
-    case Float::f16: return encode_typed<f16>(e, first, last);
   }
 }
 
@@ -222,10 +115,20 @@ inline void decode_group(const uint8_t* bits, float negative, float positive, in
   }
 }
 
-void decode(const Decode& d, int64_t first, int64_t last) {
+}  // namespace
+
+void sign_encode(const Encode& e, int64_t first, int64_t last) {
+  switch (e.gradient_type) {
+    case Float::f32: return encode_typed<float>(e, first, last);
+    case Float::bf16: return encode_typed<bf16>(e, first, last);
+    case Float::f16: return encode_typed<f16>(e, first, last);
+  }
+}
+
+void sign_decode(const Decode& d, int64_t first, int64_t last) {
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = d.layout.offsets[group], n = d.layout.offsets[group + 1] - start;
-    const uint8_t* bits = d.bits + 4 * d.layout.words[group];
+    const uint8_t* bits = d.packed + 4 * d.layout.words[group];
     const float negative = load_level(d.levels, d.level_type, 2 * group);
     const float positive = load_level(d.levels, d.level_type, 2 * group + 1);
     if (d.accumulate)
@@ -234,13 +137,6 @@ void decode(const Decode& d, int64_t first, int64_t last) {
       decode_group<false>(bits, negative, positive, n, d.out + start);
   }
 }
-
-}  // namespace
-
-#define THINWIRE_NAME_(x) #x
-#define THINWIRE_NAME(x) THINWIRE_NAME_(x)
-extern const Kernels kernels;
-const Kernels kernels = {THINWIRE_NAME(THINWIRE_ISA), encode, decode};
 
 }  // namespace THINWIRE_ISA
 }  // namespace thinwire

@@ -47,7 +47,7 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
-@pytest.mark.parametrize("code_name", ["sign", "float32"])
+@pytest.mark.parametrize("code_name", ["sign", "rotated", "4-bit", "float32"])
 @pytest.mark.parametrize("case", GROUPS)
 def test_ranks_equal_simulation(run_ranks: RunRanks, world: int, code_name: str, case: str) -> None:
     columns, code = Columns.from_lengths(GROUPS[case]), named_code(code_name)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tests.simulation import Simulation
 from thinwire.exchange import HEADER_BYTES, Header, NonFiniteUpdateError, split
-from thinwire.quantize import Code, Columns, Float32Code, SignCode
+from thinwire.quantize import CODE_NAMES, Code, Columns, Float32Code, SignCode, named_code
 
 lengths = st.lists(st.integers(0, 300), min_size=1, max_size=7)
 worlds = st.integers(1, 6)
-codes = st.sampled_from([SignCode(), SignCode(torch.float32), Float32Code()])
+codes = st.sampled_from([SignCode(torch.float32), *(named_code(name) for name in CODE_NAMES)])
 seeds = st.integers(0, 2**31)
 
 
@@ -58,14 +58,14 @@ def test_float32_equals_the_plain_sum_bit_for_bit(
         assert torch.equal(decoded, expected)
 
 
-@given(lengths, worlds, seeds)
+@given(lengths, worlds, codes, seeds)
 def test_every_replica_decodes_the_same_update(
-    group_lengths: list[int], world: int, seed: int
+    group_lengths: list[int], world: int, code: Code, seed: int
 ) -> None:
     columns = Columns.from_lengths(group_lengths)
     simulation = Simulation(columns, world)
-    simulation.reduce(SignCode(), gradients(world, columns.values, seed))
-    decoded = simulation.distribute(SignCode())
+    simulation.reduce(code, gradients(world, columns.values, seed))
+    decoded = simulation.distribute(code)
     assert all(torch.equal(other, decoded[0]) for other in decoded)
 
 
@@ -80,20 +80,20 @@ def test_stripes_tile_the_bucket_and_balance_bits(group_lengths: list[int], worl
     assert max(s.columns.words for s in stripes) <= columns.words / world + largest_group
 
 
-@given(lengths, st.integers(2, 5), seeds, st.data())
+@given(lengths, st.integers(2, 5), codes, seeds, st.data())
 def test_a_nan_reaches_every_owner_and_changes_nothing(
-    group_lengths: list[int], world: int, seed: int, data: st.DataObject
+    group_lengths: list[int], world: int, code: Code, seed: int, data: st.DataObject
 ) -> None:
     columns = Columns.from_lengths([*group_lengths, 5])
     simulation = Simulation(columns, world)
-    simulation.reduce(SignCode(), gradients(world, columns.values, seed))
+    simulation.reduce(code, gradients(world, columns.values, seed))
     simulation.commit()
     before = [worker.worker.residual.clone() for worker in simulation.workers]
     sub = gradients(world, columns.values, seed + 1)
     culprit = data.draw(st.integers(0, world - 1))
     position = data.draw(st.integers(0, columns.values - 1))
     sub[culprit][position] = torch.nan
-    for headers in simulation.reduce(SignCode(), sub):
+    for headers in simulation.reduce(code, sub):
         flagged = [header.nonfinite_group for header in headers]
         assert flagged[culprit] == columns.group_of(position)
         assert all(group == -1 for rank, group in enumerate(flagged) if rank != culprit)

@@ -1,30 +1,47 @@
 """The compiled kernels; ``native.py`` is the only caller and checks every argument."""
 
-def sign_encode(
-    gradient: int,
-    gradient_type: int,
-    scale: float,
-    residual: int,
-    offsets: int,
-    words: int,
-    groups: int,
-    new_residual: int,
-    levels: int,
-    level_type: int,
-    bits: int,
-    threads: int,
-    isa: str,
-) -> None: ...
-def sign_decode(
-    levels: int,
-    level_type: int,
-    bits: int,
-    offsets: int,
-    words: int,
-    groups: int,
-    out: int,
-    accumulate: bool,
-    threads: int,
-    isa: str,
-) -> None: ...
+from typing import Protocol
+
+class Encode(Protocol):
+    def __call__(
+        self,
+        gradient: int,
+        gradient_type: int,
+        scale: float,
+        residual: int,
+        layout: int,
+        groups: int,
+        new_residual: int,
+        levels: int,
+        level_type: int,
+        packed: int,
+        bits: int,
+        threads: int,
+        isa: str,
+        /,
+    ) -> None: ...
+
+class Decode(Protocol):
+    def __call__(
+        self,
+        levels: int,
+        level_type: int,
+        packed: int,
+        bits: int,
+        layout: int,
+        groups: int,
+        out: int,
+        accumulate: bool,
+        threads: int,
+        isa: str,
+        /,
+    ) -> None: ...
+
+sign_encode: Encode
+sign_decode: Decode
+rotated_encode: Encode
+rotated_decode: Decode
+uniform_encode: Encode
+uniform_decode: Decode
+
 def instruction_sets() -> list[str]: ...

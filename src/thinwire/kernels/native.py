@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from thinwire.kernels.schemas import check_layout
+from thinwire.kernels.schemas import check_layout, check_rotated_layout, check_uniform
 
 try:
     from thinwire.kernels import _native
@@ -46,59 +46,152 @@ def sign_encode(
         TypeError: a tensor of the wrong dtype.
         ValueError: sizes that do not fit the layout, or memory that is not contiguous on the CPU.
     """
-    _check("gradient", gradient, *_FLOATS)
-    _check("residual", residual, torch.float32, shape=gradient.shape)
-    _check("new_residual", new_residual, torch.float32, shape=gradient.shape)
-    _check("levels", levels, torch.float32, torch.bfloat16)
-    _check("bits", bits, torch.uint8)
-    _check("layout", layout, torch.int64)
     check_layout(layout, gradient, levels, bits)
-    _native.sign_encode(
-        gradient.data_ptr(),
-        _FLOATS[gradient.dtype],
-        scale,
-        residual.data_ptr(),
-        layout.data_ptr(),
-        layout.data_ptr() + 8 * layout.shape[1],
-        layout.shape[1] - 1,
-        new_residual.data_ptr(),
-        levels.data_ptr(),
-        _FLOATS[levels.dtype],
-        bits.data_ptr(),
-        torch.get_num_threads(),
-        isa,
-    )
+    work = _native.sign_encode
+    _encode(work, gradient, scale, residual, layout, new_residual, levels, bits, 1, isa)
 
 
 def sign_decode(
     levels: Tensor, bits: Tensor, layout: Tensor, out: Tensor, accumulate: bool, *, isa: str = ""
 ) -> None:
-    """``schemas``' sign_decode. ``isa`` forces one of ``instruction_sets()``.
-
-    Raises:
-        TypeError: a tensor of the wrong dtype.
-        ValueError: sizes that do not fit the layout, or memory that is not contiguous on the CPU.
-    """
-    _check("levels", levels, torch.float32, torch.bfloat16)
-    _check("bits", bits, torch.uint8)
-    _check("out", out, torch.float32)
-    _check("layout", layout, torch.int64)
+    """``schemas``' sign_decode; arguments and errors as for ``sign_encode``."""
     check_layout(layout, out, levels, bits)
-    _native.sign_decode(
+    _decode(_native.sign_decode, levels, bits, layout, 1, out, accumulate, isa)
+
+
+def rotated_encode(
+    gradient: Tensor,
+    scale: float,
+    residual: Tensor,
+    layout: Tensor,
+    new_residual: Tensor,
+    levels: Tensor,
+    bits: Tensor,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' rotated_encode; arguments and errors as for ``sign_encode``."""
+    check_rotated_layout(layout, gradient, levels, bits)
+    work = _native.rotated_encode
+    _encode(work, gradient, scale, residual, layout, new_residual, levels, bits, 1, isa)
+
+
+def rotated_decode(
+    levels: Tensor, bits: Tensor, layout: Tensor, out: Tensor, accumulate: bool, *, isa: str = ""
+) -> None:
+    """``schemas``' rotated_decode; arguments and errors as for ``sign_encode``."""
+    check_rotated_layout(layout, out, levels, bits)
+    _decode(_native.rotated_decode, levels, bits, layout, 1, out, accumulate, isa)
+
+
+def uniform_encode(
+    gradient: Tensor,
+    scale: float,
+    residual: Tensor,
+    layout: Tensor,
+    bits: int,
+    new_residual: Tensor,
+    levels: Tensor,
+    packed: Tensor,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' uniform_encode; arguments and errors as for ``sign_encode``."""
+    check_uniform(levels, bits)
+    check_layout(layout, gradient, levels, packed)
+    work = _native.uniform_encode
+    _encode(work, gradient, scale, residual, layout, new_residual, levels, packed, bits, isa)
+
+
+def uniform_decode(
+    levels: Tensor,
+    packed: Tensor,
+    layout: Tensor,
+    bits: int,
+    out: Tensor,
+    accumulate: bool,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' uniform_decode; arguments and errors as for ``sign_encode``."""
+    check_uniform(levels, bits)
+    check_layout(layout, out, levels, packed)
+    _decode(_native.uniform_decode, levels, packed, layout, bits, out, accumulate, isa)
+
+
+KERNELS: dict[str, Callable[..., None]] = {
+    "sign_encode": sign_encode,
+    "sign_decode": sign_decode,
+    "rotated_encode": rotated_encode,
+    "rotated_decode": rotated_decode,
+    "uniform_encode": uniform_encode,
+    "uniform_decode": uniform_decode,
+}
+
+
+def _encode(
+    work: "_native.Encode",
+    gradient: Tensor,
+    scale: float,
+    residual: Tensor,
+    layout: Tensor,
+    new_residual: Tensor,
+    levels: Tensor,
+    packed: Tensor,
+    bits: int,
+    isa: str,
+) -> None:
+    """Check what every encoder has in common, and hand over the addresses."""
+    _check("gradient", gradient, *_FLOATS)
+    _check("residual", residual, torch.float32, shape=gradient.shape)
+    _check("new_residual", new_residual, torch.float32, shape=gradient.shape)
+    _check("levels", levels, torch.float32, torch.bfloat16)
+    _check("bits", packed, torch.uint8)
+    _check("layout", layout, torch.int64)
+    work(
+        gradient.data_ptr(),
+        _FLOATS[gradient.dtype],
+        scale,
+        residual.data_ptr(),
+        layout.data_ptr(),
+        layout.shape[1] - 1,
+        new_residual.data_ptr(),
         levels.data_ptr(),
         _FLOATS[levels.dtype],
-        bits.data_ptr(),
+        packed.data_ptr(),
+        bits,
+        torch.get_num_threads(),
+        isa,
+    )
+
+
+def _decode(
+    work: "_native.Decode",
+    levels: Tensor,
+    packed: Tensor,
+    layout: Tensor,
+    bits: int,
+    out: Tensor,
+    accumulate: bool,
+    isa: str,
+) -> None:
+    """Check what every decoder has in common, and hand over the addresses."""
+    _check("levels", levels, torch.float32, torch.bfloat16)
+    _check("bits", packed, torch.uint8)
+    _check("out", out, torch.float32)
+    _check("layout", layout, torch.int64)
+    work(
+        levels.data_ptr(),
+        _FLOATS[levels.dtype],
+        packed.data_ptr(),
+        bits,
         layout.data_ptr(),
-        layout.data_ptr() + 8 * layout.shape[1],
         layout.shape[1] - 1,
         out.data_ptr(),
         accumulate,
         torch.get_num_threads(),
         isa,
     )
-
-
-KERNELS: dict[str, Callable[..., None]] = {"sign_encode": sign_encode, "sign_decode": sign_decode}
 
 
 def _check(

@@ -18,7 +18,18 @@ is bit ``i % 8`` of its byte ``i // 8``; unused bits of a group's last word are 
 ``sign_decode(levels, bits, layout, out!, accumulate)``
     ``out = levels[g, bit]``, or ``out += `` that.
 
-``levels`` are float32 or bfloat16 ``[G, 2]``, everything else float32.
+``rotated_encode``, ``rotated_decode``: the same arguments; bits and levels are those of rotated
+    blocks (``reference.rotated``). ``layout`` is ``[3, G + 1]``: row 2 holds the offsets of the
+    groups' levels, of which group ``g`` has ``block_counts(its length)``; ``levels`` is 1-d.
+
+``uniform_encode(gradient, scale, residual, layout, bits, new_residual!, levels!, packed!)``
+``uniform_decode(levels, packed, layout, bits, out!, accumulate)``
+    ``bits`` of 2, 4 or 8 a value: value ``i`` of a group begins at bit ``i * bits``, low bits first;
+    row 1 of ``layout`` is for that many bits. ``levels`` are bfloat16: a group's smallest and largest
+    ``v``, rounded outward, both NaN if and only if the group holds a non-finite value.
+    (``reference.uniform``)
+
+``levels`` are float32 or bfloat16, ``[G, 2]`` unless said otherwise; everything else is float32.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +46,20 @@ SCHEMAS = {
     "sign_decode": (
         "(Tensor levels, Tensor bits, Tensor layout, Tensor(a!) out, bool accumulate) -> ()"
     ),
+    "uniform_encode": (
+        "(Tensor gradient, float scale, Tensor residual, Tensor layout, int bits,"
+        " Tensor(a!) new_residual, Tensor(b!) levels, Tensor(c!) packed) -> ()"
+    ),
+    "uniform_decode": (
+        "(Tensor levels, Tensor packed, Tensor layout, int bits, Tensor(a!) out, bool accumulate)"
+        " -> ()"
+    ),
 }
+SCHEMAS["rotated_encode"] = SCHEMAS["sign_encode"]
+SCHEMAS["rotated_decode"] = SCHEMAS["sign_decode"]
+
+ROTATED_BLOCK = 512  # values in the largest block of the rotated code
+UNIFORM_BITS = (2, 4, 8)
 
 _library = torch.library.Library("thinwire", "DEF")
 
@@ -58,8 +82,51 @@ def check_layout(layout: Tensor, values: Tensor, levels: Tensor, bits: Tensor) -
     if layout.dtype != torch.int64 or layout.dim() != 2 or layout.shape[0] != 2:
         raise ValueError(f"layout: expected int64 [2, G + 1], got {layout.dtype} {[*layout.shape]}")
     n, words = layout[:, -1].tolist()
-    expected = {"values": (n,), "levels": (layout.shape[1] - 1, 2), "bits": (4 * words,)}
-    got = {"values": values.shape, "levels": levels.shape, "bits": bits.shape}
+    _check_sizes(
+        {"values": (n,), "levels": (layout.shape[1] - 1, 2), "bits": (4 * words,)},
+        {"values": values.shape, "levels": levels.shape, "bits": bits.shape},
+    )
+
+
+def check_rotated_layout(layout: Tensor, values: Tensor, levels: Tensor, bits: Tensor) -> None:
+    """``check_layout`` for the rotated code: layout int64 ``[3, G + 1]``, levels 1-d."""
+    if layout.dtype != torch.int64 or layout.dim() != 2 or layout.shape[0] != 3:
+        raise ValueError(f"layout: expected int64 [3, G + 1], got {layout.dtype} {[*layout.shape]}")
+    n, words, count = layout[:, -1].tolist()
+    _check_sizes(
+        {"values": (n,), "levels": (count,), "bits": (4 * words,)},
+        {"values": values.shape, "levels": levels.shape, "bits": bits.shape},
+    )
+
+
+def check_uniform(levels: Tensor, bits: int) -> None:
+    """Raise unless these are a width and levels that the uniform code has."""
+    if bits not in UNIFORM_BITS:
+        raise ValueError(f"bits: expected one of {', '.join(map(str, UNIFORM_BITS))}, got {bits}")
+    if levels.dtype != torch.bfloat16:
+        raise TypeError(f"levels: expected torch.bfloat16, got {levels.dtype}")
+
+
+def block_counts(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """How the rotated code cuts groups.
+
+    Args:
+        lengths: int64, any shape.
+
+    Returns:
+        The number of levels of groups of these lengths, and the size of their blocks.
+
+    >>> block_counts(torch.tensor([0, 1, 300, 512, 784, 2048]))
+    (tensor([0, 1, 2, 1, 2, 4]), tensor([  1,   1, 256, 512, 512, 512]))
+    """
+    powers = 2 ** torch.arange(ROTATED_BLOCK.bit_length(), device=lengths.device)
+    block = powers[(torch.bucketize(lengths, powers, right=True) - 1).clamp(min=0)]
+    return (lengths + block - 1) // block, block
+
+
+def _check_sizes(
+    expected: dict[str, tuple[int, ...]], got: dict[str, torch.Size | tuple[int, ...]]
+) -> None:
     for name, shape in expected.items():
         if tuple(got[name]) != shape:
             raise ValueError(f"{name}: expected {[*shape]} from the layout, got {[*got[name]]}")

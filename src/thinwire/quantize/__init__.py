@@ -1,18 +1,26 @@
 """What goes on the wire: columns, codes, error feedback. Pure: nothing here communicates."""
 
-from thinwire.quantize.code import Code, Float32Code, SignCode, named_code
+from thinwire.quantize.code import Code
 from thinwire.quantize.columns import Axis, Columns, column_lengths
 from thinwire.quantize.feedback import ErrorFeedback
 from thinwire.quantize.flat import FlatSpace
+from thinwire.quantize.float32 import Float32Code
+from thinwire.quantize.named import CODE_NAMES, named_code
+from thinwire.quantize.rotated import RotatedSignCode
+from thinwire.quantize.sign import SignCode
+from thinwire.quantize.uniform import UniformCode
 
 __all__ = [
+    "CODE_NAMES",
     "Axis",
     "Code",
     "Columns",
     "ErrorFeedback",
     "FlatSpace",
     "Float32Code",
+    "RotatedSignCode",
     "SignCode",
+    "UniformCode",
     "column_lengths",
     "named_code",
 ]

@@ -8,10 +8,13 @@ still follow the scale of the gradient.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from thinwire.kernels.schemas import block_counts
 
 Axis = Literal["output", "input"]
 
@@ -55,6 +58,24 @@ class Columns:
     def words(self) -> int:
         """32-bit words of packed signs in all groups."""
         return int(self.table[1, -1])
+
+    def packed_table(self, bits: int) -> Tensor:
+        """``table`` with the words row for ``bits`` bits a value instead of one; made once."""
+        if bits not in self._packed_tables:
+            lengths = self.table[0].diff(prepend=self.table[0, :1])
+            words = (lengths * bits + WORD - 1) // WORD
+            self._packed_tables[bits] = torch.stack([self.table[0], words.cumsum(0)])
+        return self._packed_tables[bits]
+
+    @cached_property
+    def _packed_tables(self) -> dict[int, Tensor]:
+        return {}
+
+    @cached_property
+    def block_table(self) -> Tensor:
+        """int64 ``[3, G + 1]``: ``table``, and the offsets of the rotated code's levels."""
+        counts, _ = block_counts(self.table[0].diff(prepend=self.table[0, :1]))
+        return torch.cat([self.table, counts.cumsum(0)[None]])
 
     def run(self, first: int, last: int) -> "Columns":
         """Groups ``first .. last - 1`` as columns of their own."""
