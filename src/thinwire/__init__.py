@@ -7,6 +7,7 @@ from thinwire.exchange import Ledger, Traffic
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
     OneBitSGD,
+    OwnerOptimizer,
     StepReport,
     momentum_from_time_constant,
     rates_for_batch,
@@ -25,6 +26,7 @@ __all__ = [
     "OneBitReduceScatter",
     "OneBitSGD",
     "OneBitState",
+    "OwnerOptimizer",
     "SignCode",
     "StepReport",
     "Traffic",

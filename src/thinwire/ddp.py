@@ -26,9 +26,9 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Parameter
 
 from thinwire.exchange import Fifo, Ledger, Part, Wire, move_owner_residuals, own_group
-from thinwire.quantize import Axis, Code, Float32Code, named_code
+from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
-_EXACT = Float32Code()
+_EXACT = StageCodes(Float32Code(), Float32Code())
 
 
 class OneBitState:
@@ -40,7 +40,8 @@ class OneBitState:
         process_group: DDP's workers; a group of its own over the same ranks is made for the
             communication thread.
         cold_start: iterations exchanged in float32 before the code is used.
-        code: "sign" (1 bit) or another of ``quantize.named_code``'s.
+        code: what one bit means, "sign" or "rotated"; or "float32".
+        bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
         error_feedback: carry quantisation errors into the next iteration.
         axis: which unit's weights share levels.
         overrides: codes by parameter name where they differ, such as
@@ -68,6 +69,7 @@ class OneBitState:
         *,
         cold_start: int = 0,
         code: str = "sign",
+        bits: int | tuple[int, int] = 1,
         error_feedback: bool = True,
         axis: Axis = "output",
         overrides: Mapping[str, str] | None = None,
@@ -81,7 +83,7 @@ class OneBitState:
         self.ledger = Ledger()
         self._cold_start = cold_start
         self._error_feedback, self._axis = error_feedback, axis
-        self._code = named_code(code)
+        self._codes = stage_codes(code, bits)
         named = [(name.removeprefix("module."), p) for name, p in named_parameters or ()]
         self._names = {p: name for name, p in named}
         unknown = set(overrides or ()) - set(self._names.values())
@@ -90,7 +92,7 @@ class OneBitState:
                 f"overrides: {sorted(unknown)} are not among named_parameters "
                 f"({', '.join(self._names.values()) or 'none were given'})"
             )
-        self._overrides = {name: named_code(kind) for name, kind in (overrides or {}).items()}
+        self._overrides = {name: stage_codes(kind) for name, kind in (overrides or {}).items()}
         self._scaler = grad_scaler
         self._wire = Wire(own_group(process_group, timeout), self.ledger)
         self._thread = Fifo("thinwire hook")
@@ -161,20 +163,20 @@ class OneBitState:
         self, part: Part, gradients: list[Tensor], buffer: Tensor | None, weight: float
     ) -> None:
         exact = self.iteration < self._cold_start
-        code = _EXACT if exact else part.code
+        codes = _EXACT if exact else part.codes
         self._carries |= not exact
         part.collect(gradients, hold=self._carries)
-        headers = part.exchange.reduce(code, weight, self._wire, "gradients")
+        headers = part.exchange.reduce(codes.gradients, weight, self._wire, "gradients")
         if any(header.nonfinite_group >= 0 for header in headers):
             self._finite = False
             for gradient in gradients:
                 gradient.fill_(torch.nan)  # a GradScaler then skips on all workers
             return
         part.hold_owner(self._carries)
-        packet = part.exchange.requantise(code)
+        packet = part.exchange.requantise(codes.updates)
         direct = buffer is not None and buffer.dtype == torch.float32
         out = buffer if direct and buffer is not None else torch.empty(part.space.values)
-        part.exchange.distribute(code, packet, out, self._wire, "updates")
+        part.exchange.distribute(codes.updates, packet, out, self._wire, "updates")
         out.div_(sum(header.samples for header in headers))
         if not direct:
             torch._foreach_copy_(gradients, part.space.views(out))
@@ -192,19 +194,19 @@ class OneBitState:
         if key not in self._parts:
             by_code: dict[str, list[Parameter]] = {}
             for parameter in parameters:
-                by_code.setdefault(self._code_of(parameter).name, []).append(parameter)
+                by_code.setdefault(self._codes_of(parameter).name, []).append(parameter)
             self._parts[key] = [self._make_part(members) for members in by_code.values()]
             for part in self._parts[key]:
                 self._take_over(part)
         return self._parts[key]
 
-    def _code_of(self, parameter: Parameter) -> Code:
-        return self._overrides.get(self._names.get(parameter, ""), self._code)
+    def _codes_of(self, parameter: Parameter) -> StageCodes:
+        return self._overrides.get(self._names.get(parameter, ""), self._codes)
 
     def _make_part(self, parameters: list[Parameter]) -> Part:
         return Part(
             parameters,
-            self._code_of(parameters[0]),
+            self._codes_of(parameters[0]),
             axis=self._axis,
             rank=self._wire.rank,
             world=self._wire.world,

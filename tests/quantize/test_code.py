@@ -115,7 +115,9 @@ def test_wire_size() -> None:
 
 def test_named_code() -> None:
     assert named_code("sign").name == "sign"
-    with pytest.raises(ValueError, match="one of sign, float32, rotated, 2-bit, 4-bit, 8-bit, got 'sing'"):
+    with pytest.raises(
+        ValueError, match="one of sign, float32, rotated, 2-bit, 4-bit, 8-bit, got 'sing'"
+    ):
         named_code("sing")
     with pytest.raises(ValueError, match="float64"):
         SignCode(torch.float64)

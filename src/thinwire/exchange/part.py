@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from thinwire.exchange.two_stage import TwoStage
 from thinwire.exchange.wire import Wire
-from thinwire.quantize import Axis, Code, FlatSpace
+from thinwire.quantize import Axis, FlatSpace, StageCodes
 
 _GLANCE = 64  # values looked at before a whole gradient is
 
@@ -23,7 +23,7 @@ class Part:
 
     Args:
         parameters: in wire order.
-        code: how they travel.
+        codes: how they travel.
         axis: which unit's weights share levels.
         rank: this worker.
         world: number of workers.
@@ -33,7 +33,7 @@ class Part:
     def __init__(
         self,
         parameters: Sequence[Parameter],
-        code: Code,
+        codes: StageCodes,
         *,
         axis: Axis,
         rank: int,
@@ -41,7 +41,7 @@ class Part:
         error_feedback: bool,
     ) -> None:
         self.parameters = list(parameters)
-        self.code = code
+        self.codes = codes
         self.space = FlatSpace([p.shape for p in self.parameters], axis)
         self.exchange = TwoStage(
             self.space.columns,

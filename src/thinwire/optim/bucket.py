@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from thinwire.exchange import TwoStage
 from thinwire.optim.postprocess import LocalAdaGrad, State
-from thinwire.quantize import Axis, Code, FlatSpace
+from thinwire.quantize import Axis, FlatSpace, StageCodes
 
 
 class Bucket:
@@ -18,9 +18,11 @@ class Bucket:
     Attributes:
         group: the optimiser's param group, whose rates apply.
         parameters: in wire order.
-        code: how their gradients and updates travel.
+        codes: how their gradients and updates travel.
         exchange: residuals of both stages.
-        state: the owner's post-processing state, over ``owned``.
+        state_names: the tensors of the owner's post-processing state.
+        state: those tensors, over the run of values this worker owns; missing ones are zero.
+        scalars: the part of that state that is not per value, such as a count of steps.
         local: worker-side AdaGrad, if asked for.
         waiting: parameters whose gradient this step still lacks.
     """
@@ -29,7 +31,8 @@ class Bucket:
         self,
         group: dict[str, Any],
         parameters: Sequence[tuple[str, Parameter]],
-        code: Code,
+        codes: StageCodes,
+        state_names: Sequence[str],
         *,
         axis: Axis,
         rank: int,
@@ -39,15 +42,17 @@ class Bucket:
         self.group = group
         self.names = [name for name, _ in parameters]
         self.parameters = [parameter for _, parameter in parameters]
-        self.code = code
+        self.codes = codes
+        self.state_names = list(state_names)
         self.space = FlatSpace([p.shape for p in self.parameters], axis)
         device = self.parameters[0].device
         self.exchange = TwoStage(
             self.space.columns, rank, world, error_feedback=error_feedback, device=device
         )
         self.state: State = {}
+        self.scalars: dict[str, float] = {}
         self.local: LocalAdaGrad | None = None
-        if group["adagrad"] == "local":
+        if group.get("adagrad") == "local":
             self.local = LocalAdaGrad(self.space.values, group["eps"], device)
         self.waiting: set[Parameter] = set(self.parameters)
 

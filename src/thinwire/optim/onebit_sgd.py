@@ -1,72 +1,20 @@
-"""OneBitSGD: data-parallel SGD over 1-bit gradients, in place of DistributedDataParallel.
+"""OneBitSGD: data-parallel SGD over 1-bit gradients, in place of DistributedDataParallel."""
 
-One step, on every worker (S sections 3 and 4):
-
-    sub-gradient -> + residual -> quantise -> all_to_all -> sum at the owner
-    -> post-process -> + residual -> quantise -> all_gather -> apply
-
-Everything up to the sum happens bucket by bucket while backward still runs, on one communication
-thread; ``step`` does the rest.
-"""
-
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import timedelta
-from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import Parameter
-from torch.profiler import record_function
 
-from thinwire.exchange import (
-    HEADER_BYTES,
-    Fifo,
-    Header,
-    Ledger,
-    NonFiniteUpdateError,
-    Wire,
-    own_group,
-)
-from thinwire.optim.bucket import Bucket, cut_into_buckets
+from thinwire.optim.bucket import Bucket
+from thinwire.optim.exchanged import ColdStart, ExchangedOptimizer
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
 from thinwire.optim.rates import rates_for_batch
-from thinwire.optim.shards import load_worker_state, worker_state
-from thinwire.quantize import Axis, Code, Float32Code, named_code
-
-T = TypeVar("T")
-UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose accuracy
-_EXACT = Float32Code()
-logger = logging.getLogger("thinwire")
-
-ColdStart = Literal["serial", "dense"]
+from thinwire.quantize import Axis
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did, the same on every worker except for ``residual_ratio``.
-
-    Attributes:
-        phase: "serial" or "dense" during the cold start, then "steady".
-        samples: samples in the minibatch, over all workers.
-        nonfinite: (worker, parameter) of the NaN or infinity for which all workers skipped the
-            step together, else None.
-        residual_ratio: |residual| / |input| of stage 1 and of stage 2 on this worker, the largest
-            over buckets; None unless ``measure`` is set.
-    """
-
-    phase: str
-    samples: float
-    nonfinite: tuple[int, str] | None = None
-    residual_ratio: tuple[float, float] | None = None
-
-
-class OneBitSGD(torch.optim.Optimizer):
+class OneBitSGD(ExchangedOptimizer):
     """Distributed SGD that sends one bit per gradient value.
 
     It replaces DistributedDataParallel: give it the bare model's parameters on every worker. It
@@ -76,7 +24,7 @@ class OneBitSGD(torch.optim.Optimizer):
     locally, as with DDP. All workers must take the same steps.
 
     A param group may override ``lr``, ``momentum``, ``weight_decay``, ``adagrad``, ``eps``,
-    ``batch_size`` and ``code`` (for example ``code="float32"`` for embeddings).
+    ``batch_size``, ``code`` and ``bits`` (for example ``code="float32"`` for embeddings).
 
     Args:
         params: as for any torch optimiser; with named parameters, errors name them.
@@ -89,7 +37,8 @@ class OneBitSGD(torch.optim.Optimizer):
         eps: AdaGrad's divisor offset.
         batch_size: samples, over all workers, for which ``lr`` and ``momentum`` are stated; they
             are converted where a minibatch differs (``rates_for_batch``). None: used as they are.
-        code: "sign" (1 bit) or "float32" (the exact twin).
+        code: what one bit means, "sign" or "rotated"; or "float32", the exact twin.
+        bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
         error_feedback: carry the quantisation error into the next step. Off is for ablations.
         axis: which unit's weights share levels; see ``thinwire.quantize``.
         cold_start: samples to process exactly before the code is used.
@@ -127,6 +76,7 @@ class OneBitSGD(torch.optim.Optimizer):
         eps: float = 1e-10,
         batch_size: int | None = None,
         code: str = "sign",
+        bits: int | tuple[int, int] = 1,
         error_feedback: bool = True,
         axis: Axis = "output",
         cold_start: int = 0,
@@ -136,31 +86,6 @@ class OneBitSGD(torch.optim.Optimizer):
         process_group: dist.ProcessGroup | None = None,
         timeout: timedelta | None = None,
     ) -> None:
-        if cold_start_mode not in ("serial", "dense"):
-            raise ValueError(f"cold_start_mode: expected serial or dense, got {cold_start_mode!r}")
-        for name, value in (("cold_start", cold_start), ("max_skips", max_skips)):
-            if value < 0:
-                raise ValueError(f"{name}: expected >= 0, got {value}")
-        if bucket_mb <= 0:
-            raise ValueError(f"bucket_mb: expected > 0, got {bucket_mb}")
-        self._axis: Axis = axis
-        self._error_feedback = error_feedback
-        self._bucket_bytes = bucket_mb * 2**20
-        self._cold_start, self._cold_start_mode = cold_start, cold_start_mode
-        self._max_skips = max_skips
-        self.samples: float = 1
-        self.measure = False
-        self.last_step: StepReport | None = None
-        self.ledger = Ledger()
-        self._wire = Wire(own_group(process_group, timeout), self.ledger)
-        self._thread = Fifo("thinwire exchange")
-        self._samples_seen = 0.0
-        self._skips_in_a_row = 0
-        self._syncing = True
-        self._warned = False
-        self._buckets: list[Bucket] = []
-        self._bucket_of: dict[Parameter, Bucket] = {}
-        self._launched: list[Future[list[Header]]] = []
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -169,175 +94,31 @@ class OneBitSGD(torch.optim.Optimizer):
             "eps": eps,
             "batch_size": batch_size,
             "code": code,
+            "bits": bits,
         }
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            defaults,
+            error_feedback=error_feedback,
+            axis=axis,
+            cold_start=cold_start,
+            cold_start_mode=cold_start_mode,
+            bucket_mb=bucket_mb,
+            max_skips=max_skips,
+            process_group=process_group,
+            timeout=timeout,
+        )
 
-    # --- construction ---------------------------------------------------------------------------
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch; every worker must add the same group at the same step."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+    def check_group(self, group: dict[str, Any]) -> None:
+        """See ``ExchangedOptimizer``."""
         check_group(group)
-        first = sum(len(g["params"]) for g in self.param_groups[:-1])
-        names = group.get("param_names") or [
-            f"parameter {first + i}" for i in range(len(group["params"]))
-        ]
-        trained = [
-            (name, p) for name, p in zip(names, group["params"], strict=True) if p.requires_grad
-        ]
-        for members in cut_into_buckets(trained, self._bucket_bytes):
-            bucket = Bucket(
-                group,
-                members,
-                named_code(group["code"]),
-                axis=self._axis,
-                rank=self._wire.rank,
-                world=self._wire.world,
-                error_feedback=self._error_feedback,
-            )
-            self._buckets.append(bucket)
-            for parameter in bucket.parameters:
-                self._bucket_of[parameter] = bucket
-                parameter.register_post_accumulate_grad_hook(self._gradient_ready)
-            self._copy_from_worker_0(bucket, "initial parameters")
 
-    def _copy_from_worker_0(self, bucket: Bucket, stage: str) -> None:
-        if self._wire.world == 1:
-            return
-        with torch.no_grad():
-            values = bucket.parameter_values(0, bucket.space.values)
-            self._run(lambda: self._wire.broadcast(values, stage))
-            bucket.store(values)
+    def state_names(self, group: dict[str, Any]) -> list[str]:
+        """See ``ExchangedOptimizer``."""
+        return state_names(group)
 
-    # --- while backward runs --------------------------------------------------------------------
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """Accumulate gradients without exchanging them, for all but the last backward of a step."""
-        self._syncing, before = False, self._syncing
-        try:
-            yield
-        finally:
-            self._syncing = before
-
-    @property
-    def phase(self) -> str:
-        """Where the job stands: "serial" or "dense" in the cold start, then "steady"."""
-        return self._cold_start_mode if self._samples_seen < self._cold_start else "steady"
-
-    @property
-    def computes(self) -> bool:
-        """Whether this worker's gradients count: False on all but worker 0 of a serial start."""
-        return self.phase != "serial" or self._wire.rank == 0
-
-    def _gradient_ready(self, parameter: Tensor) -> None:
-        if not self._syncing or self.phase == "serial":
-            return
-        bucket = self._bucket_of[cast(Parameter, parameter)]
-        if self._buckets.index(bucket) < len(self._launched):
-            raise RuntimeError(
-                "a second backward before step(): its bucket has been sent. Wrap all but the last "
-                "backward of a step in `with optimizer.no_sync():`"
-            )
-        bucket.waiting.discard(cast(Parameter, parameter))
-        while len(self._launched) < len(self._buckets):
-            if self._buckets[len(self._launched)].waiting:
-                break
-            self._launch_next()
-
-    def _launch_next(self) -> None:
-        bucket = self._buckets[len(self._launched)]
-        job = partial(self._reduce, bucket, float(self.samples))
-        self._launched.append(self._thread.submit(job))
-
-    @torch.no_grad()
-    def _reduce(self, bucket: Bucket, samples: float) -> list[Header]:
-        """Stage 1 of one bucket, on the communication thread."""
-        with record_function("thinwire::sub-gradient"):
-            bucket.collect_gradients()
-        if self.measure:
-            bucket.exchange.worker.note_input(samples)
-        return bucket.exchange.reduce(self._code(bucket), samples, self._wire, "gradients")
-
-    # --- step -----------------------------------------------------------------------------------
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Finish the exchange and apply the update.
-
-        Args:
-            closure: computes the loss and its gradients first.
-
-        Returns:
-            The closure's loss.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        with torch.no_grad():
-            report = self._serial_step() if self.phase == "serial" else self._exchange_step()
-        self.last_step = report
-        if report.nonfinite is None:
-            self._skips_in_a_row = 0
-            self._advance(report.samples)
-        else:
-            self._count_skip(*report.nonfinite)
-        return loss
-
-    def _exchange_step(self) -> StepReport:
-        phase = self.phase
-        while len(self._launched) < len(self._buckets):
-            self._launch_next()  # parameters without gradient count as zero
-        try:
-            headers = [future.result() for future in self._launched]
-        finally:
-            self._launched = []
-            for bucket in self._buckets:
-                bucket.waiting = set(bucket.parameters)
-        samples = sum(header.samples for header in headers[0]) if headers else 0.0
-        nonfinite = self._first_nonfinite(headers)
-        if nonfinite is not None:
-            return StepReport(phase, samples, nonfinite)
-        if samples <= 0:
-            raise ValueError("samples: expected at least one in some worker's minibatch, got 0")
-        return StepReport(phase, samples, None, self._distribute(samples))
-
-    def _distribute(self, samples: float) -> tuple[float, float] | None:
-        """Post-process and stage 2, each bucket's on the wire while the next is computed."""
-        pending: list[Future[None]] = []
-        for bucket in self._buckets:
-            bucket.commit()
-            exchange, code = bucket.exchange, self._code(bucket)
-            update = exchange.owner.values.div_(samples)
-            with record_function("thinwire::post-process"):
-                self._post_process(bucket, update, exchange.stripe.start, samples)
-            if self.measure:
-                exchange.owner.note_input()
-            with record_function("thinwire::requantise"):
-                packet = exchange.requantise(code)
-            job = partial(exchange.distribute, code, packet, bucket.scratch, self._wire, "updates")
-            pending.append(self._thread.submit(job))
-        for bucket, future in zip(self._buckets, pending, strict=True):
-            try:
-                future.result()
-            except NonFiniteUpdateError as error:
-                raise FloatingPointError(
-                    f"worker {error.worker}: the update of {bucket.name_of_group(error.group)!r} "
-                    "is not finite although all gradients are: lower the learning rate"
-                ) from None
-            bucket.exchange.owner.commit()
-            with record_function("thinwire::apply"):
-                bucket.apply(bucket.scratch)
-        return self._residual_ratio() if self.measure else None
-
-    def _post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
-        """Mean gradient of the run that begins at ``start`` -> update, in place."""
+    def post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
+        """See ``ExchangedOptimizer``; S section 3.1 and Table 3."""
         group = bucket.group
         adagrad: AdaGrad = group["adagrad"]
         lr, momentum = rates_for_batch(
@@ -358,157 +139,3 @@ class OneBitSGD(torch.optim.Optimizer):
             adagrad=adagrad,
             eps=group["eps"],
         )
-
-    def _code(self, bucket: Bucket) -> Code:
-        return bucket.code if self.phase == "steady" else _EXACT
-
-    def _residual_ratio(self) -> tuple[float, float]:
-        exchanges = [bucket.exchange for bucket in self._buckets]
-        worst = max(e.worker.ratio() for e in exchanges), max(e.owner.ratio() for e in exchanges)
-        if worst[1] > UNHEALTHY_RATIO and not self._warned:
-            self._warned = True
-            logger.warning(
-                "the owners' residual is %.1f times their input (healthy: below 3): shorten the "
-                "momentum's time constant or lower the learning rate",
-                worst[1],
-            )
-        return worst
-
-    def _first_nonfinite(self, headers: list[list[Header]]) -> tuple[int, str] | None:
-        for bucket, of_bucket in zip(self._buckets, headers, strict=True):
-            for worker, header in enumerate(of_bucket):
-                if header.nonfinite_group >= 0:
-                    return worker, bucket.name_of_group(header.nonfinite_group)
-        return None
-
-    def _count_skip(self, worker: int, parameter: str) -> None:
-        self._skips_in_a_row += 1
-        if self._skips_in_a_row > self._max_skips:
-            raise FloatingPointError(
-                f"worker {worker}: non-finite gradient in {parameter!r}; "
-                f"{self._skips_in_a_row} steps in a row had to be skipped (max_skips = "
-                f"{self._max_skips}). Lower the learning rate, or look at that worker's data"
-            )
-
-    # --- serial cold start ----------------------------------------------------------------------
-
-    def _serial_step(self) -> StepReport:
-        """Worker 0 updates its replica alone; the others only learn how far it has come."""
-        nonfinite = self._serial_gradients() if self._wire.rank == 0 else None
-        index = -1 if nonfinite is None else self._names().index(nonfinite)
-        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
-        Header(float(self.samples), index, 0).write(packet)
-        packets = self._run(lambda: self._wire.all_gather(packet, "cold start"))
-        header = Header.read(packets[0])
-        if header.samples <= 0:
-            raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
-        if header.nonfinite_group >= 0:
-            return StepReport("serial", header.samples, (0, self._names()[header.nonfinite_group]))
-        if self._wire.rank == 0:
-            for bucket in self._buckets:
-                self._post_process(bucket, bucket.scratch, 0, header.samples)
-                bucket.commit_local()
-                bucket.apply(bucket.scratch)
-        return StepReport("serial", header.samples)
-
-    def _serial_gradients(self) -> str | None:
-        """Collect worker 0's gradients; the first parameter that has a non-finite one."""
-        for bucket in self._buckets:
-            bucket.collect_gradients()
-            finite = [bool(view.isfinite().all()) for view in bucket.space.views(bucket.scratch)]
-            if not all(finite):
-                return bucket.names[finite.index(False)]
-        return None
-
-    def _end_serial_start(self) -> None:
-        """Worker 0's parameters go to all, its state to the owners."""
-        for bucket in self._buckets:
-            self._copy_from_worker_0(bucket, "cold start")
-            sizes = [stripe.values for stripe in bucket.exchange.stripes]
-            for name in state_names(bucket.group):
-                whole = bucket.state.pop(name, None)
-                share = partial(self._wire.scatter, whole, sizes, "cold start")
-                bucket.state[name] = self._run(share)
-            if bucket.local is not None:
-                sums = bucket.local.sum_of_squares
-                self._run(partial(self._wire.broadcast, sums, "cold start"))
-
-    # --- bookkeeping ----------------------------------------------------------------------------
-
-    def _advance(self, samples: float) -> None:
-        before = self.phase
-        self._samples_seen += samples
-        if before == "serial" and self.phase == "steady":
-            with torch.no_grad():
-                self._end_serial_start()
-
-    def _run(self, job: Callable[[], T]) -> T:
-        """Run a job on the communication thread and wait for it."""
-        return self._thread.submit(job).result()
-
-    def _names(self) -> list[str]:
-        return [name for bucket in self._buckets for name in bucket.names]
-
-    def close(self) -> None:
-        """End the communication thread."""
-        self._thread.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        """This worker's whole state: rates, residuals, and the owner's part of the rest.
-
-        Returns:
-            torch's "state" and "param_groups"; for parameter i, ``state[i]`` has "residual" (of
-            the parameter's shape) and, for the wire-order values ``owned[0] .. owned[1] - 1`` that
-            this worker owns, "owner_residual", "momentum" and "adagrad" as far as they exist.
-            "thinwire" holds counts. Tensors are the live buffers, as in torch.
-        """
-        state = super().state_dict()
-        index = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        for bucket in self._buckets:
-            for parameter, entry in worker_state(bucket, serial=self.phase == "serial").items():
-                state["state"][index[parameter]] = entry
-        state["thinwire"] = {
-            "rank": self._wire.rank,
-            "world": self._wire.world,
-            "axis": self._axis,
-            "phase": self.phase,
-            "samples_seen": self._samples_seen,
-            "skips_in_a_row": self._skips_in_a_row,
-            "sequences": [bucket.exchange.sequence for bucket in self._buckets],
-            "ledger": self.ledger.state_dict(),
-        }
-        return state
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from this worker's ``state_dict``.
-
-        ``thinwire.reshard`` makes it from the states of another number of workers.
-
-        Raises:
-            ValueError: the state of another worker, of another number of workers, or of
-                parameters of other shapes.
-        """
-        counts = state_dict.get("thinwire")
-        if counts is None:
-            raise ValueError("state_dict: expected one made by OneBitSGD, found no 'thinwire'")
-        own = {"rank": self._wire.rank, "world": self._wire.world, "axis": self._axis}
-        for name, value in own.items():
-            if counts[name] != value:
-                hint = "" if name == "axis" else "; thinwire.reshard(states, rank, world) adapts it"
-                raise ValueError(f"state_dict: for {name} {counts[name]}, this is {value}{hint}")
-        super().load_state_dict({**state_dict, "state": {}})
-        for bucket, group in self._buckets_with_groups():
-            bucket.group = group
-        self._samples_seen = counts["samples_seen"]
-        self._skips_in_a_row = counts["skips_in_a_row"]
-        self.ledger.load_state_dict(counts["ledger"])
-        index = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        for bucket, sequence in zip(self._buckets, counts["sequences"], strict=True):
-            bucket.exchange.sequence = sequence
-            entries = {p: state_dict["state"][index[p]] for p in bucket.parameters}
-            load_worker_state(bucket, entries, serial=self.phase == "serial")
-
-    def _buckets_with_groups(self) -> Iterator[tuple[Bucket, dict[str, Any]]]:
-        """Buckets with the param group that holds them now (loading makes new ones)."""
-        group_of = {p: group for group in self.param_groups for p in group["params"]}
-        return ((bucket, group_of[bucket.parameters[0]]) for bucket in self._buckets)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.optim.bucket import Bucket
-from thinwire.optim.postprocess import state_names
 
 Entry = dict[str, Any]
 
@@ -32,7 +31,7 @@ def worker_state(bucket: Bucket, *, serial: bool) -> dict[Parameter, Entry]:
         for parameter, view in _whole(bucket, bucket.local.sum_of_squares):
             entries[parameter]["local_adagrad"] = view
     start, stop = _owned(bucket, serial)
-    for name in state_names(bucket.group):  # what the first step would make, so that all is there
+    for name in bucket.state_names:  # what the first step would make, so that all is there
         bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))
     tensors = dict(bucket.state)
     if not serial:

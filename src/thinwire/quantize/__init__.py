@@ -5,7 +5,7 @@ from thinwire.quantize.columns import Axis, Columns, column_lengths
 from thinwire.quantize.feedback import ErrorFeedback
 from thinwire.quantize.flat import FlatSpace
 from thinwire.quantize.float32 import Float32Code
-from thinwire.quantize.named import CODE_NAMES, named_code
+from thinwire.quantize.named import CODE_NAMES, StageCodes, named_code, stage_codes
 from thinwire.quantize.rotated import RotatedSignCode
 from thinwire.quantize.sign import SignCode
 from thinwire.quantize.uniform import UniformCode
@@ -20,7 +20,9 @@ __all__ = [
     "Float32Code",
     "RotatedSignCode",
     "SignCode",
+    "StageCodes",
     "UniformCode",
     "column_lengths",
     "named_code",
+    "stage_codes",
 ]
