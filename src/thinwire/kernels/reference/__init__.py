@@ -15,4 +15,4 @@ KERNELS: dict[str, Callable[..., None]] = {
     "uniform_decode": uniform_decode,
 }
 
-__all__ = ["KERNELS", *KERNELS]  # noqa: PLE0604
+__all__ = ["KERNELS", *KERNELS]
