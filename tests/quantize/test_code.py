@@ -147,12 +147,12 @@ def test_more_bits_leave_less_behind() -> None:
     columns = Columns.from_lengths([784] * 20)
     v = torch.distributions.StudentT(3.0).sample((columns.values,))
     left = []
-    for name in ("2-bit", "rotated", "4-bit", "8-bit", "float32"):
+    for name in ("rotated", "4-bit", "8-bit", "float32"):
         feedback = ErrorFeedback(columns.values)
         feedback.values.copy_(v)
         encode(named_code(name), columns, feedback)
         left.append(float(feedback.values.norm() / v.norm()))
-    assert sorted(left[1:], reverse=True) == left[1:]
+    assert sorted(left, reverse=True) == left
 
 
 def test_named_code() -> None:

@@ -124,7 +124,8 @@ def _butterflies(x: Tensor) -> Tensor:
 
 def _factor(p: int, device: torch.device) -> Tensor:
     """Float32 [p]: s / sqrt(p)."""
-    return _SIGNS[:p].to(device) * p**-0.5
+    factor: Tensor = _SIGNS[:p].to(device) * p**-0.5
+    return factor
 
 
 def _hash(x: int) -> int:
