@@ -1,11 +1,12 @@
 """Time of the kernels as ratios to a memory-bound primitive of the same run.
 
-    python benchmarks/kernels.py [--repeats 15] [--json FILE]
+    python benchmarks/kernels.py [--codes sign rotated] [--repeats 15] [--json FILE]
 
-For each size and number of threads: quantise-with-feedback (add the residual, two means a column,
-signs, new residual) and decode-and-add, over ``residual.add_(gradient)`` on the same buffers, and
-the eager reference over the same. Times are medians of interleaved repeats, so that drift of the
-machine cancels in the ratios. Absolute times are printed for orientation only.
+For each code, size and number of threads: quantise-with-feedback (add the residual, levels and
+packed values of each column, new residual) and decode-and-add, over ``residual.add_(gradient)`` on
+the same buffers, and the eager reference over the same. Ratios are medians over interleaved repeats
+of the ratio within one repeat, so that drift of the machine cancels. Absolute times are printed for
+orientation only.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from rich.console import Console
@@ -24,12 +26,15 @@ from rich.table import Table
 from thinwire.kernels import native, reference
 from thinwire.quantize import Columns
 
+CODES = {"sign": 1, "rotated": 1, "2-bit": 2, "4-bit": 4, "8-bit": 8}  # bits a value
 SIZES = {"1M": 2**20, "16M": 2**24, "46M": 46_000_000}
 COLUMN = 2048
 
+Job = Callable[[], object]
+
 
 def interleaved_medians(
-    work: dict[str, Callable[[], object]], repeats: int
+    work: dict[str, Job], repeats: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median seconds of each, and median of the ratio to "add" within each round."""
     times: dict[str, list[float]] = {name: [] for name in work}
@@ -46,32 +51,45 @@ def interleaved_medians(
     return {name: statistics.median(own) for name, own in times.items()}, ratios
 
 
-def measure(values: int, threads: int, repeats: int) -> dict[str, float | str | int]:
+def jobs(
+    kernels: ModuleType, code: str, columns: Columns, gradient: torch.Tensor, residual: torch.Tensor
+) -> dict[str, Job]:
+    """The primitive and the code's two kernels, all on the same buffers."""
+    add: dict[str, Job] = {"add": lambda: residual.add_(gradient)}
+    levels = torch.empty(columns.groups, 2, dtype=torch.bfloat16)
+    bits = CODES[code]
+    if bits > 1:
+        table = columns.packed_table(bits)
+        packed = torch.empty(4 * int(table[1, -1]), dtype=torch.uint8)
+        encode = (gradient, 1.0, residual, table, bits, gradient, levels, packed)
+        return add | {
+            "quantise": lambda: kernels.uniform_encode(*encode),
+            "decode": lambda: kernels.uniform_decode(levels, packed, table, bits, residual, True),
+        }
+    signs = torch.empty(4 * columns.words, dtype=torch.uint8)
+    if code == "rotated":
+        table = columns.block_table
+        levels = torch.empty(int(table[2, -1]), dtype=torch.bfloat16)
+        quantise, decode = kernels.rotated_encode, kernels.rotated_decode
+    else:
+        table, quantise, decode = columns.table, kernels.sign_encode, kernels.sign_decode
+    return add | {
+        "quantise": lambda: quantise(gradient, 1.0, residual, table, gradient, levels, signs),
+        "decode": lambda: decode(levels, signs, table, residual, True),
+    }
+
+
+def measure(code: str, values: int, threads: int, repeats: int) -> dict[str, float | str | int]:
     """One row of the table."""
     torch.set_num_threads(threads)
     columns = Columns.from_lengths([COLUMN] * (values // COLUMN))
     gradient, residual = torch.randn(columns.values), torch.randn(columns.values)
-    levels = torch.empty(columns.groups, 2, dtype=torch.bfloat16)
-    bits = torch.empty(4 * columns.words, dtype=torch.uint8)
-    encode = (gradient, 1.0, residual, columns.table, gradient, levels, bits)
-    decode = (levels, bits, columns.table, residual, True)
-    seconds, ratios = interleaved_medians(
-        {
-            "add": lambda: residual.add_(gradient),
-            "quantise": lambda: native.sign_encode(*encode),
-            "decode": lambda: native.sign_decode(*decode),
-        },
-        repeats,
-    )
+    seconds, ratios = interleaved_medians(jobs(native, code, columns, gradient, residual), repeats)
     eager_seconds, eager = interleaved_medians(
-        {
-            "add": lambda: residual.add_(gradient),
-            "quantise": lambda: reference.sign_encode(*encode),
-            "decode": lambda: reference.sign_decode(*decode),
-        },
-        1 if values > 2**21 else 3,
+        jobs(reference, code, columns, gradient, residual), 1 if values > 2**21 else 3
     )
     return {
+        "code": code,
         "values": columns.values,
         "threads": threads,
         "add_GB_per_s": 12 * columns.values / seconds["add"] / 1e9,
@@ -86,23 +104,28 @@ def measure(values: int, threads: int, repeats: int) -> dict[str, float | str | 
 def main() -> None:
     """Print the table, and write the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codes", nargs="+", choices=CODES, default=[*CODES])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES])
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     if not native.available():
         raise SystemExit("the C++ kernels are not built: see `thinwire doctor`")
     rows = [
-        measure(size, threads, arguments.repeats) for size in SIZES.values() for threads in (1, 2)
+        measure(code, SIZES[size], threads, arguments.repeats)
+        for code in arguments.codes
+        for size in arguments.sizes
+        for threads in (1, 2)
     ]
     table = Table(title=f"kernels: {native.instruction_sets()[-1]}, torch {torch.__version__}")
-    for name in ("values", "threads", "add GB/s", "quantise / add", "decode-and-add / add"):
+    for name in ("code", "values", "threads", "add GB/s", "quantise / add", "decode-and-add / add"):
         table.add_column(name, justify="right")
     for name in ("eager quantise / add", "eager decode / add", "eager / native quantise"):
         table.add_column(name, justify="right")
     for row in rows:
-        values, threads, *figures = row.values()
-        table.add_row(f"{values:,}", str(threads), *(f"{figure:.2f}" for figure in figures))
-    Console(width=130).print(table)
+        code, values, threads, *figures = row.values()
+        table.add_row(code, f"{values:,}", str(threads), *(f"{figure:.2f}" for figure in figures))
+    Console(width=140).print(table)
     if arguments.json:
         machine = {"processors": os.cpu_count(), "machine": platform.machine()}
         versions = {"torch": torch.__version__, "isa": native.instruction_sets()[-1]}

@@ -14,7 +14,36 @@ constexpr float smallest_normal = 1.1754943508222875e-38f;
 constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
 constexpr int32_t its_bits = 0x4b400000;
 
-typedef uint8_t vb __attribute__((vector_size(width), aligned(1), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * width)));
+
+inline vi widen_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (vi)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p));
+#elif defined(__AVX2__)
+  return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+#else
+  vi x;
+  for (int j = 0; j < width; ++j) x[j] = p[j];
+  return x;
+#endif
+}
+
+// Values 0 .. 255 -> bytes.
+inline void narrow_to_bytes(vi x, uint8_t* p) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)x));
+#elif defined(__AVX2__)
+  const __m256i y = (__m256i)x;
+  const __m128i both = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+  _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(both, both));
+#elif defined(__SSE2__)
+  const __m128i both = _mm_packs_epi32((__m128i)x, (__m128i)x);
+  const int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(both, both));
+  memcpy(p, &four, sizeof four);
+#else
+  for (int j = 0; j < width; ++j) p[j] = static_cast<uint8_t>(x[j]);
+#endif
+}
 
 // The bfloat16 at x or next to it: away from 0, or towards it.
 inline float to_bf16(float x, bool away) {
@@ -26,14 +55,22 @@ inline float to_bf16(float x, bool away) {
   return x > largest_bf16 ? largest_bf16 : x < -largest_bf16 ? -largest_bf16 : x;
 }
 
-// low + q step, q = 0 .. top. No difference of two values is formed: it could overflow.
+// decoded = low + q step, q = 0 .. top. Everything is halved, and no difference of two values formed:
+// highest - lowest may overflow.
 struct Grid {
-  float low, step, inverse, origin, top;
-  Grid(float lowest, float highest, int bits) : low(lowest), top(static_cast<float>((1 << bits) - 1)) {
-    step = highest / top - lowest / top;
+  float half_low, half_step, inverse, origin, top;
+  Grid(float lowest, float highest, int bits) : top(static_cast<float>((1 << bits) - 1)) {
+    float step = highest / top - lowest / top;
     if (step < smallest_normal) step = 0.0f;  // also where all values are equal
     inverse = step > 0.0f ? 1.0f / step : 0.0f;
     origin = lowest * inverse;
+    half_step = 0.5f * step;
+    half_low = 0.5f * lowest;
+  }
+  template <class V>
+  V at(V q) const {
+    const V half = q * half_step + half_low;
+    return half + half;
   }
 };
 
@@ -81,33 +118,17 @@ inline void levels_of(const Extremes& x, int64_t n, float level[2]) {
   level[1] = !n ? 0.0f : bad ? nan : to_bf16(highest, highest > 0.0f) + 0.0f;
 }
 
-// Which bits of a word hold 8 values of `bits` bits in pairs, in fours and one in each byte.
-template <int bits>
-struct Runs {
-  static constexpr uint64_t pairs = bits == 4 ? 0x00ff00ff00ff00ffu : 0x000f000f000f000fu;
-  static constexpr uint64_t fours = bits == 4 ? 0x0000ffff0000ffffu : 0x000000ff000000ffu;
-  static constexpr uint64_t ones = bits == 4 ? 0x0f0f0f0f0f0f0f0fu : 0x0303030303030303u;
-};
-
-// The low `bits` of each of 8 bytes, side by side; and back.
+// The low `bits` of each of 8 bytes, side by side.
 template <int bits>
 inline uint64_t squeeze(uint64_t x) {
-  x = (x | x >> (8 - bits)) & Runs<bits>::pairs;
-  x = (x | x >> (16 - 2 * bits)) & Runs<bits>::fours;
+  x = (x | x >> (8 - bits)) & (bits == 4 ? 0x00ff00ff00ff00ffu : 0x000f000f000f000fu);
+  x = (x | x >> (16 - 2 * bits)) & (bits == 4 ? 0x0000ffff0000ffffu : 0x000000ff000000ffu);
   return x | x >> (32 - 4 * bits);
 }
 template <>
 inline uint64_t squeeze<8>(uint64_t x) { return x; }
-template <int bits>
-inline uint64_t spread(uint64_t x) {
-  x = (x | x << (32 - 4 * bits)) & Runs<bits>::fours;
-  x = (x | x << (16 - 2 * bits)) & Runs<bits>::pairs;
-  return (x | x << (8 - bits)) & Runs<bits>::ones;
-}
-template <>
-inline uint64_t spread<8>(uint64_t x) { return x; }
 
-// 16 values of 0 .. 2^bits - 1 <-> 2 * bits bytes.
+// 16 values of 0 .. 2^bits - 1 -> 2 * bits bytes.
 template <int bits>
 inline void pack(const uint8_t* q, uint8_t* packed) {
   for (int half = 0; half < 2; ++half) {
@@ -117,14 +138,25 @@ inline void pack(const uint8_t* q, uint8_t* packed) {
     memcpy(packed + bits * half, &x, bits);
   }
 }
+
+// The p-th `width` of 16 packed values.
 template <int bits>
-inline void unpack(const uint8_t* packed, uint8_t* q) {
-  for (int half = 0; half < 2; ++half) {
-    uint64_t x = 0;
-    memcpy(&x, packed + bits * half, bits);
-    x = spread<bits>(x);
-    memcpy(q + 8 * half, &x, sizeof x);
+inline vi unpack(const uint8_t* packed, int p) {
+  if constexpr (bits == 8) return widen_bytes(packed + p * width);
+  constexpr int in_word = 32 / bits;
+  vu shift, second;
+  for (int j = 0; j < width; ++j) {
+    shift[j] = j * bits % 32;
+    second[j] = j < in_word ? 0u : ~0u;
   }
+  uint32_t word[2];
+  memcpy(&word[0], packed + p * width / in_word * 4, 4);
+  vu x = vu{} + (word[0] >> (p * width % in_word * bits));
+  if constexpr (width > in_word) {
+    memcpy(&word[1], packed + 4, 4);
+    x = (x & ~second) | ((vu{} + word[1]) & second);
+  }
+  return (vi)(x >> shift & ((1u << bits) - 1));
 }
 
 inline int64_t tail_bytes(int64_t values, int bits) { return (values * bits + 31) / 32 * 4; }
@@ -150,8 +182,8 @@ inline void quantise(float* v, int64_t n, const Grid& grid, uint8_t* packed, con
     for (int p = 0; p < parts; ++p) {
       float* at = v + i + p * width;
       const vf x = load(at), y = shifted(x, grid);
-      *reinterpret_cast<vb*>(q + p * width) = __builtin_convertvector((vi)y - its_bits, vb);
-      store(at, x - ((y - round_to_integer) * grid.step + grid.low));
+      narrow_to_bytes((vi)y - its_bits, q + p * width);
+      store(at, x - grid.at(y - round_to_integer));
     }
     pack<bits>(q, packed + i / 8 * bits);
   }
@@ -160,7 +192,7 @@ inline void quantise(float* v, int64_t n, const Grid& grid, uint8_t* packed, con
   for (int j = 0; i + j < n; ++j) {
     const float y = shifted(broadcast(v[i + j]), grid)[0] - round_to_integer;
     q[j] = static_cast<uint8_t>(y);
-    v[i + j] -= y * grid.step + grid.low;
+    v[i + j] -= grid.at(y);
   }
   uint8_t last[2 * bits];
   pack<bits>(q, last);
@@ -200,24 +232,19 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
 
 template <int bits, bool add>
 inline void decode_group(const uint8_t* packed, int64_t n, const Grid& grid, float* out) {
-  alignas(16) uint8_t q[lanes];
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    unpack<bits>(packed + i / 8 * bits, q);
     for (int p = 0; p < parts; ++p) {
       float* at = out + i + p * width;
-      const vi wide = __builtin_convertvector(*reinterpret_cast<const vb*>(q + p * width), vi);
-      const vf value = __builtin_convertvector(wide, vf) * grid.step + grid.low;
+      const vi q = unpack<bits>(packed + i / 8 * bits, p);
+      const vf value = grid.at(__builtin_convertvector(q, vf));
       store(at, add ? load(at) + value : value);
     }
   }
-  if (i == n) return;
-  uint8_t last[2 * bits] = {};
-  memcpy(last, packed + i / 8 * bits, tail_bytes(n - i, bits));
-  unpack<bits>(last, q);
-  for (int j = 0; i + j < n; ++j) {
-    const float value = static_cast<float>(q[j]) * grid.step + grid.low;
-    out[i + j] = add ? out[i + j] + value : value;
+  for (; i < n; ++i) {
+    const int q = packed[i * bits / 8] >> (i * bits % 8) & ((1 << bits) - 1);
+    const float value = grid.at(static_cast<float>(q));
+    out[i] = add ? out[i] + value : value;
   }
 }
 

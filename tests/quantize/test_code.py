@@ -113,7 +113,52 @@ def test_wire_size() -> None:
     assert 4 * narrow.values / SignCode().payload_bytes(narrow) == pytest.approx(30.1, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [
+        (1, {"sign": 8, "rotated": 8, "2-bit": 8, "4-bit": 8, "8-bit": 8}),
+        (512, {"sign": 68, "rotated": 68, "2-bit": 132, "4-bit": 260, "8-bit": 516}),
+        (784, {"sign": 104, "rotated": 104, "2-bit": 200, "4-bit": 396, "8-bit": 788}),
+        (2048, {"sign": 260, "rotated": 264, "2-bit": 516, "4-bit": 1028, "8-bit": 2052}),
+    ],
+)
+def test_wire_size_of_one_group(length: int, sizes: dict[str, int]) -> None:
+    columns = Columns.from_lengths([length])
+    assert {name: named_code(name).payload_bytes(columns) for name in sizes} == sizes
+
+
+@given(codes, lengths, st.integers(0, 2**31))
+def test_every_byte_of_a_payload_is_written(
+    code: Code, group_lengths: list[int], seed: int
+) -> None:
+    """Packets are compared between workers, and nobody's old memory goes on the wire."""
+    columns = Columns.from_lengths(group_lengths)
+    v = torch.randn(columns.values, generator=torch.Generator().manual_seed(seed))
+    payloads = []
+    for filler in (0x00, 0xFF):
+        payload = torch.full((code.payload_bytes(columns),), filler, dtype=torch.uint8)
+        code.encode(v, 1.0, torch.zeros_like(v), columns, torch.empty_like(v), payload)
+        payloads.append(payload)
+    assert torch.equal(*payloads)
+    assert len(payloads[0]) % 4 == 0
+
+
+def test_more_bits_leave_less_behind() -> None:
+    columns = Columns.from_lengths([784] * 20)
+    v = torch.distributions.StudentT(3.0).sample((columns.values,))
+    left = []
+    for name in ("rotated", "4-bit", "8-bit", "float32"):
+        feedback = ErrorFeedback(columns.values)
+        feedback.values.copy_(v)
+        encode(named_code(name), columns, feedback)
+        left.append(float(feedback.values.norm() / v.norm()))
+    assert sorted(left, reverse=True) == left
+
+
 def test_named_code() -> None:
+    assert [named_code(name).name for name in CODE_NAMES] == [*CODE_NAMES]
+    with pytest.raises(ValueError, match="one of"):
+        UniformCode(3)
     assert named_code("sign").name == "sign"
     with pytest.raises(
         ValueError, match="one of sign, float32, rotated, 2-bit, 4-bit, 8-bit, got 'sing'"

@@ -24,10 +24,10 @@ is bit ``i % 8`` of its byte ``i // 8``; unused bits of a group's last word are 
 
 ``uniform_encode(gradient, scale, residual, layout, bits, new_residual!, levels!, packed!)``
 ``uniform_decode(levels, packed, layout, bits, out!, accumulate)``
-    ``bits`` of 2, 4 or 8 a value: value ``i`` of a group begins at bit ``i * bits``, low bits first;
-    row 1 of ``layout`` is for that many bits. ``levels`` are bfloat16: a group's smallest and largest
-    ``v``, rounded outward, both NaN if and only if the group holds a non-finite value.
-    (``reference.uniform``)
+    ``bits`` of 2, 4 or 8 a value: value ``i`` of a group begins at its bit ``i * bits``, low bits
+    first; row 1 of ``layout`` is for that many bits. ``levels`` are bfloat16: a group's smallest
+    and largest ``v``, rounded outward, both NaN if and only if the group holds a non-finite value
+    (``reference.uniform``).
 
 ``levels`` are float32 or bfloat16, ``[G, 2]`` unless said otherwise; everything else is float32.
 """
@@ -79,9 +79,7 @@ def check_layout(layout: Tensor, values: Tensor, levels: Tensor, bits: Tensor) -
         levels: ``[G, 2]``.
         bits: uint8 ``[4 * words]``.
     """
-    if layout.dtype != torch.int64 or layout.dim() != 2 or layout.shape[0] != 2:
-        raise ValueError(f"layout: expected int64 [2, G + 1], got {layout.dtype} {[*layout.shape]}")
-    n, words = layout[:, -1].tolist()
+    n, words = _ends(layout, rows=2)
     _check_sizes(
         {"values": (n,), "levels": (layout.shape[1] - 1, 2), "bits": (4 * words,)},
         {"values": values.shape, "levels": levels.shape, "bits": bits.shape},
@@ -90,9 +88,7 @@ def check_layout(layout: Tensor, values: Tensor, levels: Tensor, bits: Tensor) -
 
 def check_rotated_layout(layout: Tensor, values: Tensor, levels: Tensor, bits: Tensor) -> None:
     """``check_layout`` for the rotated code: layout int64 ``[3, G + 1]``, levels 1-d."""
-    if layout.dtype != torch.int64 or layout.dim() != 2 or layout.shape[0] != 3:
-        raise ValueError(f"layout: expected int64 [3, G + 1], got {layout.dtype} {[*layout.shape]}")
-    n, words, count = layout[:, -1].tolist()
+    n, words, count = _ends(layout, rows=3)
     _check_sizes(
         {"values": (n,), "levels": (count,), "bits": (4 * words,)},
         {"values": values.shape, "levels": levels.shape, "bits": bits.shape},
@@ -122,6 +118,16 @@ def block_counts(lengths: Tensor) -> tuple[Tensor, Tensor]:
     powers = 2 ** torch.arange(ROTATED_BLOCK.bit_length(), device=lengths.device)
     block = powers[(torch.bucketize(lengths, powers, right=True) - 1).clamp(min=0)]
     return (lengths + block - 1) // block, block
+
+
+def _ends(layout: Tensor, rows: int) -> list[int]:
+    """The last column of a layout that has this many rows."""
+    if layout.dtype != torch.int64 or layout.dim() != 2 or layout.shape[0] != rows:
+        raise ValueError(
+            f"layout: expected int64 [{rows}, G + 1], got {layout.dtype} {[*layout.shape]}"
+        )
+    ends: list[int] = layout[:, -1].tolist()
+    return ends
 
 
 def _check_sizes(

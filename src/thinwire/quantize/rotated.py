@@ -1,7 +1,7 @@
 """The 1-bit code behind a rotation, for gradients with heavy tails.
 
 The sign code keeps (E|v|)^2 / E v^2 of a symmetrical group's energy: 2/pi = 0.64 of a normal one's,
-but 0.23 of Student's t with two degrees of freedom (n = 2048). After an orthogonal rotation that
+but 0.24 of Student's t with two degrees of freedom (n = 2048). After an orthogonal rotation that
 mixes up to 512 values (``kernels.reference.rotated``) every group looks normal, so the first figure
 always holds; a level for each block of 512 follows what differs between blocks. The error a step
 leaves behind, and hence the delay that error feedback is, no longer depends on the tails.

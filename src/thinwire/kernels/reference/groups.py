@@ -22,13 +22,15 @@ def pack(values: Tensor, layout: Tensor, bits: int = 1) -> Tensor:
     unpacked = values.new_zeros(32 // bits * int(layout[1, -1]), dtype=torch.uint8)
     unpacked[_wire_position(layout, bits)] = values.to(torch.uint8)
     shifted = unpacked.view(-1, 8 // bits) << _shifts(bits, values.device)
-    return shifted.sum(1, dtype=torch.uint8)
+    packed: Tensor = shifted.sum(1, dtype=torch.uint8)
+    return packed
 
 
 def unpack(packed: Tensor, layout: Tensor, bits: int = 1) -> Tensor:
     """Uint8 [4 * words] -> int64 [n]."""
     unpacked = (packed[:, None] >> _shifts(bits, packed.device)) & (2**bits - 1)
-    return unpacked.view(-1)[_wire_position(layout, bits)].long()
+    values: Tensor = unpacked.view(-1)[_wire_position(layout, bits)].long()
+    return values
 
 
 def _shifts(bits: int, device: torch.device) -> Tensor:

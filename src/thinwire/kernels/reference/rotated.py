@@ -2,13 +2,13 @@ r"""The rotated sign code: signs and mean magnitudes of c = R v, R orthogonal.
 
 A block of p = 2^k values is rotated by H diag(s) / sqrt(p): H is the Walsh-Hadamard matrix,
 H[i, j] = (-1)^popcount(i & j), and s[i] = -1 where an integer hash of i has its top bit set. Every
-coefficient is then a sum over the whole block, hence nearly normal however heavy the tails of v, and
-signs with the mean magnitude keep about 2/pi of its energy.
+coefficient is then a sum over the whole block, hence nearly normal however heavy the tails of v,
+and signs with the mean magnitude keep about 2/pi of its energy.
 
-A group of n values has blocks of p = the largest power of two up to min(n, 512). Blocks tile it from
-its start; where n is not a multiple of p, one more covers the last p values and rotates what the
-block before left there. So nothing is padded, one bit a value is sent, every value is mixed with p
-others and R is still orthogonal. The levels are the mean magnitudes of the tiles
+A group of n values has blocks of p = the largest power of two up to min(n, 512). Blocks tile it
+from its start; where n is not a multiple of p, one more covers the last p values and rotates what
+the block before left there. So nothing is padded, one bit a value is sent, every value is mixed
+with p - 1 others and R is still orthogonal. The levels are the mean magnitudes of the tiles
 
     0 .. p | p .. 2 p | ... | .. n - p | n - p .. n        (ceil(n / p) of them; R^-1 = R^T)
 
@@ -124,7 +124,8 @@ def _butterflies(x: Tensor) -> Tensor:
 
 def _factor(p: int, device: torch.device) -> Tensor:
     """Float32 [p]: s / sqrt(p)."""
-    return _SIGNS[:p].to(device) * p**-0.5
+    factor: Tensor = _SIGNS[:p].to(device) * p**-0.5
+    return factor
 
 
 def _hash(x: int) -> int:

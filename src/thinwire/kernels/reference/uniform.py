@@ -1,10 +1,12 @@
 """The uniform code of b bits: 2^b evenly spaced levels between a group's extremes.
 
 lo, hi = the smallest and largest v of the group, rounded outward to bfloat16;
-step = hi / (2^b - 1) - lo / (2^b - 1); q = round(v / step - lo / step); decoded = lo + q step.
+step = hi / (2^b - 1) - lo / (2^b - 1); q = round(v / step - lo / step);
+decoded = lo + q step = 2 (q (step / 2) + lo / 2).
 
-No difference of two values is formed, as it could overflow. A step below the smallest normal number
-(also: all values equal) counts as 0, and then every value is decoded as lo.
+So no difference of two values is formed: it could overflow. A step below the smallest normal number
+(also: all values equal) counts as 0, and then every value is decoded as lo. Beyond the largest
+bfloat16, 0.4 % short of float32's, levels stay there and the residual takes the rest.
 """
 
 import torch
@@ -37,7 +39,7 @@ def uniform_encode(
     x = v * inverse[group] - (low * inverse)[group]
     x = torch.where(x > 0, x, 0.0)  # also where x is NaN
     q = x.clamp(max=2**bits - 1).round()
-    new_residual.copy_(v - (q * step[group] + low[group]))
+    new_residual.copy_(v - _decoded(q, low[group], step[group]))
     packed.copy_(pack(q, layout, bits))
 
 
@@ -49,7 +51,7 @@ def uniform_decode(
     check_layout(layout, out, levels, packed)
     group = group_of(layout)
     low, step = _grid(levels, bits)
-    value = unpack(packed, layout, bits).float() * step[group] + low[group]
+    value = _decoded(unpack(packed, layout, bits).float(), low[group], step[group])
     if accumulate:
         out.add_(value)
     else:
@@ -83,3 +85,8 @@ def _grid(levels: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     low, high = levels.float().unbind(1)
     step = high / (2**bits - 1) - low / (2**bits - 1)
     return low, torch.where(step < _FLOAT.tiny, 0.0, step)
+
+
+def _decoded(q: Tensor, low: Tensor, step: Tensor) -> Tensor:
+    half = q * (0.5 * step) + 0.5 * low
+    return half + half
