@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import platform
 import tempfile
+import time
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,7 +48,7 @@ def be_rank(kind: str, rank: int, world: int, buckets: int, folder: str) -> None
         init_method=f"file://{folder}/store",
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=20),
+        timeout=timedelta(seconds=15),
     )
     torch.manual_seed(0)
     width = 128  # 64 KiB a layer: one bucket each
@@ -69,7 +70,7 @@ def be_rank(kind: str, rank: int, world: int, buckets: int, folder: str) -> None
 
 
 def one_run(kind: str, world: int, buckets: int, timeout: float) -> str:
-    """ "ok", or how it failed."""
+    """How it went: ok, hang, abort, error, or replicas differ."""
     context = multiprocessing.get_context("forkserver")
     with tempfile.TemporaryDirectory() as folder:
         ranks: list[BaseProcess] = [
@@ -78,8 +79,9 @@ def one_run(kind: str, world: int, buckets: int, timeout: float) -> str:
         ]
         for process in ranks:
             process.start()
+        deadline = time.monotonic() + timeout
         for process in ranks:
-            process.join(timeout)
+            process.join(max(0.0, deadline - time.monotonic()))
         hung = [process for process in ranks if process.is_alive()]
         for process in hung:
             with contextlib.suppress(ProcessLookupError):
@@ -116,7 +118,7 @@ def main() -> None:
     multiprocessing.set_forkserver_preload(["torch", "thinwire", "thinwire.train.replicas"])
     results: dict[str, Any] = {
         "thinwire hook": survey("thinwire", arguments.runs, 60),
-        "PyTorch PowerSGD hook": survey("powersgd", arguments.powersgd, 30),
+        "PyTorch PowerSGD hook": survey("powersgd", arguments.powersgd, 20),
     }
     table = Table(title="DDP hooks on gloo, 2-4 ranks, 2-6 buckets")
     for name in ("hook", "runs", "survived", "outcomes"):

@@ -167,6 +167,7 @@ def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Pa
         (["train", "mnist-onebitt"], "did you mean 'mnist-onebit'"),
         (["train", "mnist-onebit", "--exchange.cod", "sign"], "did you mean '--exchange.code'"),
         (["train", "mnist-onebit", "--exchange.code", "two"], "'two'"),
+        (["train", "mnist-onebit", "--exchange.bits", "1", "3"], "bits: expected 1, 2, 4 or 8"),
         (["train", "mnist-onebit", "--epochs", "many"], "--epochs"),
         (["train", "mnist-onebit", "--epochs", "0"], "epochs: expected >= 1, got 0"),
         (["train", "mnist-onebit", "--optimizer.lr", "-1"], "optimizer.lr: expected >= 0"),
@@ -309,6 +310,7 @@ def test_flags_are_few_and_known() -> None:
         *("--timeout", "--model.hidden", "--model.activation", "--optimizer.lr"),
         *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
+        "--exchange.bits",
         *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
         *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
     ]

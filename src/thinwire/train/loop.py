@@ -54,6 +54,7 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> OneBitSGD:
         adagrad=fields.adagrad,
         batch_size=recipe.minibatch,
         code=exchange.code,
+        bits=exchange.bits,
         error_feedback=exchange.error_feedback,
         axis=exchange.axis,
         cold_start=exchange.cold_start,

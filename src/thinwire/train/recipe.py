@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thinwire.optim import AdaGrad
-from thinwire.quantize import Axis
+from thinwire.quantize import Axis, stage_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,10 @@ class OptimizerFields:
 class ExchangeFields:
     """How gradients and updates travel."""
 
-    code: Literal["sign", "float32"] = "sign"
-    """1 bit a value, or the exact twin."""
+    code: Literal["sign", "rotated", "float32"] = "sign"
+    """What one bit a value means, or the exact twin."""
+    bits: tuple[int, int] = (1, 1)
+    """Bits a value, 1, 2, 4 or 8: of gradients to their owners, and of updates back."""
     error_feedback: bool = True
     """Carry the quantisation error into the next step; off for ablations."""
     axis: Axis = "output"
@@ -68,6 +70,7 @@ class ExchangeFields:
 
     def __post_init__(self) -> None:
         _expect_at_least(0, "exchange", self, "cold_start", "max_skips")
+        stage_codes(self.code, self.bits)
         if self.bucket_mb <= 0:
             raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
 
@@ -103,7 +106,11 @@ class Recipe:
     @property
     def method(self) -> str:
         """What the run is called in comparisons."""
-        return {"sign": "1-bit SGD", "float32": "dense SGD"}[self.exchange.code]
+        if self.exchange.code == "float32":
+            return "dense SGD"
+        kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
+        one, two = self.exchange.bits
+        return f"{kind}{one}-bit SGD" if one == two else f"{kind}{one}/{two}-bit SGD"
 
 
 def recipe_names() -> list[str]:
