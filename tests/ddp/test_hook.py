@@ -275,6 +275,25 @@ def test_bfloat16_models(run_ranks: RunRanks) -> None:
         assert loss < 0.8 * full_loss(network())
 
 
+def compiled(rank: int, world: int) -> list[Tensor]:
+    results = []
+    for backend in (None, "aot_eager"):
+        model = network()
+        ddp, _ = wrap(model, {"cold_start": 2}, bucket_cap_mb=25)  # torch.compile's least is 1
+        run = torch.compile(ddp, backend=backend) if backend else ddp
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(8):
+            step_of(run, optimizer, step, rank, world)
+        results.append(flat(model))
+    return results
+
+
+@pytest.mark.slow
+def test_compiled_modules(run_ranks: RunRanks) -> None:
+    for eager, under_compile in run_ranks(2, compiled):
+        torch.testing.assert_close(under_compile, eager, rtol=1e-3, atol=1e-4)
+
+
 class Tied(nn.Module):
     """A shared parameter and a frozen one."""
 

@@ -125,7 +125,8 @@ class TwoStage:
         sizes = self.packet_bytes(code)
         packet = self.owner.values.new_zeros(max(sizes), dtype=torch.uint8)
         payload = packet[HEADER_BYTES : sizes[self.rank]]
-        self.owner.encode(code, 1.0, self.stripe.columns, payload)
+        with record_function("thinwire::requantise"):
+            self.owner.encode(code, 1.0, self.stripe.columns, payload)
         group = code.nonfinite_group(payload, self.stripe.columns)
         nonfinite = self.stripe.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)

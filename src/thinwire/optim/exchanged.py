@@ -286,8 +286,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 self.post_process(bucket, update, exchange.stripe.start, samples)
             if self.measure:
                 exchange.owner.note_input()
-            with record_function("thinwire::requantise"):
-                packet = exchange.requantise(code)
+            packet = exchange.requantise(code)
             job = partial(exchange.distribute, code, packet, bucket.scratch, self._wire, "updates")
             pending.append(self._thread.submit(job))
         for bucket, future in zip(self._buckets, pending, strict=True):
