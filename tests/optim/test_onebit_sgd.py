@@ -208,7 +208,7 @@ def test_another_workers_state_is_refused() -> None:
     optimizer = OneBitSGD(network().named_parameters())
     state = optimizer.state_dict()
     state["thinwire"]["world"] = 4
-    with pytest.raises(ValueError, match="for world 4, this is 1; thinwire.reshard"):
+    with pytest.raises(ValueError, match="for world 4, this is 1; thinwire"):
         optimizer.load_state_dict(state)
     with pytest.raises(ValueError, match="OneBitSGD"):
         optimizer.load_state_dict({"state": {}, "param_groups": []})

@@ -36,8 +36,13 @@ def jobs(draw: st.DrawFn) -> States:
     states: States = []
     for rank in range(world):
         counts = {
-            "rank": rank, "world": world, "axis": "output", "samples_seen": 9.0,
-            "phase": "serial" if serial else "steady", "skips_in_a_row": 0, "sequences": [4],
+            "rank": rank,
+            "world": world,
+            "axis": "output",
+            "samples_seen": 9.0,
+            "phase": "serial" if serial else "steady",
+            "skips_in_a_row": 0,
+            "sequences": [4],
             "ledger": {"updates": {"collectives": 7, "messages": rank + 2, "bytes": 31 * rank}},
         }
         states.append({"state": {}, "param_groups": [], "thinwire": counts})
