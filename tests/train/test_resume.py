@@ -129,10 +129,12 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
         after = run_ranks(following, restored, idx_folder, folder)
         kept = [k for k in before[0]["tensors"] if k.endswith("residual") or k.startswith("since")]
         for key in (key for key in kept if not key.endswith("owner_residual")):
-            totals = [sum(w["tensors"][key].double() for w in side) for side in (before, after)]
-            torch.testing.assert_close(*totals, rtol=2**-23, atol=1e-7)
+            one, other = (sum(w["tensors"][key].double() for w in side) for side in (before, after))
+            rounding = 2**-24 * sum(w["tensors"][key].double().abs() for w in after)
+            assert bool(((one - other).abs() <= 1.001 * rounding).all()), key
         for side in (before, after):
-            runs = sorted(worker["owned"]["0.weight"] for worker in side if worker["owned"])
+            owned = [worker["owned"] for worker in side]
+            runs = sorted(part["0.weight"] for part in owned if "0.weight" in part)
             assert (runs[0][0], runs[-1][1]) == (0, 90 * 36)
         assert sum(w["bytes"] for w in before) == sum(w["bytes"] for w in after)
     summary, _, said = run_ranks(1, run_once, idx_folder, folder, None, {})[0]
@@ -145,7 +147,7 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
     ]
 
 
-# --- one worker, in this process -------------------------------------------------------------------
+# --- one worker, in this process ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

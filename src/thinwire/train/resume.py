@@ -109,10 +109,9 @@ def check_fits(checkpoint: Checkpoint, job: Job) -> None:
         if facts[key] != own[key]:
             raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
     sampler = facts["run"]["sampler"]
-    if sampler["epoch"] + sampler["position"] / sampler["size"] > job.recipe.epochs:
-        raise ValueError(
-            f"it is in epoch {sampler['epoch'] + 1}, expected {job.recipe.epochs} in all"
-        )
+    epochs = sampler["epoch"] + sampler["position"] / sampler["size"]
+    if epochs > job.recipe.epochs:
+        raise ValueError(f"it has trained {epochs:.2f} epochs, expected {job.recipe.epochs} in all")
 
 
 def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None, list[str]]:
@@ -122,13 +121,10 @@ def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None
         try:
             checkpoint = open_checkpoint(folder.resolve())
             check_fits(checkpoint, job)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            reason = (
-                f"unexpected content: {error!r}"
-                if isinstance(error, (KeyError, TypeError))
-                else error
-            )
-            refused.append(f"checkpoint {folder} cannot be used: {reason}")
+        except (ValueError, OSError) as error:
+            refused.append(f"checkpoint {folder} cannot be used: {error}")
+        except (KeyError, TypeError) as error:
+            refused.append(f"checkpoint {folder} cannot be used: its manifest lacks {error}")
         else:
             return checkpoint, refused
     return None, refused
