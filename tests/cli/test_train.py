@@ -63,7 +63,7 @@ def test_the_run_folder_holds_everything(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     assert {path.name for path in folder.iterdir()} == {
         *("config.toml", "events.jsonl", "events-rank1.jsonl", "summary.json"),
-        *("model.safetensors", "report.html"),
+        *("model.safetensors", "report.html", "checkpoints"),
     }
     summary = summary_of(folder)
     assert summary.keys() >= SUMMARY_KEYS
@@ -83,6 +83,7 @@ def test_events_tell_the_course_of_the_run(finished: tuple[Path, str]) -> None:
         "start",
         "epoch",
         "epoch",
+        "checkpoint",
         "end",
     ]
     steps = [event for event in events if event["event"] == "step"]
@@ -307,7 +308,8 @@ def test_flags_are_few_and_known() -> None:
 
     assert flags(Recipe) == [
         *("--workers", "--out", "--seed", "--data", "--epochs", "--minibatch", "--log-every"),
-        *("--timeout", "--model.hidden", "--model.activation", "--optimizer.lr"),
+        *("--timeout", "--resume", "--checkpoint-every", "--keep-checkpoints", "--max-restarts"),
+        *("--model.hidden", "--model.activation", "--optimizer.lr"),
         *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
         "--exchange.bits",

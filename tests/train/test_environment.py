@@ -1,7 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
 import pytest
+from torch.distributed import HashStore
 
 from thinwire.train import Workers, detect_workers
-from thinwire.train.environment import rendezvous_variables
+from thinwire.train.environment import agree_on_attempt, rendezvous_variables
 
 
 def test_alone() -> None:
@@ -32,3 +36,23 @@ def test_what_the_launcher_set_is_kept() -> None:
 def test_nonsense_is_named() -> None:
     with pytest.raises(ValueError, match=r"\$RANK: expected a number, got 'first'"):
         detect_workers({"RANK": "first", "WORLD_SIZE": "2"})
+
+
+def test_workers_that_start_again_do_not_meet_the_dead_ones() -> None:
+    store = HashStore()
+    store.set("thinwire/hello/2", "dead")  # died before it was answered
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            start = [
+                pool.submit(agree_on_attempt, store, Workers(rank, 3), timedelta(seconds=20))
+                for rank in (1, 0, 2)
+            ]
+            names.append({future.result() for future in start})
+    assert [len(name) for name in names] == [1, 1]
+    assert names[0] != names[1]
+
+
+def test_a_worker_that_does_not_join_is_named() -> None:
+    with pytest.raises(RuntimeError, match="worker 1 did not join"):
+        agree_on_attempt(HashStore(), Workers(0, 2), timedelta(seconds=0.1))

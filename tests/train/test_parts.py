@@ -83,7 +83,7 @@ def test_steady_counts_begin_when_the_cold_start_ends() -> None:
         counts.add_step(8, phase, ledger)
     assert (counts.steps, counts.samples, counts.steady_steps) == (3, 24, 1)
     assert counts.steady_bytes(ledger) == 10
-    assert counts.dense_bytes_per_step == 600
+    assert (counts.dense_bytes_per_worker, counts.steady_dense_bytes) == (1800, 2400)
 
 
 def test_display_prints_plain_lines_when_not_a_terminal() -> None:

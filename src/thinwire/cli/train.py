@@ -24,10 +24,13 @@ from thinwire.report import load_run, terminal_table, write_page
 from thinwire.train import (
     Display,
     Job,
+    Plan,
     Recipe,
+    StopSignals,
     Workers,
     detect_workers,
     find_recipe,
+    make_plan,
     naming_lost_workers,
     prepare,
     recipe_names,
@@ -35,8 +38,10 @@ from thinwire.train import (
     worker_processes,
 )
 
+SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
 USAGE = """usage: thinwire train RECIPE [--workers K] [--out DIR] [--seed N] [--data DIR]
-                             [--FIELD VALUE ...]
+                             [--resume auto|never|PATH] [--FIELD VALUE ...]
 
 recipes: {recipes}; or a path to a .toml file
 `thinwire train RECIPE --help` lists every field."""
@@ -52,10 +57,11 @@ def run(args: list[str]) -> int:
         workers = detect_workers()
         console = None if workers is not None and workers.rank > 0 else Console()
         job = prepare(name, recipe, console.print if console else lambda _: None)
-    if workers is None and recipe.workers > 1:
-        del job  # it only had to prove that the workers can start
-        return _launch(args, recipe.workers)
-    return _work(job, workers or Workers(), console)
+        plan = make_plan(job) if console else Plan()  # worker 0's counts
+    if workers is None and recipe.workers > 1 and not plan.finished:
+        del job, plan  # they only had to prove that the workers can start
+        return _launch(args, recipe)
+    return _work(job, plan, workers or Workers(), console)
 
 
 def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
@@ -75,17 +81,20 @@ def _as_flag(key: str, value: Any) -> Iterable[str]:
     return [f"--{key.replace('_', '-')}", *map(str, values)]
 
 
-def _work(job: Job, workers: Workers, console: Console | None) -> int:
+def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> int:
     """Be one worker."""
+    stop = StopSignals()
 
     @record
     def work() -> None:
         timeout = timedelta(seconds=job.recipe.timeout)
-        with naming_lost_workers(workers), worker_processes(workers, timeout):
+        with naming_lost_workers(workers), worker_processes(workers, timeout), stop:
             samples = job.recipe.epochs * len(job.dataset.train)
-            train(job, Display(samples, console))
+            train(job, Display(samples, console), stop, plan)
 
     work()
+    if stop.agreed:
+        return 128 + stop.agreed
     if console is not None:
         _finish(job.folder, console)
     return 0
@@ -99,15 +108,22 @@ def _finish(folder: Path, console: Console) -> None:
     console.print(f"run folder: {folder} (open {folder / 'report.html'})", soft_wrap=True)
 
 
-def _launch(args: list[str], workers: int) -> int:
-    """Start worker processes with torch.distributed's elastic launcher and wait for them."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+def _launch(args: list[str], recipe: Recipe) -> int:
+    """Start worker processes with torch.distributed's elastic launcher and wait for them.
+
+    It hands SIGTERM and Ctrl-C on to them and waits until they have written a checkpoint.
+    """
+    threads = max(1, (os.cpu_count() or 1) // recipe.workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    command = ["--standalone", "--nproc-per-node", str(workers), "-m", "thinwire", "train", *args]
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_STOP))
+    command = ["--standalone", "--nproc-per-node", str(recipe.workers)]
+    command += ["--max-restarts", str(recipe.max_restarts), "-m", "thinwire", "train", *args]
     try:
         launch(parse_args(command))
     except ChildFailedError as failed:
         worker, failure = failed.get_first_failure()
+        if failure.exitcode in STOPPED:
+            return failure.exitcode
         print(f"\n{describe_failure(worker, failure)}", file=sys.stderr)
         return 2 if failure.exitcode == 2 else 1
     except SignalException as stopped:

@@ -7,15 +7,20 @@ from thinwire.train.loop import train
 from thinwire.train.model import build_model
 from thinwire.train.prepare import Job, prepare
 from thinwire.train.recipe import Recipe, find_recipe, recipe_names
+from thinwire.train.resume import Plan, make_plan
+from thinwire.train.stop import StopSignals
 
 __all__ = [
     "Display",
     "Job",
+    "Plan",
     "Recipe",
+    "StopSignals",
     "Workers",
     "build_model",
     "detect_workers",
     "find_recipe",
+    "make_plan",
     "naming_lost_workers",
     "prepare",
     "recipe_names",

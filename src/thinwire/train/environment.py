@@ -3,12 +3,15 @@
 import gc
 import os
 import re
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,54 @@ def worker_processes(workers: Workers, timeout: timedelta) -> Iterator[None]:
         yield
         return
     os.environ.update(rendezvous_variables(workers, os.environ))
-    dist.init_process_group("gloo", timeout=timeout)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = fresh_store(workers, timeout)
+        world, rank = workers.world, workers.rank
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timeout)
+    else:
+        dist.init_process_group("gloo", timeout=timeout)
     yield
     # Only after success: after a failure peers may be gone and destroying would wait for them.
     gc.collect()  # objects that still hold a group abort the process at exit (torch #190489)
     dist.destroy_process_group()
+
+
+def fresh_store(workers: Workers, timeout: timedelta) -> PrefixStore:
+    """Torchrun's store without what workers wrote there before a restart.
+
+    torchrun keeps one store over all restarts; from it new workers would read the addresses of
+    dead ones (torch #135712). Its restart counts differ from node to node and cannot tell the
+    attempts apart.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False, timeout=timeout)
+    return PrefixStore(f"thinwire/{agree_on_attempt(store, workers, timeout)}", store)
+
+
+def agree_on_attempt(store: Store, workers: Workers, timeout: timedelta) -> str:
+    """A name that only the workers that are alive now share.
+
+    Every worker leaves a fresh name of its own, worker 0 answers to that name. What it answers to
+    a dead worker's name nobody reads.
+
+    Raises:
+        RuntimeError: a worker did not join in time.
+    """
+    own = uuid.uuid4().hex
+    if workers.rank > 0:
+        store.set(f"thinwire/hello/{workers.rank}", own)
+        attempt = store.get(f"thinwire/answer/{own}").decode()
+        store.set(f"thinwire/here/{attempt}/{workers.rank}", "")
+        return attempt
+    deadline = time.monotonic() + timeout.total_seconds()
+    waiting = set(range(1, workers.world))
+    while waiting:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"worker {min(waiting)} did not join within the time-out")
+        for rank in sorted(waiting):
+            if store.check([f"thinwire/hello/{rank}"]):
+                store.set(f"thinwire/answer/{store.get(f'thinwire/hello/{rank}').decode()}", own)
+                if store.check([f"thinwire/here/{own}/{rank}"]):
+                    waiting.discard(rank)
+        time.sleep(0.01)
+    return own

@@ -55,9 +55,11 @@ def _missing_workers(workers: Workers) -> list[int]:
             is_master=False,
             timeout=timedelta(seconds=GRACE),
         )
-        store.set(f"thinwire/failed/{workers.rank}", "")
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store outlives it
+        failed = f"thinwire/failed/{attempt}"
+        store.set(f"{failed}/{workers.rank}", "")
         time.sleep(GRACE)
-        return [r for r in range(workers.world) if not store.check([f"thinwire/failed/{r}"])]
+        return [r for r in range(workers.world) if not store.check([f"{failed}/{r}"])]
     except (RuntimeError, KeyError):  # the store's host is gone as well
         time.sleep(GRACE)
         return []

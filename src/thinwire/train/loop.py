@@ -4,105 +4,138 @@ Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``opti
 next.
 """
 
+import signal
 import time
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thinwire.data import MinibatchSampler, shard
-from thinwire.exchange import Wire
-from thinwire.optim import OneBitSGD, StepReport, momentum_from_time_constant
+from thinwire.data import shard
+from thinwire.exchange import Ledger, Wire
+from thinwire.optim import StepReport
 from thinwire.report import EventLog
-from thinwire.train.counts import VECTOR_STAGES, Counts
+from thinwire.train.agreement import SAVE, Agreement, signal_of, wish_to_stop
+from thinwire.train.counts import VECTOR_STAGES
 from thinwire.train.display import Display
 from thinwire.train.evaluate import batch_totals, evaluate
+from thinwire.train.folder import start_folder
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import Recipe, to_jsonable, to_toml
+from thinwire.train.recipe import to_jsonable
 from thinwire.train.replicas import compare_replicas
+from thinwire.train.resume import Plan, identity, share_plan
+from thinwire.train.save import Saver
+from thinwire.train.state import Training
+from thinwire.train.stop import StopSignals
 from thinwire.train.summary import Summary, summarise, versions, write_summary
 
 
-def train(job: Job, display: Display) -> Summary:
+def train(
+    job: Job, display: Display, stop: StopSignals | None = None, plan: Plan | None = None
+) -> Summary | None:
     """Run a job on this worker until its last epoch and write the run folder.
 
     Args:
         job: what ``prepare`` made; every worker holds the same.
         display: where progress is shown.
+        stop: notices signals; without it they do what they always do.
+        plan: how to begin; worker 0's counts. Without one the run begins anew.
 
     Returns:
-        The summary, the same on every worker.
+        The summary, the same on every worker; None if all workers stopped for a signal, having
+        written a checkpoint (``stop.agreed``), or if the run had finished before.
 
     Raises:
         FloatingPointError: training diverged.
         RuntimeError: replicas differ, or a worker was lost.
     """
-    return _Run(job, display).train()
-
-
-def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> OneBitSGD:
-    """The optimiser a recipe describes."""
-    fields, exchange = recipe.optimizer, recipe.exchange
-    return OneBitSGD(
-        model.named_parameters(),
-        fields.lr,
-        momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
-        weight_decay=fields.weight_decay,
-        adagrad=fields.adagrad,
-        batch_size=recipe.minibatch,
-        code=exchange.code,
-        bits=exchange.bits,
-        error_feedback=exchange.error_feedback,
-        axis=exchange.axis,
-        cold_start=exchange.cold_start,
-        cold_start_mode=exchange.cold_start_mode,
-        bucket_mb=exchange.bucket_mb,
-        max_skips=exchange.max_skips,
-        timeout=timedelta(seconds=recipe.timeout),
-    )
+    plan = share_plan(plan or Plan(anew=True), job, Wire(None, Ledger()))
+    if plan.finished:
+        display.say(
+            f"{job.folder}: this run has finished; --resume never trains it anew, "
+            "more --epochs go on with it"
+        )
+        return None
+    return _Run(job, display, stop or StopSignals(), plan).train()
 
 
 class _Run:
-    """One worker's run: the job, what it has counted, and where it reports."""
+    """One worker's run: the job, its state, and where it reports."""
 
-    def __init__(self, job: Job, display: Display) -> None:
+    def __init__(self, job: Job, display: Display, stop: StopSignals, plan: Plan) -> None:
         self.job, self.recipe, self.model = job, job.recipe, job.model
-        self.display = display
-        self.optimizer = build_optimizer(job.recipe, job.model)
+        self.display, self.stop, self.plan = display, stop, plan
+        wire = Wire(None, Ledger())
+        self.state = Training(job, wire.world)
+        self.optimizer, self.sampler = self.state.optimizer, self.state.sampler
+        self.counts = self.state.counts
+        self.since_event, self.since_epoch = self.state.since_event, self.state.since_epoch
         self.wire = Wire(None, self.optimizer.ledger)
-        self.sampler = MinibatchSampler(
-            len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
-        )
-        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
-            self.optimizer, job.recipe.optimizer.lr_decay
-        )
-        params = sum(parameter.numel() for parameter in self.model.parameters())
-        self.counts = Counts(params, self.wire.world)
-        # Summed loss, errors and samples of this worker's minibatches.
-        self.since_event = torch.zeros(3, dtype=torch.float64)
-        self.since_epoch = torch.zeros(3, dtype=torch.float64)
+        self.agreement = Agreement(self.wire)
+        self.saver = Saver(job.folder, self.wire, job.recipe.keep_checkpoints, plan.checkpoint)
+        self.saved_at = time.monotonic()
         self.log: EventLog
 
-    def train(self) -> Summary:
+    def train(self) -> Summary | None:
         """All epochs, then the final measurements."""
-        with EventLog(self._start_folder()) as self.log, self.display:
+        for line in self.plan.remarks:
+            self.display.say(line)
+        if self.plan.checkpoint is not None:
+            self.state.restore(self.plan.checkpoint, self.wire.rank, self.wire.world)
+        path = start_folder(self.job, self.plan, self.wire.rank, self.wire.world)
+        with EventLog(path) as self.log, self.display:
             self._log_start()
-            for epoch in range(self.recipe.epochs):
-                self.counts.watch.start()
-                while self.sampler.epoch == epoch:
-                    self._step(self.sampler.next_minibatch())
-                self.scheduler.step()
-                self.counts.watch.stop()
-                last = self._end_epoch()
-            summary = self._summarise(last)
+            self.counts.watch.start()
+            while self.sampler.epoch < self.recipe.epochs:
+                if self._answer_wishes():
+                    self.optimizer.close()
+                    return None
+                self._step(self.sampler.next_minibatch())
+                if self.sampler.position == 0:
+                    self._end_epoch()
+            self.counts.watch.stop()
+            self.agreement.receive()
+            self.stop.answered()  # nearly done: finish rather than stop
+            self._save()
+            summary = self._summarise(self.state.last_epoch)
             self.log.write("end", **summary)
         if self.wire.rank == 0:
             write_summary(self.job.folder, summary, self.model)
         self.optimizer.close()
         return summary
+
+    def _answer_wishes(self) -> bool:
+        """Do what all agreed on after the last step; true if that is to stop."""
+        agreed = self.agreement.receive()
+        self.stop.agreed = signal_of(agreed)
+        if self.stop.agreed:
+            self.stop.answered()
+        if agreed:
+            self._save()
+        if self.stop.agreed:
+            self.display.say(
+                f"stopped by {signal.Signals(self.stop.agreed).name} after step "
+                f"{self.counts.steps}; the same command goes on from there"
+            )
+            return True
+        due = time.monotonic() - self.saved_at >= self.recipe.checkpoint_every
+        wish = SAVE if due and self.wire.rank == 0 else 0
+        self.agreement.post(wish | wish_to_stop(self.stop.received))
+        return False
+
+    def _save(self) -> None:
+        """Write a checkpoint; if that fails, say so and go on."""
+        if self.saver.newest == self.counts.steps:
+            return
+        self.counts.watch.stop()
+        started = time.monotonic()
+        failure = self.saver.save(self.state, {**identity(self.job), "versions": versions()})
+        self.saved_at = time.monotonic()
+        if failure:
+            self.display.say(f"checkpoint of step {self.counts.steps} not written: {failure}")
+        seconds = self.saved_at - started
+        self.log.write("checkpoint", step=self.counts.steps, took=seconds, failure=failure or None)
+        self.counts.watch.start()
 
     def _step(self, minibatch: Tensor) -> None:
         """One minibatch: this worker's share of it through model and exchange."""
@@ -140,31 +173,13 @@ class _Run:
 
     # --- reporting ------------------------------------------------------------------------------
 
-    def _start_folder(self) -> Path:
-        """Clear what an earlier run left under this worker's names; return the event file."""
-        folder, rank = self.job.folder, self.wire.rank
-        path = folder / ("events.jsonl" if rank == 0 else f"events-rank{rank}.jsonl")
-        stale = [path]
-        if rank == 0:
-            stale += [folder / name for name in ("summary.json", "model.safetensors")]
-            stale += [
-                other
-                for other in folder.glob("events-rank*.jsonl")
-                if other.stem.removeprefix("events-rank").isdecimal()
-                and int(other.stem.removeprefix("events-rank")) >= self.wire.world
-            ]
-        for file in stale:
-            file.unlink(missing_ok=True)
-        if rank == 0:
-            (folder / "config.toml").write_text(to_toml(self.recipe), encoding="utf-8")
-        return path
-
     def _log_start(self) -> None:
         self.log.write(
             "start",
             schema=1,
             rank=self.wire.rank,
             time=time.time(),
+            resumed_step=self.plan.checkpoint.step if self.plan.checkpoint else None,
             name=self.job.name,
             method=self.recipe.method,
             workers=self.wire.world,
@@ -192,7 +207,7 @@ class _Run:
         self.since_event.zero_()
         progress = self._progress()
         sent = progress["bytes_sent"]
-        dense = self.counts.dense_bytes_per_step * self.counts.steps
+        dense = self.counts.dense_bytes_per_worker
         event = {
             **progress,
             "epoch": self.counts.samples / self.sampler.size,
@@ -208,8 +223,10 @@ class _Run:
         self.log.write("step", **event)
         self.display.step(event)
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def _end_epoch(self) -> None:
         """Measure on the test set and make sure that replicas agree."""
+        self.state.scheduler.step()
+        self.counts.watch.stop()
         self.since_epoch += self.since_event
         self.since_event.zero_()
         train_loss, train_error = self._averages(self.since_epoch)
@@ -227,7 +244,8 @@ class _Run:
         }
         self.log.write("epoch", **event)
         self.display.epoch(event)
-        return event
+        self.state.last_epoch = event
+        self.counts.watch.start()
 
     def _averages(self, totals: Tensor) -> tuple[float, float]:
         """Loss and error per sample over all workers."""

@@ -95,13 +95,23 @@ class Recipe:
     """Steps between lines in events.jsonl and on the display."""
     timeout: float = 120.0
     """Seconds a collective may take before the run fails."""
+    resume: str = "auto"
+    """auto: go on from the run folder's newest checkpoint; never: start anew; or a path to a
+    checkpoint or run folder to go on from."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints, by worker 0's clock; inf writes only the last one."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept in the run folder."""
+    max_restarts: int = 0
+    """With --workers: how often a lost worker makes all start again from the checkpoint."""
     model: ModelFields = field(default_factory=ModelFields)
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     exchange: ExchangeFields = field(default_factory=ExchangeFields)
 
     def __post_init__(self) -> None:
         _expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
-        _expect_at_least(0, "", self, "seed")
+        _expect_at_least(1, "", self, "keep_checkpoints")
+        _expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
 
     @property
     def method(self) -> str:
@@ -152,7 +162,7 @@ def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML that ``find_recipe`` reads back; fields that are None are left out."""
-    nested = asdict(recipe)
+    nested = _lasting(recipe)
     plain = {key: value for key, value in nested.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in nested.items() if isinstance(value, dict)}
     lines = _toml_lines(plain)
@@ -163,8 +173,20 @@ def to_toml(recipe: Recipe) -> str:
 
 def to_jsonable(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain values."""
-    nested = asdict(recipe)
+    nested = _lasting(recipe)
     return {key: str(value) if isinstance(value, Path) else value for key, value in nested.items()}
+
+
+def flat_fields(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's fields as ``find_recipe`` gives them: "optimizer.lr" -> plain value."""
+    return dict(_flatten(tomllib.loads(to_toml(recipe))))
+
+
+def _lasting(recipe: Recipe) -> dict[str, Any]:
+    """All fields but ``resume``, which is one call's and not the run's."""
+    nested = asdict(recipe)
+    del nested["resume"]
+    return nested
 
 
 def _toml_lines(table: dict[str, Any]) -> list[str]:

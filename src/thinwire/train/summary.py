@@ -49,8 +49,8 @@ def summarise(counts: Counts, wire: Wire, ledger: Ledger, results: Mapping[str, 
     own.append([ledger.total().bytes, counts.steady_bytes(ledger), 0])
     mean = (wire.sum(torch.tensor(own, dtype=torch.float64), "evaluation") / wire.world).tolist()
     sent, steady_sent, _ = mean.pop()
-    dense = counts.dense_bytes_per_step * counts.steps
-    steady_dense = counts.dense_bytes_per_step * counts.steady_steps
+    dense = counts.dense_bytes_per_worker
+    steady_dense = counts.steady_dense_bytes / counts.workers
     seconds = counts.watch.seconds
     return {
         **results,

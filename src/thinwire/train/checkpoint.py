@@ -1,0 +1,197 @@
+"""Checkpoint files: tensors as safetensors, everything else as JSON; nothing is ever unpickled.
+
+``checkpoints/step-00000240/`` holds ``model.safetensors``, ``worker-K.safetensors`` for every
+worker and ``manifest.json``, which names them with sizes and SHA-256 and is written last. The
+folder gets its name when it is complete, so a checkpoint exists as a whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+SCHEMA = 1
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all what the manifest says.
+
+    Attributes:
+        folder: where it is.
+        facts: the manifest.
+    """
+
+    folder: Path
+    facts: Facts
+
+    @property
+    def step(self) -> int:
+        """Minibatches trained."""
+        return int(self.facts["run"]["counts"]["steps"])
+
+    @property
+    def world(self) -> int:
+        """Number of workers that wrote it."""
+        return int(self.facts["world"])
+
+
+def worker_file(rank: int) -> str:
+    """The name of one worker's file."""
+    return f"worker-{rank}.safetensors"
+
+
+def name_of_step(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:08d}"
+
+
+def checkpoints_in(run_folder: Path) -> list[Path]:
+    """The run's complete checkpoints, newest first, not yet verified."""
+    found = (run_folder / FOLDER).glob("step-*")
+    numbered = [path for path in found if path.name.removeprefix("step-").isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> str:
+    """Write one file, on the disk when this returns.
+
+    Returns:
+        Its size and SHA-256, as ``measure`` gives them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # A copy of each: views of one buffer cannot be written.
+    separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    try:
+        safetensors.torch.save_file(separate, path, metadata={"facts": json.dumps(facts)})
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
+    _sync(path)
+    return measure(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file."""
+    loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
+    return loaded
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of one file, read when they are asked for.
+
+    Attributes:
+        facts: what was written beside them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        opened: Any = safetensors.safe_open
+        self._file = opened(path, framework="pt")
+        self.facts: Facts = json.loads(self._file.metadata()["facts"])
+        self._names: list[str] = list(self._file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def measure(path: Path) -> str:
+    """A file's size in bytes and its SHA-256: "1234 9f86d0...".
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{os.fstat(file.fileno()).st_size} {digest}"
+
+
+def write_manifest(folder: Path, facts: Facts, files: Mapping[str, str]) -> None:
+    """Complete a checkpoint's folder by its manifest."""
+    content = {"schema": SCHEMA, **facts, "files": dict(files)}
+    path = folder / MANIFEST
+    path.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n")
+    _sync(path)
+    _sync(folder)
+
+
+def give_name(temporary: Path, final: Path) -> None:
+    """Rename a complete folder; one of that name, which was refused or is the same, goes."""
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.replace(final)
+    _sync(final.parent)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Verify a checkpoint: the manifest and, byte for byte, every file it names.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    facts = _read_manifest(folder / MANIFEST)
+    for name, expected in facts["files"].items():
+        if Path(name).name != name:
+            raise ValueError(f"{MANIFEST} names a file outside of the folder: {name!r}")
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        size = path.stat().st_size
+        if size != int(expected.split()[0]):
+            raise ValueError(f"{name} has {size} bytes, expected {expected.split()[0]}")
+        if measure(path) != expected:
+            raise ValueError(f"{name} has been altered: its SHA-256 is not the manifest's")
+    missing = {MODEL, *map(worker_file, range(facts["world"]))} - facts["files"].keys()
+    if missing:
+        raise ValueError(f"{MANIFEST} does not name {sorted(missing)[0]}")
+    return Checkpoint(folder, facts)
+
+
+def _read_manifest(path: Path) -> Facts:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{MANIFEST} is missing") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST} cannot be read: {error}") from None
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        found = facts.get("schema") if isinstance(facts, dict) else None
+        raise ValueError(f"{MANIFEST}: schema {found!r}, expected {SCHEMA}")
+    digest = facts.pop("sha256", None)
+    if digest != _digest(facts):
+        raise ValueError(f"{MANIFEST} has been altered: its SHA-256 is not the one it states")
+    return facts
+
+
+def _digest(content: Facts) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

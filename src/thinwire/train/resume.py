@@ -1,0 +1,161 @@
+"""Where a run takes up: a checkpoint, the beginning, or nowhere because it has finished."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thinwire.exchange import Wire
+from thinwire.train.agreement import share_text
+from thinwire.train.checkpoint import (
+    FOLDER,
+    MANIFEST,
+    Checkpoint,
+    Facts,
+    checkpoints_in,
+    open_checkpoint,
+)
+from thinwire.train.prepare import Job
+from thinwire.train.recipe import find_recipe, flat_fields
+
+# A run may go on with other values of these; all other fields decide what is computed.
+_FREE = {
+    *("workers", "out", "data", "epochs", "log_every", "timeout", "exchange.max_skips"),
+    *("checkpoint_every", "keep_checkpoints", "max_restarts"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run begins.
+
+    Attributes:
+        checkpoint: what to go on from; None begins anew.
+        finished: the run folder holds this very run, complete.
+        anew: the user asked to forget the run folder's checkpoints.
+        remarks: for the user: what was refused and why, what happens instead.
+    """
+
+    checkpoint: Checkpoint | None = None
+    finished: bool = False
+    anew: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def make_plan(job: Job) -> Plan:
+    """Decide how the run begins, from the recipe's ``resume`` and the run folder.
+
+    Workers that a launcher started again go on from what the run has written since, whatever
+    ``resume`` said.
+
+    Raises:
+        ValueError: ``resume`` names a checkpoint that cannot be used.
+    """
+    mode = job.recipe.resume
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if mode == "auto" or restarted:
+        if _is_finished(job):
+            return Plan(finished=True)
+        found, refused = _newest_usable(job, checkpoints_in(job.folder))
+        if found is not None or mode == "auto":
+            return Plan(found, remarks=_remarks(found, refused))
+    if mode == "never":
+        return Plan(anew=True)
+    found, refused = _newest_usable(job, _named(Path(mode)))
+    if found is None:
+        reasons = "; ".join(refused) or "it holds no checkpoint"
+        raise ValueError(f"--resume {mode}: {reasons}")
+    return Plan(found, anew=not restarted, remarks=_remarks(found, refused))
+
+
+def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
+    """Worker 0's plan on every worker."""
+    folder = str(plan.checkpoint.folder.resolve()) if plan.checkpoint else ""
+    chosen = json.loads(share_text(json.dumps([folder, plan.finished, plan.anew]), wire))
+    if wire.rank == 0:
+        return plan
+    checkpoint = None
+    if chosen[0]:  # worker 0 has verified it
+        text = (Path(chosen[0]) / MANIFEST).read_text(encoding="utf-8")
+        checkpoint = Checkpoint(Path(chosen[0]), json.loads(text))
+    return Plan(checkpoint, chosen[1], chosen[2])
+
+
+def identity(job: Job) -> Facts:
+    """What a checkpoint must agree in with the job that goes on from it."""
+    fields = {key: value for key, value in flat_fields(job.recipe).items() if key not in _FREE}
+    targets = job.dataset.train.targets.numpy()
+    return {
+        "name": job.name,
+        "recipe": fields,
+        "data": f"{job.dataset.name} {hashlib.sha256(targets.tobytes()).hexdigest()[:16]}",
+        "shapes": {name: list(t.shape) for name, t in job.model.state_dict().items()},
+    }
+
+
+def check_fits(checkpoint: Checkpoint, job: Job) -> None:
+    """Raise ValueError, naming the difference, unless the job can go on from the checkpoint."""
+    facts, own = checkpoint.facts, identity(job)
+    old, new = facts["recipe"], own["recipe"]
+    for field in sorted(old.keys() | new.keys()):
+        if old.get(field) != new.get(field):
+            raise ValueError(
+                f"it is of another run: {field} was {old.get(field)}, now it is {new.get(field)}"
+            )
+    for key, what in (("shapes", "the model's shapes"), ("data", "the training data")):
+        if facts[key] != own[key]:
+            raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
+    sampler = facts["run"]["sampler"]
+    epochs = sampler["epoch"] + sampler["position"] / sampler["size"]
+    if epochs > job.recipe.epochs:
+        raise ValueError(f"it has trained {epochs:.2f} epochs, expected {job.recipe.epochs} in all")
+
+
+def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None, list[str]]:
+    """The first of the checkpoints that can be used, and why those before it cannot."""
+    refused = []
+    for folder in folders:
+        try:
+            checkpoint = open_checkpoint(folder.resolve())
+            check_fits(checkpoint, job)
+        except (ValueError, OSError) as error:
+            refused.append(f"checkpoint {folder} cannot be used: {error}")
+        except (KeyError, TypeError) as error:
+            refused.append(f"checkpoint {folder} cannot be used: its manifest lacks {error}")
+        else:
+            return checkpoint, refused
+    return None, refused
+
+
+def _remarks(found: Checkpoint | None, refused: list[str]) -> tuple[str, ...]:
+    if found is None:
+        return (*refused, "starting anew") if refused else ()
+    workers = f"{found.world} worker{'s' if found.world > 1 else ''}"
+    return (*refused, f"going on from {found.folder}: step {found.step}, written by {workers}")
+
+
+def _named(path: Path) -> list[Path]:
+    """The checkpoints a path stands for: one, or those of a run folder, newest first."""
+    if path.name == FOLDER:
+        path = path.parent
+    if not path.is_dir():
+        raise ValueError(f"--resume {path}: expected auto, never, a checkpoint or a run folder")
+    return checkpoints_in(path) if (path / FOLDER).is_dir() else [path]
+
+
+def _is_finished(job: Job) -> bool:
+    """Whether the run folder holds this recipe's results."""
+    try:
+        json.loads((job.folder / "summary.json").read_text(encoding="utf-8"))
+        _, before = find_recipe(str(job.folder / "config.toml"))
+    except (OSError, ValueError):
+        return False
+    differing = _FREE - {"epochs", "data"}
+    return _without(before, differing) == _without(flat_fields(job.recipe), differing)
+
+
+def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
