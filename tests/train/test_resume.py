@@ -13,8 +13,10 @@ import torch
 from rich.console import Console
 
 from tests.conftest import RunRanks
+from thinwire.exchange import Ledger, Wire
 from thinwire.report import load_run, read_events
-from thinwire.train import Plan, Recipe, make_plan, prepare, train
+from thinwire.train import Plan, Recipe, agreement, make_plan, prepare, train
+from thinwire.train.agreement import Agreement
 from thinwire.train.checkpoint import MANIFEST, checkpoints_in, open_checkpoint
 from thinwire.train.display import Display
 from thinwire.train.recipe import ExchangeFields, ModelFields, OptimizerFields
@@ -57,6 +59,7 @@ def run_once(
 ) -> tuple[dict[str, Any] | None, int, str]:
     """One start of the run on one rank: summary, the signal it stopped for, what it said."""
     torch.set_num_threads(1)
+    agreement.PACE = 0.0  # at every step, so that the tests know where a run stops
     job = prepare("tiny", recipe_of(data, folder, **fields), lambda _: None)
     plan = make_plan(job) if rank == 0 else Plan()
     said = io.StringIO()
@@ -145,6 +148,32 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
     assert [(e["workers"], e["resumed_step"]) for e in starts] == [
         *((4, None), (2, 6), (3, 12), (1, 18)),
     ]
+
+
+def agree(rank: int, world: int, pace: float) -> list[tuple[int, int]]:
+    """(step, agreed) where worker 1 begins to wish for a stop at step 100."""
+    agreement.PACE = pace
+    wire = Wire(None, Ledger())
+    talk, found = Agreement(wire), []
+    for step in range(1000):
+        agreed = talk.receive()
+        found += [(step, agreed)] if agreed else []
+        if agreed:
+            break
+        talk.post(4 if rank == 1 and step >= 100 else 0)
+        wire.sum(torch.zeros(1), "step")
+    return [*found, (wire.ledger.stages["agreement"].collectives, 0)]
+
+
+def test_all_agree_at_the_same_step_and_rarely_where_steps_are_short(run_ranks: RunRanks) -> None:
+    every = run_ranks(2, agree, 0.0)
+    assert every == [[(101, 4), (101, 0)]] * 2
+    rarely = run_ranks(2, agree, 10.0)
+    assert rarely[0] == rarely[1]
+    (step, agreed), (collectives, _) = rarely[0]
+    assert agreed == 4
+    assert 100 < step <= 100 + 130
+    assert collectives < 20
 
 
 # --- one worker, in this process ------------------------------------------------------------------

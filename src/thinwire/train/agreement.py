@@ -1,10 +1,12 @@
-"""What one worker wishes for, all learn at the same step: a byte per worker and step.
+"""What one worker wishes for, all learn at the same step: a byte from each, now and then.
 
 The byte travels while the next step computes; what was wished before one step is agreed on before
 the next. So it costs no waiting, and no worker can stop while another goes on.
 """
 
+import math
 import signal
+import time
 from collections.abc import Callable
 
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor
 from thinwire.exchange import Wire
 
 SAVE = 1  # a checkpoint is due
+PACE = 0.1  # seconds between exchanges, where steps are shorter
+_WISH_BITS = 3
+_LONGEST = 7  # log2 of the most steps between exchanges
 _BIT_OF = {signal.SIGINT: 2, signal.SIGTERM: 4}
 
 
@@ -30,21 +35,34 @@ def signal_of(agreed: int) -> int:
 class Agreement:
     """The wishes of all workers.
 
+    Exchanges are ``PACE`` seconds apart: where steps are shorter, several steps. Worker 0 measures
+    and says in its byte how many (a power of two), so that all leave out the same ones.
+
     Args:
         wire: the workers; only the main thread may use it.
+        every_step: never leave one out.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._pending: Callable[[], int] = lambda: 0
+    def __init__(self, wire: Wire, *, every_step: bool = False) -> None:
+        self._wire, self._every_step = wire, every_step
+        self._pending: Callable[[], int] | None = None
+        self._steps_to_wait = self._interval = 1
+        self._posted_at = time.monotonic()
 
     def post(self, wish: int) -> None:
-        """Tell the others; returns at once. Every worker must call it once per step."""
+        """Tell the others; returns at once. Every worker must call it once per step.
+
+        A wish may be left out: repeat it until ``receive`` returns it.
+        """
+        self._steps_to_wait -= 1
+        if self._steps_to_wait > 0:
+            return
         if self._wire.world == 1:
             self._pending = lambda: wish
             return
+        byte = wish | (self._pace() << _WISH_BITS if self._wire.rank == 0 else 0)
         everyone = [torch.zeros(1, dtype=torch.uint8) for _ in range(self._wire.world)]
-        own = torch.tensor([wish], dtype=torch.uint8)
+        own = torch.tensor([byte], dtype=torch.uint8)
         work = dist.all_gather(everyone, own, group=self._wire.group, async_op=True)
         peers = self._wire.world - 1
         self._wire.ledger.record("agreement", messages=peers, bytes=peers)
@@ -52,8 +70,20 @@ class Agreement:
 
     def receive(self) -> int:
         """All workers' wishes of the last ``post``, or-ed; the same on every worker."""
-        pending, self._pending = self._pending, lambda: 0
-        return pending()
+        if self._pending is None:
+            return 0
+        agreed, self._pending = self._pending(), None
+        self._steps_to_wait = self._interval = 1 << (agreed >> _WISH_BITS)
+        return agreed & ((1 << _WISH_BITS) - 1)
+
+    def _pace(self) -> int:
+        """log2 of the number of steps to the next exchange."""
+        now = time.monotonic()
+        seconds = (now - self._posted_at) / self._interval
+        self._posted_at = now
+        if self._every_step:
+            return 0
+        return min(_LONGEST, max(0, int(math.log2(max(PACE, 1e-9) / max(seconds, 1e-9)))))
 
 
 def share_text(text: str, wire: Wire) -> str:

@@ -15,7 +15,7 @@ from thinwire.data import shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import StepReport
 from thinwire.report import EventLog
-from thinwire.train.agreement import SAVE, Agreement, signal_of, wish_to_stop
+from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
 from thinwire.train.counts import VECTOR_STAGES
 from thinwire.train.display import Display
 from thinwire.train.evaluate import batch_totals, evaluate
@@ -71,7 +71,8 @@ class _Run:
         self.counts = self.state.counts
         self.since_event, self.since_epoch = self.state.since_event, self.state.since_epoch
         self.wire = Wire(None, self.optimizer.ledger)
-        self.agreement = Agreement(self.wire)
+        often = job.recipe.checkpoint_every < PACE
+        self.agreement = Agreement(self.wire, every_step=often)
         self.saver = Saver(job.folder, self.wire, job.recipe.keep_checkpoints, plan.checkpoint)
         self.saved_at = time.monotonic()
         self.log: EventLog
