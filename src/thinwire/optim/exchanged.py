@@ -34,6 +34,7 @@ from thinwire.exchange import (
     own_group,
 )
 from thinwire.optim.bucket import Bucket, cut_into_buckets
+from thinwire.optim.cold_start import collect_finite, copy_from_worker_0, hand_over
 from thinwire.optim.shards import load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
@@ -165,15 +166,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             for parameter in bucket.parameters:
                 self._bucket_of[parameter] = bucket
                 parameter.register_post_accumulate_grad_hook(self._gradient_ready)
-            self._copy_from_worker_0(bucket, "initial parameters")
-
-    def _copy_from_worker_0(self, bucket: Bucket, stage: str) -> None:
-        if self._wire.world == 1:
-            return
-        with torch.no_grad():
-            values = bucket.parameter_values(0, bucket.space.values)
-            self._run(lambda: self._wire.broadcast(values, stage))
-            bucket.store(values)
+            copy_from_worker_0(bucket, self._wire, self._run, "initial parameters")
 
     # --- while backward runs --------------------------------------------------------------------
 
@@ -337,7 +330,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def _serial_step(self) -> StepReport:
         """Worker 0 updates its replica alone; the others only learn how far it has come."""
-        nonfinite = self._serial_gradients() if self._wire.rank == 0 else None
+        nonfinite = collect_finite(self._buckets) if self._wire.rank == 0 else None
         index = -1 if nonfinite is None else self._names().index(nonfinite)
         packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
         Header(float(self.samples), index, 0).write(packet)
@@ -354,34 +347,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 bucket.apply(bucket.scratch)
         return StepReport("serial", header.samples)
 
-    def _serial_gradients(self) -> str | None:
-        """Collect worker 0's gradients; the first parameter that has a non-finite one."""
-        for bucket in self._buckets:
-            bucket.collect_gradients()
-            finite = [bool(view.isfinite().all()) for view in bucket.space.views(bucket.scratch)]
-            if not all(finite):
-                return bucket.names[finite.index(False)]
-        return None
-
-    def _end_serial_start(self) -> None:
-        """Worker 0's parameters go to all, its state to the owners."""
-        for bucket in self._buckets:
-            self._copy_from_worker_0(bucket, "cold start")
-            sizes = [stripe.values for stripe in bucket.exchange.stripes]
-            for name in bucket.state_names:
-                whole = bucket.state.pop(name, None)
-                share = partial(self._wire.scatter, whole, sizes, "cold start")
-                bucket.state[name] = self._run(share)
-            scalars = torch.tensor([*bucket.scalars.values()], dtype=torch.float64)
-            names = self.scalar_names(bucket.group)
-            scalars = scalars if len(scalars) else torch.zeros(len(names), dtype=torch.float64)
-            if names:
-                self._run(partial(self._wire.broadcast, scalars, "cold start"))
-                bucket.scalars = dict(zip(names, scalars.tolist(), strict=True))
-            if bucket.local is not None:
-                sums = bucket.local.sum_of_squares
-                self._run(partial(self._wire.broadcast, sums, "cold start"))
-
     # --- bookkeeping ----------------------------------------------------------------------------
 
     def _advance(self, samples: float) -> None:
@@ -389,7 +354,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._samples_seen += samples
         if before == "serial" and self.phase == "steady":
             with torch.no_grad():
-                self._end_serial_start()
+                for bucket in self._buckets:
+                    hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
 
     def _run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""

@@ -1,0 +1,53 @@
+"""The serial cold start: worker 0 trains alone, then everything goes to everyone (S section 5.2)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from thinwire.exchange import Wire
+from thinwire.optim.bucket import Bucket
+
+Run = Callable[[Callable[[], Any]], Any]  # runs a job on the communication thread
+
+
+def collect_finite(buckets: Sequence[Bucket]) -> str | None:
+    """Collect worker 0's gradients into the buckets' scratch.
+
+    Returns:
+        The name of the first parameter with a NaN or infinity; then buckets are incomplete.
+    """
+    for bucket in buckets:
+        bucket.collect_gradients()
+        finite = [bool(view.isfinite().all()) for view in bucket.space.views(bucket.scratch)]
+        if not all(finite):
+            return bucket.names[finite.index(False)]
+    return None
+
+
+def copy_from_worker_0(bucket: Bucket, wire: Wire, run: Run, stage: str) -> None:
+    """Worker 0's parameters to all."""
+    if wire.world == 1:
+        return
+    with torch.no_grad():
+        values = bucket.parameter_values(0, bucket.space.values)
+        run(partial(wire.broadcast, values, stage))
+        bucket.store(values)
+
+
+def hand_over(bucket: Bucket, scalar_names: Sequence[str], wire: Wire, run: Run) -> None:
+    """End of the start: worker 0's parameters go to all, its state to the stripes' owners."""
+    stage = "cold start"
+    copy_from_worker_0(bucket, wire, run, stage)
+    sizes = [stripe.values for stripe in bucket.exchange.stripes]
+    for name in bucket.state_names:
+        whole = bucket.state.pop(name, None)
+        bucket.state[name] = run(partial(wire.scatter, whole, sizes, stage))
+    if scalar_names:
+        own = [bucket.scalars.get(name, 0.0) for name in scalar_names]
+        scalars = torch.tensor(own, dtype=torch.float64)
+        run(partial(wire.broadcast, scalars, stage))
+        bucket.scalars = dict(zip(scalar_names, scalars.tolist(), strict=True))
+    if bucket.local is not None:
+        run(partial(wire.broadcast, bucket.local.sum_of_squares, stage))
