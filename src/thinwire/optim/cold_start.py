@@ -1,4 +1,4 @@
-"""The serial cold start: worker 0 trains alone, then everything goes to everyone (S section 5.2)."""
+"""The serial cold start (S section 5.2): worker 0 trains alone, then hands everything over."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
