@@ -103,8 +103,9 @@ def test_the_counts_agree_with_each_other(finished: tuple[Path, str]) -> None:
     )
     assert summary["communications"] == sum(traffic[s]["collectives"] for s in VECTOR_STAGES)
     assert summary["dense_bytes_per_worker"] == 20 * 4 * summary["params"]
-    own = [read_events(folder / name)[-2] for name in ("events.jsonl", "events-rank1.jsonl")]
-    # The final evaluation after the last epoch event: two numbers and the summary's counts.
+    own = [read_events(folder / name)[-3] for name in ("events.jsonl", "events-rank1.jsonl")]
+    assert {event["event"] for event in own} == {"epoch"}
+    # After the last epoch event: the final evaluation's numbers and the checkpoint's digests.
     late = summary["bytes_sent_per_worker"] - sum(e["bytes_sent"] for e in own) / 2
     assert 0 <= late < 1000
 

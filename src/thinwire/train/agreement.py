@@ -101,8 +101,8 @@ def share_text(text: str, wire: Wire) -> str:
 
 
 def gather_texts(text: str, wire: Wire) -> list[str]:
-    """Every worker's text (its first 500 bytes), in rank order, on every worker."""
-    padded = text.encode()[:500].ljust(500)
+    """Every worker's text (its first 160 bytes), in rank order, on every worker."""
+    padded = text.encode()[:160].ljust(160)
     packet = torch.frombuffer(bytearray(padded), dtype=torch.uint8)
     texts = [bytes(other.tolist()) for other in wire.all_gather(packet, "checkpoint")]
     return [raw.decode(errors="replace").rstrip() for raw in texts]
