@@ -69,7 +69,7 @@ def be_rank(kind: str, rank: int, world: int, buckets: int, folder: str) -> None
 
 
 def one_run(kind: str, world: int, buckets: int, timeout: float) -> str:
-    """ "ok", or how it failed."""
+    """How one run ended: "ok", or how it failed."""
     context = multiprocessing.get_context("forkserver")
     with tempfile.TemporaryDirectory() as folder:
         ranks: list[BaseProcess] = [
