@@ -1,6 +1,6 @@
 """The loop: batch -> sub-gradient -> exchange -> update, with events, evaluation and summary.
 
-Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``optim/onebit_sgd.py``
+Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``optim/exchanged.py``
 next.
 """
 
