@@ -92,6 +92,7 @@ RUNS: dict[str, Lm | Mnist] = {
     "lm bits 4/4, beta1 0.9": Lm("hook", bits=(4, 4), beta1=0.9),
     "lm owner AdamW": Lm("owner"),
     "lm fp16": Lm("fp16"),
+    "lm 1-bit Adam, start 10 %": Lm("1-bit Adam"),
     "lm frozen variance, float32": Lm("1-bit Adam", code="float32", start=0.2),
     "lm float32, lr 0.006": Lm("ddp", lr=0.006),
     "lm sign, start 20 %, lr 0.006": Lm("hook", start=0.2, lr=0.006),
