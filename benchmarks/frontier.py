@@ -9,10 +9,10 @@ error. All processes talk over loopback gloo; within a task all runs see the sam
 order.
 
 Results go to benchmarks/results/frontier.json after each run; a run that is there with the same
-settings is not repeated. ``benchmarks/figures.py`` draws them. Bytes are what the
-ledger has of gradients, updates and cold start, the mean over workers; the first copy of the
-parameters is left out. What torch's own DistributedDataParallel sends is computed: a ring
-all-reduce, 2 M (K-1)/K values a step.
+settings is not repeated. ``benchmarks/figures.py`` draws them. Bytes are what the ledger has of
+gradients, updates and cold start, the mean over workers; the first copy of the parameters is left
+out. What torch's own DistributedDataParallel sends is computed: a ring all-reduce, 2 M (K-1)/K
+values a step.
 """
 
 import argparse
@@ -92,13 +92,20 @@ RUNS: dict[str, Lm | Mnist] = {
     "lm bits 4/4, beta1 0.9": Lm("hook", bits=(4, 4), beta1=0.9),
     "lm owner AdamW": Lm("owner"),
     "lm fp16": Lm("fp16"),
+    "lm 1-bit Adam, start 10 %": Lm("1-bit Adam"),
     "lm frozen variance, float32": Lm("1-bit Adam", code="float32", start=0.2),
     "lm float32, lr 0.006": Lm("ddp", lr=0.006),
     "lm sign, start 20 %, lr 0.006": Lm("hook", start=0.2, lr=0.006),
     "lm 1-bit Adam, lr 0.006": Lm("1-bit Adam", start=0.2, lr=0.006),
-    "lm float32, lr 0.0015": Lm("ddp", lr=0.0015),
-    "lm sign, start 20 %, lr 0.0015": Lm("hook", start=0.2, lr=0.0015),
-    "lm 1-bit Adam, lr 0.0015": Lm("1-bit Adam", start=0.2, lr=0.0015),
+    "lm frozen variance, float32, lr 0.006": Lm("1-bit Adam", code="float32", start=0.2, lr=0.006),
+    "lm frozen variance, float32, beta1 0.9": Lm(
+        "1-bit Adam", code="float32", beta1=0.9, start=0.2
+    ),
+    "lm bits 4/4, lr 0.006": Lm("hook", bits=(4, 4), lr=0.006),
+    "lm float32, lr 0.012": Lm("ddp", lr=0.012),
+    "lm bits 4/4, lr 0.012": Lm("hook", bits=(4, 4), lr=0.012),
+    "lm sign, start 20 %, lr 0.012": Lm("hook", start=0.2, lr=0.012),
+    "lm 1-bit Adam, lr 0.012": Lm("1-bit Adam", start=0.2, lr=0.012),
     "mnist m 0.9, float32": Mnist("float32", momentum=0.9, lr=0.06),
     "mnist m 0.9, sign": Mnist("sign", momentum=0.9, lr=0.06),
     "mnist m 0.9, rotated": Mnist("rotated", momentum=0.9, lr=0.06),
