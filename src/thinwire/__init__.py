@@ -6,7 +6,6 @@ from thinwire.ddp import OneBitState, onebit_hook
 from thinwire.exchange import Ledger, Traffic
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
-    OneBitAdam,
     OneBitSGD,
     OwnerOptimizer,
     StepReport,
@@ -24,7 +23,6 @@ __all__ = [
     "FlatSpace",
     "Float32Code",
     "Ledger",
-    "OneBitAdam",
     "OneBitReduceScatter",
     "OneBitSGD",
     "OneBitState",

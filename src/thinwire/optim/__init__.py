@@ -1,7 +1,6 @@
 """torch.optim front ends, and what an owner does to its stripe between the two stages."""
 
 from thinwire.optim.exchanged import StepReport
-from thinwire.optim.onebit_adam import OneBitAdam
 from thinwire.optim.onebit_sgd import OneBitSGD
 from thinwire.optim.owner import OwnerOptimizer
 from thinwire.optim.postprocess import AdaGrad, post_process
@@ -10,7 +9,6 @@ from thinwire.optim.reshard import reshard
 
 __all__ = [
     "AdaGrad",
-    "OneBitAdam",
     "OneBitSGD",
     "OwnerOptimizer",
     "StepReport",

@@ -23,7 +23,6 @@ class Bucket:
         state_names: the tensors of the owner's post-processing state.
         state: those tensors, over the run of values this worker owns; missing ones are zero.
         scalars: the part of that state that is not per value, such as a count of steps.
-        shared: state that every replica holds whole, its names begin with "shared_".
         local: worker-side AdaGrad, if asked for.
         waiting: parameters whose gradient this step still lacks.
     """
@@ -52,7 +51,6 @@ class Bucket:
         )
         self.state: State = {}
         self.scalars: dict[str, float] = {}
-        self.shared: State = {}
         self.local: LocalAdaGrad | None = None
         if group.get("adagrad") == "local":
             self.local = LocalAdaGrad(self.space.values, group["eps"], device)

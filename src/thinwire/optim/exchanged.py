@@ -126,14 +126,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """The entries of that state that are one number for all values."""
         return []
 
-    def collect(self, bucket: Bucket) -> None:
-        """Put what this worker sends, a mean over its samples, into ``bucket.scratch``."""
-        bucket.collect_gradients()
-
-    def apply(self, bucket: Bucket, update: Tensor) -> None:
-        """Change the parameters by what all workers decoded ([values])."""
-        bucket.apply(update)
-
     def post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
         """Turn a mean gradient into the update that is subtracted, in place.
 
@@ -221,7 +213,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def _reduce(self, bucket: Bucket, samples: float) -> list[Header]:
         """Stage 1 of one bucket, on the communication thread."""
         with record_function("thinwire::sub-gradient"):
-            self.collect(bucket)
+            bucket.collect_gradients()
         if self.measure:
             bucket.exchange.worker.note_input(samples)
         return bucket.exchange.reduce(
@@ -300,7 +292,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 ) from None
             bucket.exchange.owner.commit()
             with record_function("thinwire::apply"):
-                self.apply(bucket, bucket.scratch)
+                bucket.apply(bucket.scratch)
         return self._residual_ratio() if self.measure else None
 
     def _codes(self, bucket: Bucket) -> StageCodes:

@@ -130,13 +130,11 @@ def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: 
     new: dict[str, Any] = {"residual": residual}
     if "local_adagrad" in entries[0]:
         new["local_adagrad"] = _local_adagrad(entries, rank, serial)
-    shared = [name for name in entries[0] if name.startswith("shared_")]
-    new |= {name: entries[0][name] for name in shared}  # the same on every worker
     owners = [owner for owner in entries if "owned" in owner]
     if owners:
         values = residual.numel()
         new["owned"] = (0, values)
-        for kind in owners[0].keys() - {"owned", *_PER_WORKER, *shared}:
+        for kind in owners[0].keys() - {"owned", *_PER_WORKER}:
             new[kind] = _join([(owner["owned"], owner[kind]) for owner in owners], values)
     return new
 

@@ -30,9 +30,6 @@ def worker_state(bucket: Bucket, *, serial: bool) -> dict[Parameter, Entry]:
     if bucket.local is not None:
         for parameter, view in _whole(bucket, bucket.local.sum_of_squares):
             entries[parameter]["local_adagrad"] = view
-    for name, flat in bucket.shared.items():
-        for parameter, view in _whole(bucket, flat):
-            entries[parameter][name] = view
     start, stop = _owned(bucket, serial)
     for name in bucket.state_names:  # what the first step would make, so that all is there
         bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))
@@ -66,7 +63,7 @@ def load_worker_state(
             if kind not in entry:
                 raise ValueError(f"{name}: expected {kind!r} in its state, found {[*entry]}")
             source = entry[kind]
-            if kind not in ("residual", "local_adagrad", *bucket.shared):
+            if kind not in ("residual", "local_adagrad"):
                 source = _run_of(source, entry["owned"], target["owned"], name)
             if source.shape != tensor.shape:
                 raise ValueError(
