@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ format: install ## let ruff rewrite
 
 bench-kernels: install ## time the kernels against an in-place add
 	$(BIN)/python benchmarks/kernels.py
+
+bench-hooks: install ## how often DDP hooks survive on gloo
+	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
+
+bench-frontier: install ## bytes against loss for codes and bits, and the figure
+	$(BIN)/python benchmarks/frontier.py
+	$(BIN)/python benchmarks/figures.py
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -61,6 +61,7 @@ class OneBitState:
 
     Raises:
         ValueError: an unknown code, or an override that names no parameter.
+        RuntimeError: from backward, where the state was made before the process group.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class OneBitState:
             )
         self._overrides = {name: stage_codes(kind) for name, kind in (overrides or {}).items()}
         self._scaler = grad_scaler
+        self._process_group = process_group
         self._wire = Wire(own_group(process_group, timeout), self.ledger)
         self._thread = Fifo("thinwire hook")
         self._parts: dict[tuple[int, ...], list[Part]] = {}  # by the parameters' identities
@@ -108,6 +110,7 @@ class OneBitState:
     def hand_over(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         """Queue a bucket for exchange; the future holds its buffer, overwritten by the mean."""
         if bucket.index() == 0:
+            self._check_world()
             # DDP gives gradients of scale * loss; with the weight n / scale, residuals are in
             # unscaled sums over samples whatever the loss scale is.
             scale = self._scaler.get_scale() if self._scaler is not None else 1.0
@@ -133,6 +136,14 @@ class OneBitState:
 
         self._thread.submit(job).add_done_callback(pass_on)
         return future
+
+    def _check_world(self) -> None:
+        world = dist.get_world_size(self._process_group)
+        if world != self._wire.world:
+            raise RuntimeError(
+                f"this OneBitState was made for {self._wire.world} worker(s), DDP has {world}: "
+                "make it after torch.distributed.init_process_group"
+            )
 
     # --- on the communication thread ------------------------------------------------------------
 

@@ -381,6 +381,22 @@ def test_an_error_in_the_exchange_ends_backward(run_ranks: RunRanks) -> None:
         assert "must hold the same parameters" in message
 
 
+def made_too_early(rank: int, world: int) -> str:
+    model = network()
+    ddp, state = wrap(model, {})
+    state._wire.world = 1  # what it would be without a process group
+    try:
+        step_of(ddp, torch.optim.SGD(model.parameters(), lr=0.1), 0, rank, world)
+    except RuntimeError as error:
+        return str(error)
+    return "no error"
+
+
+def test_a_state_made_before_the_process_group_is_refused(run_ranks: RunRanks) -> None:
+    for message in run_ranks(2, made_too_early):
+        assert "made for 1 worker(s), DDP has 2" in message
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="code: expected one of"):
         OneBitState(code="onebit")
