@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.lab.network import Network
 from benchmarks.lab.system import execute
 
+HEADER_BYTES = 14 + 20 + 20 + 12  # Ethernet, IPv4, TCP and its time-stamp option
 OWN = Path("/proc/self/net/dev")  # of the network namespace a process is in
 
 
@@ -18,6 +19,11 @@ class Counters:
     rx_bytes: int = 0
     tx_packets: int = 0
     rx_packets: int = 0
+
+    @property
+    def tx_payload(self) -> int:
+        """Bytes sent on TCP connections, without any headers (see ``overhead``)."""
+        return self.tx_bytes - HEADER_BYTES * self.tx_packets
 
     def __sub__(self, other: "Counters") -> "Counters":
         """What went by between two readings."""

@@ -14,9 +14,8 @@ puts 56 bytes before each of its messages), the rendezvous, and retransmissions.
 
 from dataclasses import dataclass
 
-from benchmarks.lab.counters import Counters
+from benchmarks.lab.counters import HEADER_BYTES, Counters
 
-HEADER_BYTES = 14 + 20 + 20 + 12
 MTU = 1500
 SEGMENT_BYTES = MTU - (HEADER_BYTES - 14)  # payload of a full packet: 1448
 
@@ -49,7 +48,7 @@ def compare(ledger: int, counters: Counters) -> Comparison:
     (Comparison(ledger=1000000, payload=1000400, headers=46200), 0.0004)
     """
     headers = HEADER_BYTES * counters.tx_packets
-    return Comparison(ledger, counters.tx_bytes - headers, headers)
+    return Comparison(ledger, counters.tx_payload, headers)
 
 
 def wire_seconds(payload: float, rate: int | None) -> float:

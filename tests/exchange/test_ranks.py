@@ -31,7 +31,7 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
         own.worker.values.copy_(sub_gradient(rank, step, columns.values))
         own.reduce(code, 1.0 + rank, wire, "gradients")
         own.worker.commit()
-        own.distribute(code, own.requantise(code), own.worker.values, wire, "updates")
+        own.distribute(code, own.worker.values, wire, "updates")
         own.owner.commit()
         updates.append(own.worker.values.clone())
     own_packets = own.packet_bytes(code)

@@ -1,11 +1,20 @@
-"""Stripes: which owner aggregates which run of groups (S section 3.1)."""
+"""Stripes: which owner aggregates which run of groups (S section 3.1); slices: what goes together.
+
+A large bucket travels in several slices, so that while one is on the wire the next is quantised and
+the last decoded. Slice i holds the i-th part of *every* stripe, so each slice keeps all owners and
+all links equally busy, and who owns what does not depend on the slices.
+"""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from thinwire.quantize import Columns
+
+MOST_SLICES = 8
+SLICE_VALUES = 2**17  # at least so many for each owner: 16 KiB of signs make a message worth sending
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,18 @@ class Stripe:
         """Number of values."""
         return self.stop - self.start
 
+    def cut(self, count: int) -> "list[Stripe]":
+        """The same run as ``count`` runs of whole groups, balanced by bits."""
+        return [
+            Stripe(
+                self.start + part.start,
+                self.start + part.stop,
+                self.first_group + part.first_group,
+                part.columns,
+            )
+            for part in split(self.columns, count)
+        ]
+
 
 def split(columns: Columns, world: int) -> list[Stripe]:
     """Cut a bucket into one stripe for each worker, balanced by bits on the wire.
@@ -47,3 +68,15 @@ def split(columns: Columns, world: int) -> list[Stripe]:
         Stripe(int(offsets[first]), int(offsets[last]), first, columns.run(first, last))
         for first, last in itertools.pairwise(bounds)
     ]
+
+
+def cut_slices(stripes: Sequence[Stripe]) -> list[list[Stripe]]:
+    """For each slice of a bucket the part of every stripe that travels in it.
+
+    >>> owners = split(Columns.from_lengths([2048] * 1024), 4)
+    >>> [[part.start for part in parts] for parts in cut_slices(owners)][:2]
+    [[0, 524288, 1048576, 1572864], [131072, 655360, 1179648, 1703936]]
+    """
+    largest = max(stripe.values for stripe in stripes)
+    count = max(1, min(MOST_SLICES, largest // SLICE_VALUES))
+    return [list(parts) for parts in zip(*(stripe.cut(count) for stripe in stripes), strict=True)]
