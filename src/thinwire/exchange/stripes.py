@@ -13,7 +13,7 @@ import torch
 
 from thinwire.quantize import Columns
 
-MOST_SLICES = 8
+MOST_SLICES = 4
 SLICE_VALUES = 2**17  # at least so many for each owner: 16 KiB of signs make a message worth sending
 
 

@@ -162,9 +162,7 @@ class TwoStage:
         sizes = self.packet_bytes(code, index)
         for packet, size, part in zip(packets, sizes, self.slices[index], strict=True):
             run = out[part.start : part.stop]
-            code.decode(packet[HEADER_BYTES:size], part.columns, run, accumulate=False)
-            if divisor != 1:
-                run.div_(divisor)  # here, while it is in the cache
+            code.decode(packet[HEADER_BYTES:size], part.columns, run, False, divisor)
 
     def reduce(
         self, code: Code, samples: float, wire: Wire, stage: str, gradient: Tensor | None = None
