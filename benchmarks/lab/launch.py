@@ -113,9 +113,11 @@ def run(
 def _relay(
     host: int, node: "subprocess.Popen[str]", say: Callable[[str], None], lock: threading.Lock
 ) -> None:
-    for line in node.stdout or ():
-        with lock:
-            say(f"host{host} | {line.rstrip()}")
+    assert node.stdout is not None
+    with node.stdout as lines:
+        for line in lines:
+            with lock:
+                say(f"host{host} | {line.rstrip()}")
 
 
 def _wait(nodes: "Sequence[subprocess.Popen[str]]") -> int | None:

@@ -14,7 +14,9 @@ import torch
 from thinwire.quantize import Columns
 
 MOST_SLICES = 4
-SLICE_VALUES = 2**17  # at least so many for each owner: 16 KiB of signs make a message worth sending
+SLICE_VALUES = (
+    2**17
+)  # at least so many for each owner: 16 KiB of signs make a message worth sending
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class TwoStage:
     def distribute(
         self, code: Code, out: Tensor, wire: Wire, stage: str, divisor: float = 1.0
     ) -> None:
-        """Stage 2 on the wire: this owner's update -> the whole bucket's in ``out``; see ``decode``.
+        """Stage 2 on the wire: this owner's update -> the whole bucket's, in ``out`` (``decode``).
 
         Call ``owner.commit()`` once the exchange has succeeded.
         """
