@@ -47,7 +47,7 @@ def down(name: str = Network.name) -> bool:
     """
     check_machine()
     namespaces = _namespaces(name)
-    _end([pid for namespace in namespaces for pid in _processes(namespace)])
+    _end(namespaces)
     for namespace in namespaces:
         execute(["ip", "netns", "del", namespace])
     return bool(namespaces)
@@ -92,21 +92,16 @@ def _processes(namespace: str) -> list[int]:
     return [int(pid) for pid in execute(["ip", "netns", "pids", namespace]).split()]
 
 
-def _end(pids: list[int]) -> None:
-    """SIGTERM, some patience, SIGKILL."""
-    alive = _signal(pids, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while alive and time.monotonic() < deadline:
-        time.sleep(0.05)
-        alive = _signal(alive, 0)
-    _signal(alive, signal.SIGKILL)
-
-
-def _signal(pids: list[int], number: int) -> list[int]:
-    """Those that could be signalled, hence were alive."""
-    alive = []
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-            alive.append(pid)
-    return alive
+def _end(namespaces: list[str]) -> None:
+    """SIGTERM to the processes in them, some patience, SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        signalled: set[int] = set()
+        while pids := [pid for namespace in namespaces for pid in _processes(namespace)]:
+            for pid in set(pids) - signalled:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            signalled |= set(pids)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
