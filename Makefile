@@ -43,8 +43,8 @@ bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
 
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
-	$(BIN)/python benchmarks/frontier.py
-	$(BIN)/python benchmarks/figures.py
+	$(BIN)/python -m benchmarks.frontier
+	$(BIN)/python -m benchmarks.figures
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
