@@ -110,7 +110,9 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
   if (streamable) finish_streams();
 }
 
-template <bool add>
+enum class Deliver { store, add, stream };
+
+template <Deliver how>
 inline void decode_group(const uint8_t* bits, float negative, float positive, int64_t n, float* out) {
   const vf pos = broadcast(positive), neg = broadcast(negative);
   int64_t i = 0;
@@ -120,12 +122,15 @@ inline void decode_group(const uint8_t* bits, float negative, float positive, in
     for (int p = 0; p < parts; ++p) {
       float* at = out + i + p * width;
       const vf value = select(lanes_of(mask >> (p * width)), pos, neg);
-      store(at, add ? load(at) + value : value);
+      if constexpr (how == Deliver::stream)
+        stream(at, value);
+      else
+        store(at, how == Deliver::add ? load(at) + value : value);
     }
   }
   for (; i < n; ++i) {
     const float value = (bits[i / 8] >> (i % 8) & 1) ? positive : negative;
-    out[i] = add ? out[i] + value : value;
+    out[i] = how == Deliver::add ? out[i] + value : value;
   }
 }
 
@@ -140,16 +145,21 @@ void sign_encode(const Encode& e, int64_t first, int64_t last) {
 }
 
 void sign_decode(const Decode& d, int64_t first, int64_t last) {
+  const bool streamable = streams(d, d.layout.offsets[last] - d.layout.offsets[first]);
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = d.layout.offsets[group], n = d.layout.offsets[group + 1] - start;
     const uint8_t* bits = d.packed + 4 * d.layout.words[group];
     const float negative = load_level(d.levels, d.level_type, 2 * group);
     const float positive = load_level(d.levels, d.level_type, 2 * group + 1);
+    float* out = d.out + start;
     if (d.accumulate)
-      decode_group<true>(bits, negative, positive, n, d.out + start);
+      decode_group<Deliver::add>(bits, negative, positive, n, out);
+    else if (streamable && aligned(out))
+      decode_group<Deliver::stream>(bits, negative, positive, n, out);
     else
-      decode_group<false>(bits, negative, positive, n, d.out + start);
+      decode_group<Deliver::store>(bits, negative, positive, n, out);
   }
+  if (streamable) finish_streams();
 }
 
 }  // namespace THINWIRE_ISA

@@ -73,11 +73,14 @@ inline void finish_streams() {
 }
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(vf) == 0; }
 
-// Whether the new residual is memory of its own, and enough of it to be out of the caches when it
-// is wanted again.
+// Whether what is written is memory of its own, and enough of it to be out of the caches when it is
+// wanted again.
 constexpr int64_t worth_streaming = 1 << 16;  // values
 inline bool streams(const Encode& e, int64_t values) {
   return values >= worth_streaming && e.new_residual != e.gradient && e.new_residual != e.residual;
+}
+inline bool streams(const Decode& d, int64_t values) {
+  return values >= worth_streaming && !d.accumulate;
 }
 
 // Bit j is v[j] >= 0; NaN gives 0.

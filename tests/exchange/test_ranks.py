@@ -15,7 +15,7 @@ GROUPS = {
     "ordinary": [2048, 300, 784, 10, 1, 256, 256, 500],
     "fewer groups than ranks": [70],
     "empty": [],
-    "several slices": [2048] * 520,
+    "several slices": [2048] * 3072,
 }
 
 

@@ -48,7 +48,7 @@ def test_slices_change_no_bit(
     group_lengths: list[int], world: int, name: str, seed: int, bad: int | None
 ) -> None:
     columns, code = Columns.from_lengths([*group_lengths, 100]), named_code(name)
-    whole, parts = Simulation(columns, world), sliced(columns, world, 40)
+    whole, parts = Simulation(columns, world), sliced(columns, world, 150)
     generator = torch.Generator().manual_seed(seed)
     for step in range(3):
         sub = list(torch.randn(world, columns.values, generator=generator))

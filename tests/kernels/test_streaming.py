@@ -36,3 +36,17 @@ def test_memory_of_its_own_gets_the_same_residual(code: str, isa: str, aligned: 
     streamed = run(own)
     in_place = run(gradient)
     assert all(torch.equal(a, b) for a, b in zip(streamed, in_place, strict=True))
+
+
+@pytest.mark.parametrize("isa", native.instruction_sets())
+@pytest.mark.parametrize("aligned", [True, False])
+def test_decoding_into_much_memory_gives_the_same_values(isa: str, aligned: bool) -> None:
+    columns = Columns.from_lengths(LENGTHS)
+    torch.manual_seed(0)
+    levels = torch.randn(columns.groups, 2)
+    bits = torch.randint(0, 256, (4 * columns.words,), dtype=torch.uint8)
+    streamed = torch.empty(columns.values + 16)[0 if aligned else 1 :][: columns.values]
+    native.sign_decode(levels, bits, columns.table, streamed, False, isa=isa)
+    added = torch.zeros(columns.values)
+    native.sign_decode(levels, bits, columns.table, added, True, isa=isa)
+    assert torch.equal(streamed, added)

@@ -14,9 +14,7 @@ import torch
 from thinwire.quantize import Columns
 
 MOST_SLICES = 4
-SLICE_VALUES = (
-    2**17
-)  # at least so many for each owner: 16 KiB of signs make a message worth sending
+SLICE_VALUES = 3 << 20  # at least so many in each: a slice costs a message and a wake-up per peer
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,9 @@ def split(columns: Columns, world: int) -> list[Stripe]:
 def cut_slices(stripes: Sequence[Stripe]) -> list[list[Stripe]]:
     """For each slice of a bucket the part of every stripe that travels in it.
 
-    >>> owners = split(Columns.from_lengths([2048] * 1024), 4)
-    >>> [[part.start for part in parts] for parts in cut_slices(owners)][:2]
-    [[0, 524288, 1048576, 1572864], [131072, 655360, 1179648, 1703936]]
+    >>> owners = split(Columns.from_lengths([2048] * 3072), 4)
+    >>> [[part.start for part in parts] for parts in cut_slices(owners)]
+    [[0, 1572864, 3145728, 4718592], [786432, 2359296, 3932160, 5505024]]
     """
-    largest = max(stripe.values for stripe in stripes)
-    count = max(1, min(MOST_SLICES, largest // SLICE_VALUES))
+    count = max(1, min(MOST_SLICES, stripes[-1].stop // SLICE_VALUES))
     return [list(parts) for parts in zip(*(stripe.cut(count) for stripe in stripes), strict=True)]
