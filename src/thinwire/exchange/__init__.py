@@ -1,5 +1,6 @@
 """Who sends what to whom: stripes, packets, the two-stage exchange, the traffic ledger."""
 
+from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
@@ -19,6 +20,7 @@ __all__ = [
     "Traffic",
     "TwoStage",
     "Wire",
+    "all_reduce",
     "move_owner_residuals",
     "own_group",
     "split",

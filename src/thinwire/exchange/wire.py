@@ -4,6 +4,7 @@ A job of one worker needs no process group; what it would send is handed straigh
 nothing is counted.
 """
 
+import copy
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -31,6 +32,12 @@ class Wire:
         alone = not (dist.is_available() and dist.is_initialized())
         self.world = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
+
+    def alone(self) -> "Wire":
+        """A wire of this worker by itself, on the same ledger: nothing is sent, all is summed."""
+        wire = copy.copy(self)
+        wire.world, wire.rank = 1, 0
+        return wire
 
     def all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> list[Tensor]:
         """Send each worker its packet; receive one from each.
@@ -101,6 +108,18 @@ class Wire:
         dist.broadcast(tensor, source, group=self.group)
         copies = self.world - 1 if self.rank == 0 else 0
         self.ledger.record(stage, messages=copies, bytes=copies * tensor.numel() * tensor.itemsize)
+
+    def all_reduce(self, tensor: Tensor, stage: str) -> None:
+        """The sum over workers, in place: on every worker the same to the bit.
+
+        The ledger enters what a ring sends, 2 (K - 1) / K of the tensor.
+        """
+        if self.world == 1:
+            return
+        dist.all_reduce(tensor, group=self.group)
+        peers = self.world - 1
+        sent = 2 * peers * tensor.numel() * tensor.itemsize // self.world
+        self.ledger.record(stage, messages=2 * peers, bytes=sent)
 
     def sum(self, tensor: Tensor, stage: str) -> Tensor:
         """The sum over workers of a small tensor, added in rank order."""

@@ -1,0 +1,30 @@
+"""Gradient, Hessian and Gauss-Newton products of a mean loss over samples sharded over workers."""
+
+from thinwire.curvature.flat import FlatModel, FlatParameters
+from thinwire.curvature.operator import (
+    CurvatureOperator,
+    GaussNewtonOperator,
+    HessianOperator,
+    gradient,
+)
+from thinwire.curvature.output_hessian import Loss, by_differentiation, output_hessian
+from thinwire.curvature.probe import check_deterministic
+from thinwire.curvature.products import gauss_newton_product, hessian_product
+from thinwire.curvature.samples import Batch, Samples
+
+__all__ = [
+    "Batch",
+    "CurvatureOperator",
+    "FlatModel",
+    "FlatParameters",
+    "GaussNewtonOperator",
+    "HessianOperator",
+    "Loss",
+    "Samples",
+    "by_differentiation",
+    "check_deterministic",
+    "gauss_newton_product",
+    "gradient",
+    "hessian_product",
+    "output_hessian",
+]
