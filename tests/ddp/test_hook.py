@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.conftest import RunRanks
 from tests.optim.problems import flat, full_loss, minibatch, network
 from thinwire import OneBitState, onebit_hook
+from thinwire.exchange import counts_of, with_counts
 
 MANY_BUCKETS = {"bucket_cap_mb": 0.004}
 STEPS = 12
@@ -101,6 +102,7 @@ class Conservation:
 
     def __init__(self, model: nn.Module, state: OneBitState) -> None:
         self.model, self.state = model, state
+        self.axis = counts_of(state.state_dict())["axis"]
         self.computed = torch.zeros_like(flat(model), dtype=torch.float64)
         self.applied = torch.zeros_like(self.computed)
 
@@ -113,7 +115,7 @@ class Conservation:
         return list(self.model.parameters())
 
     def carried(self) -> dict[str, Tensor]:
-        entries = self.state.state_dict()["parameters"]
+        entries = self.state.state_dict()["state"]
         worker, owner = [], []
         for name, p in self.model.named_parameters():
             entry = entries.get(name)
@@ -122,7 +124,10 @@ class Conservation:
                 worker.append(own)
                 owner.append(own)
                 continue
-            own[slice(*entry["owned"])] = entry["owner_residual"].double()
+            if "owned" in entry:
+                own[slice(*entry["owned"])] = entry["owner_residual"].double()
+            if self.axis == "input" and p.dim() > 1:  # these runs are of the transpose
+                own = own.view(*p.shape[1:], p.shape[0]).movedim(-1, 0).reshape(-1)
             worker.append(entry["residual"].reshape(-1).double())
             owner.append(own)
         return {"worker": torch.cat(worker), "owner": torch.cat(owner)}
@@ -211,7 +216,7 @@ def scaled(rank: int, world: int) -> dict[str, Any]:
 
 
 def entries_of(state: OneBitState) -> list[dict[str, Any]]:
-    return list(state.state_dict()["parameters"].values())
+    return list(state.state_dict()["state"].values())
 
 
 def unscaled(rank: int, world: int) -> Tensor:
@@ -402,5 +407,7 @@ def test_mistakes_are_named() -> None:
         OneBitState(code="onebit")
     with pytest.raises(ValueError, match=r"overrides: \['x'\] are not among"):
         OneBitState(overrides={"x": "float32"}, named_parameters=network().named_parameters())
-    with pytest.raises(ValueError, match="it is for world 5, this is 1"):
-        OneBitState().load_state_dict({"rank": 0, "world": 5})
+    with pytest.raises(ValueError, match=r"it is for world 5, this is 1; thinwire\.reshard"):
+        OneBitState().load_state_dict(with_counts({"state": {}}, {"rank": 0, "world": 5}))
+    with pytest.raises(ValueError, match="not made by thinwire"):
+        OneBitState().load_state_dict({"state": {}})
