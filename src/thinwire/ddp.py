@@ -300,6 +300,12 @@ class OneBitState:
                 f"state_dict: it has {sorted(names - set(parameter_of))}, which are not among "
                 "named_parameters"
             )
+        missing = sorted(counts["bucket_of"].keys() - state_dict["state"].keys())
+        if missing:
+            raise ValueError(
+                f"state_dict: it has no tensors of {missing}. torch.distributed.checkpoint.load "
+                "fills only those that are there: read them with thinwire.saved_states"
+            )
         # DDP's buckets take over from these parts as they come.
         parts = [self._make_part([parameter_of[n] for n in names]) for names in counts["buckets"]]
         self._parts = {}
@@ -307,7 +313,7 @@ class OneBitState:
         targets = {part: part.state() for part in parts}
         for parameter, part in self._part_of.items():
             name = self._names[parameter]
-            copy_entry(name, state_dict["state"].get(name, {}), targets[part][parameter])
+            copy_entry(name, state_dict["state"][name], targets[part][parameter])
         self.iteration, self.skipped = counts["iteration"], counts["skipped"]
         self._carries = counts["carries"]
         self.ledger.load_state_dict(counts["ledger"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.conftest import RunRanks
-from tests.ddp.test_hook import Conservation, step_of, wrap
+from tests.ddp.test_hook import Conservation, gradients_of, step_of, wrap
 from tests.optim.problems import flat, minibatch, network
 from thinwire import reshard, saved_states
 from thinwire.exchange import counts_of
@@ -51,8 +51,7 @@ def run_on(rank: int, world: int, options: dict[str, Any], steps: range, saved: 
         inputs, targets = minibatch(step)
         F.cross_entropy(twin(inputs[rank::world]), targets[rank::world]).backward()
         step_of(ddp, optimizer, step, rank, world)
-        local = torch.cat([p.grad.reshape(-1) for p in twin.parameters()])  # type: ignore[union-attr]
-        books.after_step(local, 1, world)
+        books.after_step(gradients_of(twin), 1, world)
     end = copy.deepcopy(state.state_dict())
     return {
         "parameters": flat(model),
@@ -69,10 +68,10 @@ def run_on(rank: int, world: int, options: dict[str, Any], steps: range, saved: 
 def test_the_carried_error_survives_other_numbers_of_workers(
     run_ranks: RunRanks, options: dict[str, Any]
 ) -> None:
-    """4 -> 2 -> 3 -> 1 -> 2 workers, six steps each; and nothing is lost over all of them."""
+    """4 -> 2 -> 3 -> 1 -> 2 workers, four steps each; and nothing is lost over all of them."""
     saved, computed, applied = None, 0, 0
     for number, world in enumerate((4, 2, 3, 1, 2)):
-        results = run_ranks(world, run_on, options, range(6 * number, 6 * number + 6), saved)
+        results = run_ranks(world, run_on, options, range(4 * number, 4 * number + 4), saved)
         assert all(torch.equal(r["parameters"], results[0]["parameters"]) for r in results)
         if saved is not None:
             before, after = carried(saved[1]), carried([r["start"] for r in results])
@@ -87,8 +86,8 @@ def test_the_carried_error_survives_other_numbers_of_workers(
         torch.testing.assert_close(total, computed, rtol=1e-4, atol=1e-4)
         saved = results[0]["model"], [r["end"] for r in results]
     counts = counts_of(saved[1][0])  # type: ignore[index]
-    assert counts["iteration"] == 30
-    assert counts["ledger"]["gradients"]["collectives"] >= 24  # one worker sends nothing
+    assert counts["iteration"] == 20
+    assert counts["ledger"]["gradients"]["collectives"] >= 16  # one worker sends nothing
 
 
 def save(rank: int, world: int, folder: str) -> list[Tensor]:
@@ -124,7 +123,7 @@ def test_distributed_checkpoint(run_ranks: RunRanks, tmp_path: Path) -> None:
     """Saved by three workers; three go on to the same bits, others with the same total."""
     folder = str(tmp_path / "dcp")
     straight = run_ranks(3, save, folder)[0][0]
-    for world in (3, 1, 2, 4):
+    for world in (3, 1, 4):
         results = run_ranks(world, load, folder)
         assert all(torch.equal(result[0], results[0][0]) for result in results)
         assert torch.equal(results[0][0], straight) == (world == 3)
