@@ -469,9 +469,13 @@ def test_a_state_made_before_the_process_group_is_refused(run_ranks: RunRanks) -
         assert "made for 1 worker(s), DDP has 2" in message
 
 
-def test_wrappers_do_not_change_names() -> None:
-    wrapped = torch.compile(nn.ModuleDict({"module": network()}))  # as DDP's names begin
-    OneBitState(overrides={"0.weight": "float32"}, named_parameters=wrapped.named_parameters())
+@pytest.mark.parametrize(
+    "before", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+)
+def test_wrappers_do_not_change_names(before: str) -> None:
+    """torch.compile and DistributedDataParallel put something before them."""
+    named = [(before + name, p) for name, p in network().named_parameters()]
+    OneBitState(overrides={"0.weight": "float32"}, named_parameters=named)
 
 
 def test_mistakes_are_named() -> None:
