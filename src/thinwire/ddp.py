@@ -218,9 +218,12 @@ class OneBitState:
             by_code: dict[str, list[Parameter]] = {}
             for parameter in parameters:
                 by_code.setdefault(self._codes_of(parameter).name, []).append(parameter)
-            self._parts[key] = [self._make_part(members) for members in by_code.values()]
-            for part in self._parts[key]:
+            parts = [self._make_part(members) for members in by_code.values()]
+            for part in parts:
                 self._take_over(part)
+            # A composition that lost a parameter to another must take it back when it returns.
+            self._parts = {k: kept for k, kept in self._parts.items() if self._current(kept)}
+            self._parts[key] = parts
         return self._parts[key]
 
     def _codes_of(self, parameter: Parameter) -> StageCodes:
@@ -245,8 +248,9 @@ class OneBitState:
         for parameter, old in before.items():
             part.residual_of(parameter).copy_(old.residual_of(parameter))
         move_owner_residuals(before, part, self._wire)
-        alive = set(self._part_of.values())
-        self._parts = {k: ps for k, ps in self._parts.items() if alive & set(ps)}
+
+    def _current(self, parts: list[Part]) -> bool:
+        return all(self._part_of[p] is part for part in parts for p in part.parameters)
 
     # --- checkpoints ----------------------------------------------------------------------------
 

@@ -328,7 +328,7 @@ def test_several_models_shared_and_frozen_parameters(run_ranks: RunRanks) -> Non
     assert not results[0][2].any()
 
 
-def freeze_and_thaw(rank: int, world: int) -> dict[str, Any]:
+def freeze_and_thaw(rank: int, world: int, ddp_options: dict[str, Any]) -> dict[str, Any]:
     """DDP must be made anew when parameters are frozen; the state goes on with the new one."""
     model, twin = network(), network()
     state = OneBitState(named_parameters=model.named_parameters())
@@ -338,7 +338,7 @@ def freeze_and_thaw(rank: int, world: int) -> dict[str, Any]:
     for phase, frozen in enumerate((False, True, False)):
         for net in (model, twin):
             net[2].requires_grad_(not frozen)
-        ddp = DistributedDataParallel(model, **MANY_BUCKETS)
+        ddp = DistributedDataParallel(model, **ddp_options)
         ddp.register_comm_hook(state, onebit_hook)
         before = [state.state_dict()["state"][n]["residual"].clone() for n in FROZEN if phase]
         for step in range(5 * phase, 5 * phase + 5):
@@ -372,9 +372,14 @@ def gradients_of(model: nn.Module) -> Tensor:
     return torch.cat([grad.reshape(-1) for grad in grads])
 
 
-def test_frozen_and_thawed_parameters(run_ranks: RunRanks) -> None:
+@pytest.mark.parametrize(
+    "ddp_options",
+    [MANY_BUCKETS, {"find_unused_parameters": True}],  # the second does not rebuild its bucket
+    ids=str,
+)
+def test_frozen_and_thawed_parameters(run_ranks: RunRanks, ddp_options: dict[str, Any]) -> None:
     """What they carry waits while they are frozen, and goes on when they are not."""
-    results = run_ranks(2, freeze_and_thaw)
+    results = run_ranks(2, freeze_and_thaw, ddp_options)
     computed = sum(result["computed"] for result in results)
     carried = sum(result["carried"] for result in results)
     torch.testing.assert_close(results[0]["applied"] + carried, computed, rtol=1e-4, atol=1e-4)
