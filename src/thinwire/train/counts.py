@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thinwire.exchange import Ledger, Traffic
-from thinwire.optim.reshard import share_traffic
+from thinwire.exchange.reshard import share_traffic
 
 # Collectives that carry the model or its gradient; the rest are a few scalars each.
 VECTOR_STAGES = ("initial parameters", "cold start", "gradients", "updates")

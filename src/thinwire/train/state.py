@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from thinwire.data import MinibatchSampler
-from thinwire.optim import OneBitSGD, momentum_from_time_constant, reshard
-from thinwire.optim.reshard import add_rows
+from thinwire.exchange import counts_of, reshard, with_counts, without_counts
+from thinwire.exchange.reshard import add_rows
+from thinwire.optim import OneBitSGD, momentum_from_time_constant
 from thinwire.train.checkpoint import (
     MODEL,
     Checkpoint,
@@ -83,7 +84,7 @@ class Training:
             "counts": self.counts.shared(),
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "param_groups": self.optimizer.state_dict()["param_groups"],
+            "param_groups": without_counts(self.optimizer.state_dict())["param_groups"],
             "last_epoch": self.last_epoch,
         }
 
@@ -101,7 +102,7 @@ class Training:
                     tensors[f"optimizer/{names[i]}.{kind}"] = value
         facts = {
             "owned": owned,
-            "optimizer": state["thinwire"],
+            "optimizer": counts_of(state),
             "steady_from": vars(self.counts.steady_from),
         }
         return tensors, facts
@@ -135,7 +136,7 @@ def _optimizer_state(file: StoredTensors, groups: list[dict[str, Any]]) -> dict[
         for i, name in enumerate(_names(groups))
         if f"optimizer/{name}.residual" in file
     }
-    return {"state": entries, "param_groups": groups, "thinwire": file.facts["optimizer"]}
+    return with_counts({"state": entries, "param_groups": groups}, file.facts["optimizer"])
 
 
 class _StoredEntry(Mapping[str, Any]):
