@@ -14,7 +14,7 @@ import safetensors.torch
 from thinwire import kernels
 from thinwire.report import read_events
 from thinwire.train import Recipe
-from thinwire.train.summary import VECTOR_STAGES
+from thinwire.train.counts import VECTOR_STAGES
 
 FAULTS = Path(__file__).parent / "faults"
 SMALL = [
@@ -101,7 +101,9 @@ def test_the_counts_agree_with_each_other(finished: tuple[Path, str]) -> None:
     assert sum(t["bytes"] for t in traffic.values()) == pytest.approx(
         summary["bytes_sent_per_worker"], abs=len(traffic)
     )
-    assert summary["communications"] == sum(traffic[s]["collectives"] for s in VECTOR_STAGES)
+    vectors = [t["collectives"] for stage, t in traffic.items() if stage in VECTOR_STAGES]
+    assert summary["communications"] == sum(vectors)
+    assert traffic["updates"]["collectives"] == traffic["gradients"]["collectives"]
     assert summary["dense_bytes_per_worker"] == 20 * 4 * summary["params"]
     own = [read_events(folder / name)[-3] for name in ("events.jsonl", "events-rank1.jsonl")]
     assert {event["event"] for event in own} == {"epoch"}
@@ -308,12 +310,18 @@ def test_flags_are_few_and_known() -> None:
     from thinwire.cli.usage import flags
 
     assert flags(Recipe) == [
-        *("--workers", "--out", "--seed", "--data", "--epochs", "--minibatch", "--log-every"),
-        *("--timeout", "--resume", "--checkpoint-every", "--keep-checkpoints", "--max-restarts"),
-        *("--model.hidden", "--model.activation", "--optimizer.lr"),
+        *("--workers", "--out", "--algorithm", "--seed", "--data", "--epochs", "--minibatch"),
+        *("--log-every", "--evaluate-every", "--timeout", "--resume", "--checkpoint-every"),
+        *("--keep-checkpoints", "--max-restarts"),
+        *("--model.hidden", "--model.activation", "--model.initialisation", "--optimizer.lr"),
         *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
         "--exchange.bits",
         *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
         *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
+        *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
+        *("--hessian-free.solver-iterations", "--hessian-free.damping"),
+        *("--hessian-free.curvature", "--hessian-free.preconditioner"),
+        *("--hessian-free.warm-start", "--hessian-free.codes"),
     ]
+    assert len(flags(Recipe)) <= 40

@@ -54,7 +54,12 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     dataset = standardise(load_mnist(recipe.data, progress=progress))
     features = dataset.train.inputs.shape[1]
     model = build_model(
-        features, recipe.model.hidden, dataset.classes, recipe.model.activation, recipe.seed
+        features,
+        recipe.model.hidden,
+        dataset.classes,
+        recipe.model.activation,
+        recipe.seed,
+        recipe.model.initialisation,
     )
     return Job(name, recipe, dataset, model, folder)
 

@@ -1,4 +1,4 @@
-"""Everything a run has that changes while it trains, and how it is stored and taken up again."""
+"""What a run of minibatches has that changes, and how it is stored and taken up again."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -21,6 +21,7 @@ from thinwire.train.checkpoint import (
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
 from thinwire.train.recipe import Recipe
+from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
 
@@ -47,7 +48,7 @@ def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> OneBitSGD:
     )
 
 
-class Training:
+class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
@@ -56,6 +57,7 @@ class Training:
         sampler: the stream of minibatches.
         scheduler: of the learning rate.
         counts: totals.
+        twin: the dense exchange it is compared with.
         since_event: float64 [3]: summed loss, errors and samples of this worker since the last
             step event.
         since_epoch: the same, from the epoch's beginning to the last step event.
@@ -73,6 +75,7 @@ class Training:
         )
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
+        self.twin = DenseTwin(params, world)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
@@ -80,7 +83,7 @@ class Training:
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
-            "counts": self.counts.shared(),
+            "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "param_groups": self.optimizer.state_dict()["param_groups"],
@@ -102,7 +105,7 @@ class Training:
         facts = {
             "owned": owned,
             "optimizer": state["thinwire"],
-            "steady_from": vars(self.counts.steady_from),
+            "steady_from": vars(self.twin.steady_from),
         }
         return tensors, facts
 
@@ -117,7 +120,8 @@ class Training:
         self.optimizer.load_state_dict(reshard(states, rank, world))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
-        self.counts.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
+        self.counts.restore(run["counts"])
+        self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]
         for name in _TOTALS:
             rows = [file[name] for file in files[rank::world]]

@@ -1,0 +1,185 @@
+"""Outer iterations of Hessian-free optimisation: gradient -> solver -> direction -> update.
+
+All of that happens inside ``HessianFree``; read ``optim/hessian_free.py`` next.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thinwire.exchange import Ledger, Wire
+from thinwire.optim import HessianFree, HessianFreeStep, Objective
+from thinwire.optim.reshard import share_traffic
+from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, StoredTensors, read_tensors
+from thinwire.train.checkpoint import worker_file as file_of
+from thinwire.train.counts import Counts
+from thinwire.train.prepare import Job
+from thinwire.train.recipe import Recipe
+from thinwire.train.training import Told
+
+_LONGEST_FIRST_STEP = 30.0  # seconds granted, on a signal, to an iteration nobody has timed
+
+
+def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
+    """The optimiser a recipe describes.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+    fields = recipe.hessian_free
+    gradient_code, product_code = fields.codes
+    return HessianFree(
+        model.parameters(),
+        method=fields.method,
+        damping=fields.damping,
+        solver_iterations=fields.solver_iterations,
+        curvature_batch=fields.curvature_batch,
+        curvature=fields.curvature,
+        warm_start=fields.warm_start,
+        preconditioner=fields.preconditioner,
+        gradient_code=gradient_code,
+        product_code=product_code,
+        seed=recipe.seed,
+    )
+
+
+class HessianFreeState:
+    """One worker's state of a run.
+
+    The optimiser's state is the same on every worker: worker 0 stores it, any number can load it.
+
+    Attributes:
+        model: the network.
+        optimizer: with damping, the previous step and the ledger.
+        counts: totals.
+        last_epoch: the last iteration's evaluation.
+    """
+
+    def __init__(self, job: Job, world: int) -> None:
+        self.model = job.model
+        self.optimizer = build_hessian_free(job.recipe, job.model)
+        self.counts = Counts(sum(p.numel() for p in job.model.parameters()), world)
+        self.last_epoch: dict[str, Any] = {}
+        self._rank = Wire(None, self.optimizer.ledger).rank
+
+    def shared(self) -> Facts:
+        """Counts and the optimiser's plain numbers."""
+        state = self.optimizer.state_dict()
+        return {
+            "counts": self.counts.shared(),
+            "param_groups": state["param_groups"],
+            "optimizer": state["thinwire"],
+            "last_epoch": self.last_epoch,
+        }
+
+    def own(self) -> tuple[dict[str, Tensor], Facts]:
+        """This worker's traffic; of worker 0 the optimiser's tensors by parameter and kind too."""
+        tensors: dict[str, Tensor] = {}
+        if self._rank == 0:
+            entries, names = self.optimizer.state_dict()["state"], self._names()
+            for i, entry in entries.items():
+                for kind, value in entry.items():
+                    tensors[f"optimizer/{names[i]}.{kind}"] = value
+        return tensors, {"traffic": self.optimizer.ledger.state_dict()}
+
+    def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
+        """Go on from a checkpoint, whatever the number of workers that wrote it."""
+        run = checkpoint.facts["run"]
+        files = [StoredTensors(checkpoint.folder / file_of(old)) for old in range(checkpoint.world)]
+        self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
+        number_of = {name: i for i, name in enumerate(self._names())}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in files[0].items():
+            name, _, kind = key.removeprefix("optimizer/").rpartition(".")
+            state.setdefault(number_of[name], {})[kind] = tensor
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": run["param_groups"], "thinwire": run["optimizer"]}
+        )
+        traffic = [file.facts["traffic"] for file in files]
+        own = traffic[rank] if len(files) == world else share_traffic(traffic, rank, world)
+        self.optimizer.ledger.load_state_dict(own)
+        self.counts.restore(run["counts"])
+        self.last_epoch = run["last_epoch"]
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.model.named_parameters()]
+
+
+class HessianFreeTraining:
+    """One worker's part of a run of outer iterations.
+
+    Args:
+        job: what ``prepare`` made.
+        world: number of workers.
+    """
+
+    def __init__(self, job: Job, world: int) -> None:
+        data = job.dataset.train
+        self.state = HessianFreeState(job, world)
+        self._optimizer = self.state.optimizer
+        self._objective = Objective(job.model, F.cross_entropy, (data.inputs, data.targets))
+        self._samples, self._iterations = len(data), job.recipe.hessian_free.iterations
+
+    @property
+    def ledger(self) -> Ledger:
+        """This worker's traffic."""
+        return self._optimizer.ledger
+
+    @property
+    def finished(self) -> bool:
+        """Whether all iterations are done."""
+        return self.state.counts.steps >= self._iterations
+
+    @property
+    def epochs(self) -> float:
+        """Effective passes: gradients and trials whole, products by their share of the samples."""
+        return self._optimizer.passes
+
+    @property
+    def evaluation_due(self) -> bool:
+        """After every iteration."""
+        return True
+
+    def expected_step_seconds(self) -> float:
+        """The first iteration goes over all samples several times."""
+        return _LONGEST_FIRST_STEP
+
+    def step(self) -> list[Told]:
+        """One outer iteration.
+
+        Raises:
+            FloatingPointError: the objective is not finite, so that no step can be judged.
+        """
+        self._optimizer.step(self._objective)
+        step = self._optimizer.last_step
+        assert step is not None
+        if not math.isfinite(step.loss):
+            raise FloatingPointError(
+                f"iteration {step.iteration}: the objective is {step.loss}: {step.note}"
+            )
+        counts = self.state.counts
+        counts.steps += 1
+        counts.samples = round(self.epochs * self._samples)
+        return [Told("step", _fields(step))]
+
+    def averages(self) -> tuple[float, float] | None:
+        """None: the model stands still between iterations, so all is evaluated."""
+        return None
+
+    def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
+        """A dense exchange of minibatches is no twin of these steps."""
+        names = ("dense_bytes_per_worker", "compression", "compression_steady")
+        return dict.fromkeys(names)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _fields(step: HessianFreeStep) -> dict[str, Any]:
+    """A step's event: ``loss`` is the objective after it, as in every step event."""
+    fields = asdict(step)
+    del fields["iteration"], fields["passes"]  # the counts say them
+    return {**fields, "objective": step.loss}
