@@ -13,7 +13,7 @@ from thinwire.report import (
     load_runs,
     page_html,
     price_rows,
-    price_table,
+    price_tables,
     tiles,
 )
 from thinwire.report.series import train_points
@@ -41,9 +41,9 @@ def test_what_was_not_reached_says_so(tmp_path):
     run = load_run(write_newton_run(tmp_path / "a", iterations=2))
     rows = price_rows([run])
     assert [row["iterations"] for row in rows] == [2, 2, None, None, None]
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    console.print(price_table([run]))
-    assert console.file.getvalue().count("not reached") == 3
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(price_tables([run]))
+    assert console.file.getvalue().count("never") == 3
 
 
 def test_averages_are_not_called_exact_and_runs_without_errors_are_left_out(tmp_path):

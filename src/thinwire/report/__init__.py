@@ -11,7 +11,7 @@ from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
-from thinwire.report.thresholds import price_rows, price_table
+from thinwire.report.thresholds import price_rows, price_tables
 from thinwire.report.traffic import traffic_svg
 from thinwire.report.words import Tile, sentence, tiles
 
@@ -32,7 +32,7 @@ __all__ = [
     "load_runs",
     "page_html",
     "price_rows",
-    "price_table",
+    "price_tables",
     "read_events",
     "render",
     "residual_svg",

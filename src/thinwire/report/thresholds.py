@@ -20,10 +20,11 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.run import Run, number
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 PERCENTS = (5, 4, 3, 2, 1)
 TITLE = "To reach a training error"
+NOT_REACHED = "never"
 _TOLERANCE = 1e-9  # 0.02 as a quotient of counts may be a rounding above 0.02
 
 
@@ -80,7 +81,7 @@ def price_cells(runs: Sequence[Run]) -> list[list[str]]:
         [
             row["run"],
             f"{row['train_error_percent']}",
-            plain(row["measured"] if row["iterations"] is not None else "not reached"),
+            plain(row["measured"] if row["iterations"] is not None else NOT_REACHED),
             *(price.text(row[price.key]) for price in PRICES),
             two_decimals(row["best_test_error_percent"]),
         ]
@@ -88,21 +89,27 @@ def price_cells(runs: Sequence[Run]) -> list[list[str]]:
     ]
 
 
-def price_table(runs: Sequence[Run]) -> Table:
-    """The rows as a rich table."""
+def price_tables(runs: Sequence[Run]) -> Group:
+    """The rows for a terminal of 80 columns: a small table for each run."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=TITLE, title_justify="left")
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if place else "left", overflow="fold")
-    previous = ""
-    for cells in price_cells(runs):
-        name = "" if cells[0] == previous else cells[0]
-        previous = cells[0]
-        table.add_row(*map(Text, [name, *cells[1:]]))
-    return table
+    tables: dict[str, Table] = {}
+    for name, percent, measured, *prices in price_cells(runs):
+        if name not in tables:
+            # Text, not str: a run's name may look like rich markup.
+            title = Text(f"{TITLE}: {name}", style="italic")
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+            for heading in ("error %", *(price.title for price in PRICES), "best test %"):
+                longest = max(map(len, heading.split()))
+                table.add_column(heading, justify="right", min_width=longest)
+            tables[name] = table
+        if measured == NOT_REACHED:
+            prices = [measured, *[""] * len(PRICES)]
+        tables[name].add_row(percent, *prices)
+    return Group(*tables.values())
 
 
 def best_test_error(run: Run, last: Event | None = None) -> float | None:
