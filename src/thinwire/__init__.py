@@ -2,10 +2,14 @@
 
 from importlib.metadata import version
 
+from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.ddp import OneBitState, onebit_hook
 from thinwire.exchange import Ledger, Traffic
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
+    HessianFree,
+    HessianFreeStep,
+    Objective,
     OneBitSGD,
     OwnerOptimizer,
     StepReport,
@@ -22,7 +26,12 @@ __all__ = [
     "ErrorFeedback",
     "FlatSpace",
     "Float32Code",
+    "GaussNewtonOperator",
+    "HessianFree",
+    "HessianFreeStep",
+    "HessianOperator",
     "Ledger",
+    "Objective",
     "OneBitReduceScatter",
     "OneBitSGD",
     "OneBitState",
@@ -31,6 +40,7 @@ __all__ = [
     "StepReport",
     "Traffic",
     "__version__",
+    "gradient",
     "momentum_from_time_constant",
     "onebit_hook",
     "rates_for_batch",

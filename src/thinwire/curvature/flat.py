@@ -90,7 +90,9 @@ class FlatModel(FlatParameters):
 
     def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter] | None = None) -> None:
         known = {parameter: name for name, parameter in model.named_parameters()}
-        super().__init__([p for p in known if p.requires_grad] if parameters is None else parameters)
+        super().__init__(
+            [p for p in known if p.requires_grad] if parameters is None else parameters
+        )
         strange = [[*p.shape] for p in self.parameters if p not in known]
         if strange:
             raise ValueError(f"parameters: one of shape {strange[0]} is not the model's")

@@ -5,7 +5,6 @@ matrix for each of them; a product is one product with each worker's own summand
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -88,7 +87,7 @@ class CurvatureOperator:
         return self._local_product(v)
 
     def _slice_dot(self, a: Tensor, b: Tensor) -> float:
-        """a . b over this worker's slice of the indices."""
+        """A . b over this worker's slice of the indices."""
         rank, world, size = self._wire.rank, self._wire.world, len(a)
         mine = slice(size * rank // world, size * (rank + 1) // world)
         return _dot(a[mine], b[mine])
@@ -178,9 +177,7 @@ def gradient(
     return f, g
 
 
-def samples_of(
-    model: nn.Module, loss: Loss, batch: Batch, wire: Wire
-) -> tuple[FlatModel, Samples]:
+def samples_of(model: nn.Module, loss: Loss, batch: Batch, wire: Wire) -> tuple[FlatModel, Samples]:
     """A batch as samples of a model whose forward has been probed; one small reduction."""
     flat = FlatModel(model)
     check_deterministic(flat, *batch)

@@ -12,10 +12,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]
 
 
-def output_hessian(
-    loss: Loss, outputs: Tensor, targets: Tensor, *, weight: float = 1.0
-) -> Product:
-    """u -> weight (d^2 loss / d outputs^2) u, for u of the outputs' shape.
+def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor, *, weight: float = 1.0) -> Product:
+    """U -> weight (d^2 loss / d outputs^2) u, for u of the outputs' shape.
 
     Closed forms for the usual losses, two elementwise operations each; any other loss by
     differentiating it twice with respect to the outputs alone.
@@ -40,7 +38,7 @@ def output_hessian(
             return torch.addcmul(pu, p, pu.sum(dim=1, keepdim=True), value=-1).mul_(scale)
 
         return cross_entropy
-    if loss is F.mse_loss or (type(loss) is nn.MSELoss and loss.reduction == "mean"):
+    if loss is F.mse_loss or (isinstance(loss, nn.MSELoss) and loss.reduction == "mean"):
         return lambda u: u * (2 * weight / outputs.numel())
     if _is_logistic(loss):
         s = outputs.sigmoid()
@@ -50,7 +48,7 @@ def output_hessian(
 
 
 def by_differentiation(value: Tensor, outputs: Tensor) -> Product:
-    """u -> (d^2 value / d outputs^2) u, from a value with its graph."""
+    """U -> (d^2 value / d outputs^2) u, from a value with its graph."""
     (slope,) = torch.autograd.grad(value, outputs, create_graph=True)
     if slope.grad_fn is None:  # linear in the outputs
         return torch.zeros_like
@@ -65,7 +63,7 @@ def by_differentiation(value: Tensor, outputs: Tensor) -> Product:
 
 
 def _is_cross_entropy(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    if type(loss) is nn.CrossEntropyLoss:
+    if isinstance(loss, nn.CrossEntropyLoss):
         if loss.weight is not None or loss.reduction != "mean":
             return False
     elif loss is not F.cross_entropy:
@@ -81,5 +79,6 @@ def _is_cross_entropy(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 def _is_logistic(loss: Loss) -> bool:
     if loss is F.binary_cross_entropy_with_logits:
         return True
-    plain = type(loss) is nn.BCEWithLogitsLoss and loss.reduction == "mean"
-    return plain and loss.weight is None and loss.pos_weight is None
+    if not isinstance(loss, nn.BCEWithLogitsLoss) or loss.reduction != "mean":
+        return False
+    return loss.weight is None and loss.pos_weight is None

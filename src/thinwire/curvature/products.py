@@ -19,7 +19,7 @@ LocalProduct = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def hessian_product(value: Tensor, leaves: Sequence[Tensor]) -> LocalProduct:
-    """v -> (d^2 value / d leaves^2) v.
+    """V -> (d^2 value / d leaves^2) v.
 
     Args:
         value: a scalar, with its graph.
@@ -32,9 +32,7 @@ def hessian_product(value: Tensor, leaves: Sequence[Tensor]) -> LocalProduct:
         if not curved:
             return [torch.zeros_like(leaf) for leaf in leaves]
         along = [piece for piece, g in zip(v, gradient, strict=True) if g.grad_fn is not None]
-        return torch.autograd.grad(
-            curved, leaves, along, retain_graph=True, materialize_grads=True
-        )
+        return torch.autograd.grad(curved, leaves, along, retain_graph=True, materialize_grads=True)
 
     return product
 
@@ -42,7 +40,7 @@ def hessian_product(value: Tensor, leaves: Sequence[Tensor]) -> LocalProduct:
 def gauss_newton_product(
     outputs: Tensor, loss_curvature: OutputProduct, leaves: Sequence[Tensor]
 ) -> LocalProduct:
-    """v -> J' H_L J v, with J = d outputs / d leaves.
+    """V -> J' H_L J v, with J = d outputs / d leaves.
 
     Args:
         outputs: the model's, with their graph.
@@ -50,9 +48,7 @@ def gauss_newton_product(
         leaves: what the outputs depend on.
     """
     u = torch.zeros_like(outputs, requires_grad=True)
-    transposed = torch.autograd.grad(
-        outputs, leaves, u, create_graph=True, materialize_grads=True
-    )
+    transposed = torch.autograd.grad(outputs, leaves, u, create_graph=True, materialize_grads=True)
     used = [t for t in transposed if t.grad_fn is not None]
 
     def product(v: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,15 +1,17 @@
 """One worker's part of a set of samples, and what is summed over it at any theta."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from thinwire.curvature.fisher import squared_gradients
+from thinwire.curvature.fisher import fisher_size, kronecker_factors, squared_gradients
 from thinwire.curvature.flat import FlatModel, twice_differentiable
 from thinwire.curvature.output_hessian import Loss, output_hessian
 from thinwire.curvature.products import LocalProduct, gauss_newton_product, hessian_product
+
+FisherKind = Literal["diagonal", "kronecker"]
 
 Batch = tuple[Any, Tensor]
 """Inputs (what the model takes) and targets [n, ...] (what the loss takes beside outputs)."""
@@ -30,9 +32,7 @@ class Samples:
         total: n, samples over all workers.
     """
 
-    def __init__(
-        self, model: FlatModel, loss: Loss, chunks: Iterable[Batch], total: int
-    ) -> None:
+    def __init__(self, model: FlatModel, loss: Loss, chunks: Iterable[Batch], total: int) -> None:
         self.model, self._loss, self._chunks, self.total = model, loss, chunks, total
 
     @torch.enable_grad()
@@ -57,19 +57,23 @@ class Samples:
                     values[i] += float(self._weighted(point, inputs, targets))
         return values
 
-    def squared_gradients(self, theta: Tensor) -> Tensor:
-        """Summand of the mean squared per-sample gradient, [P]."""
-        total = torch.zeros_like(theta)
-        for inputs, targets in self._chunks:
-            total += squared_gradients(self.model, self._loss, theta, inputs, targets)
-        return total.div_(self.total)
+    def fisher(self, theta: Tensor, kind: FisherKind) -> Tensor:
+        """Summand of the empirical Fisher matrix, as ``curvature.fisher`` lays it out: [F]."""
+        of_batch = squared_gradients if kind == "diagonal" else kronecker_factors
+        summands = [
+            of_batch(self.model, self._loss, theta, inputs, targets)
+            for inputs, targets in self._chunks
+        ]
+        if not summands:
+            return theta.new_zeros(fisher_size(self.model, kind))
+        return torch.stack(summands).sum(0).div_(self.total)
 
     def hessian(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """v -> summand of H v; the graphs are recorded now."""
+        """V -> summand of H v; the graphs are recorded now."""
         return self._product(list(self._hessians(self.model.leaves(theta))))
 
     def gauss_newton(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """v -> summand of G v; the graphs are recorded now."""
+        """V -> summand of G v; the graphs are recorded now."""
         return self._product(list(self._gauss_newtons(self.model.leaves(theta))))
 
     def _hessians(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:

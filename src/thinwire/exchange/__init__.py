@@ -1,6 +1,7 @@
 """Who sends what to whom: stripes, packets, the two-stage exchange, the traffic ledger."""
 
 from thinwire.exchange.all_reduce import all_reduce
+from thinwire.exchange.coded_sum import CodedSum
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
@@ -11,6 +12,7 @@ from thinwire.exchange.wire import Wire, own_group
 
 __all__ = [
     "HEADER_BYTES",
+    "CodedSum",
     "Fifo",
     "Header",
     "Ledger",

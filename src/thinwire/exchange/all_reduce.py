@@ -28,9 +28,10 @@ def all_reduce(
     if wire.world == 1:
         return vector, list(riders)
     exact = torch.tensor(riders, dtype=torch.float64, device=vector.device)
-    high = exact.to(vector.dtype)
-    low = (exact - high.double()).to(vector.dtype)
-    message = torch.cat([vector, high, low])
+    parts = [exact.to(vector.dtype)]
+    if vector.dtype != torch.float64:
+        parts.append((exact - parts[0].double()).to(vector.dtype))
+    message = torch.cat([vector, *parts])
     wire.all_reduce(message, stage)
-    total, high, low = message.split([len(vector), len(exact), len(exact)])
-    return total, (high.double() + low.double()).tolist()
+    total, *parts = message.split([len(vector), *map(len, parts)])
+    return total, sum(part.double() for part in parts).tolist()

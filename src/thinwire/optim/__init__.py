@@ -1,6 +1,8 @@
 """torch.optim front ends, and what an owner does to its stripe between the two stages."""
 
 from thinwire.optim.exchanged import StepReport
+from thinwire.optim.hessian_free import HessianFree, HessianFreeStep
+from thinwire.optim.objective import Objective
 from thinwire.optim.onebit_sgd import OneBitSGD
 from thinwire.optim.owner import OwnerOptimizer
 from thinwire.optim.postprocess import AdaGrad, post_process
@@ -9,6 +11,9 @@ from thinwire.optim.reshard import reshard
 
 __all__ = [
     "AdaGrad",
+    "HessianFree",
+    "HessianFreeStep",
+    "Objective",
     "OneBitSGD",
     "OwnerOptimizer",
     "StepReport",

@@ -1,30 +1,138 @@
-"""HessianFree: few, large steps, each a Newton-type system solved by products (H)."""
+"""HessianFree: few, large steps, each the solution of a Newton-type system (H Algorithm 2)."""
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from thinwire.curvature import CurvatureOperator, FlatModel
-from thinwire.exchange import Ledger, Wire, all_reduce
-from thinwire.optim.newton import EITHER_WAY, SHORTER, Method, Point
-from thinwire.optim.objective import Objective, SharedObjective, draw
-from thinwire.search import (
-    Direction,
-    after_failure,
-    after_step,
-    largest_sufficient,
-    lowest_sufficient,
-    sufficient,
-    turned,
+from thinwire.curvature import (
+    CurvatureOperator,
+    FisherKind,
+    FlatModel,
+    FlatParameters,
+    kronecker_layers,
 )
-from thinwire.solve import Outcome, Solution, bicgstab, cg, jacobi
+from thinwire.exchange import CodedSum, Ledger, Wire
+from thinwire.optim.closure import Closure, ClosureProblem
+from thinwire.optim.newton import (
+    Method,
+    Point,
+    Problem,
+    Sums,
+    Trial,
+    candidates,
+    choose,
+    evaluate,
+    probe,
+    search,
+    solve,
+)
+from thinwire.optim.objective import Objective, SharedObjective, draw, draw_seed
+from thinwire.quantize import stage_codes
+from thinwire.search import Direction, after_failure, after_step
+from thinwire.solve import LinearLayer, Outcome, Preconditioner, Solution, jacobi, kronecker
+
+Curvature = Literal["replicated", "sharded", "auto"]
+Preconditioning = Literal["auto", "kronecker", "diagonal", "none"]
+
+TRUSTED = 0.25  # least reduction ratio after which a step warm-starts the next solve
+WIDEST = 4096  # layers up to so wide get Kronecker factors by themselves
+
+
+@dataclass(frozen=True)
+class HessianFreeStep:
+    """What one iteration did; the same on every worker.
+
+    Attributes:
+        iteration: its number, from 1.
+        loss_before: the objective where it began.
+        loss: the objective where it ended.
+        alpha: step length; 0 if no step was acceptable.
+        damping: lambda for the next iteration.
+        ratio: decrease over what the quadratic model foretold; None where it foretold none.
+        kind: "newton", "negative curvature", "probe", "gradient", or "none" at a stationary point.
+        matrix: "gauss-newton" or "hessian".
+        outcome: why the solver stopped, in words.
+        solver_iterations: of the solver.
+        products: curvature products, those of a probe included.
+        negative: search directions of negative curvature met by the solver.
+        candidates: iterates whose loss over the curvature batch was computed.
+        trials: evaluations of the objective for the line search.
+        passes: effective passes over the data so far, over all workers: 1 for a gradient or a
+            trial, b / n for a product, candidate or Fisher matrix over a batch of b of n samples.
+        note: what else there is to know, such as how "auto" decided.
+    """
+
+    iteration: int
+    loss_before: float
+    loss: float
+    alpha: float
+    damping: float
+    ratio: float | None
+    kind: str
+    matrix: str
+    outcome: str
+    solver_iterations: int
+    products: int
+    negative: int
+    candidates: int
+    trials: int
+    passes: float
+    note: str = ""
 
 
 class HessianFree(torch.optim.Optimizer):
+    """Distributed Hessian-free optimisation.
+
+    Each step computes the gradient over all samples, draws a fresh curvature batch, solves a damped
+    Newton-type system with it, and searches along the best of the solver's iterates. The samples
+    are the same whatever the number of workers, and so, but for rounding, are the steps.
+
+        optimizer = HessianFree(model.parameters())
+        objective = Objective(model, nn.functional.cross_entropy, (inputs, targets))
+        for _ in range(10):
+            loss = optimizer.step(objective)
+
+    Methods (H): "gauss-newton" (CG on the Gauss-Newton matrix), "bicgstab" (the exact Hessian with
+    its negative curvature), "cg" (the exact Hessian, truncated at negative curvature), "hybrid"
+    (the same, with one Gauss-Newton iteration after each that met negative curvature).
+
+    Args:
+        params: parameters, one group.
+        method: see above.
+        damping: lambda of the first iteration; by default 0.03, and 0.1 for "cg" and "hybrid".
+        adapt_damping: change lambda by the reduction ratio, or leave it fixed.
+        solver_iterations: of each solve, at most; Bi-CG-STAB's take two products each.
+        curvature_batch: samples, over all workers, in the curvature batch.
+        curvature: "replicated": every worker works on the whole curvature batch, so that the solver
+            sends nothing; "sharded": each on its part, with one all-reduce for each product;
+            "auto": whichever takes less time for one product when the first step begins.
+        warm_start: eta: the solver starts at eta times the last step, if that was a good one; 0
+            starts at zero.
+        preconditioner: "kronecker": Kronecker-factored empirical Fisher matrix (linear layers
+            only); "diagonal": its diagonal to the power 3/4; "none"; "auto": the first that fits.
+            Without one the solver needs more iterations.
+        gradient_code: how gradients travel, "float32" or another of ``quantize.CODE_NAMES``, with
+            error feedback.
+        seed: of the curvature batches.
+        process_group: the workers. Without torch.distributed the job is one worker.
+
+    Attributes:
+        last_step: the report of the last step.
+        ledger: traffic of this worker so far.
+        passes: effective passes over the data so far.
+
+    Raises:
+        ValueError: an argument out of range, naming it.
+        FloatingPointError: from ``step``, on every worker alike, if loss or gradient are not finite
+            where a step begins. Those met on the way make the step shorter.
+    """
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -34,131 +142,401 @@ class HessianFree(torch.optim.Optimizer):
         adapt_damping: bool = True,
         solver_iterations: int = 10,
         curvature_batch: int = 4096,
-        curvature: str = "replicated",
+        curvature: Curvature = "replicated",
         warm_start: float = 0.95,
-        preconditioner: str = "fisher",
-        exponent: float = 0.75,
-        progress: float = 5e-4,
+        preconditioner: Preconditioning = "auto",
+        gradient_code: str = "float32",
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        damping = damping or {"gauss-newton": 1e-2, "bicgstab": 1e-2}.get(method, 0.1)
+        _expect_one_of("method", method, get_args(Method))
+        _expect_one_of("curvature", curvature, get_args(Curvature))
+        _expect_one_of("preconditioner", preconditioner, get_args(Preconditioning))
+        if damping is None:
+            damping = 0.03 if method in ("gauss-newton", "bicgstab") else 0.1
+        if not damping > 0:
+            raise ValueError(f"damping: expected > 0, got {damping}")
+        if solver_iterations < 1 or curvature_batch < 1:
+            raise ValueError(
+                "solver_iterations, curvature_batch: expected >= 1, got "
+                f"{solver_iterations}, {curvature_batch}"
+            )
+        if not 0 <= warm_start <= 1:
+            raise ValueError(f"warm_start: expected 0 to 1, got {warm_start}")
         super().__init__(params, {"damping": damping})
-        self.o = dict(
-            method=method, m=solver_iterations, b=curvature_batch, replicated=curvature == "replicated",
-            eta=warm_start, pre=preconditioner == "fisher", exponent=exponent, seed=seed, adapt=adapt_damping, progress=progress,
-        )
-        self.damping = damping
+        if len(self.param_groups) != 1:
+            raise ValueError(
+                f"params: expected one group, got {len(self.param_groups)}: a Newton-type step has "
+                "one damping for all parameters"
+            )
+        self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
+        self._method: Method = method
+        self._adapt_damping = adapt_damping
+        self._solver_iterations = solver_iterations
+        self._batch_size = curvature_batch
+        self._curvature: Curvature = curvature
+        self._warm_start = warm_start
+        self._preconditioning: Preconditioning = preconditioner
+        self._seed = seed
         self.ledger = Ledger()
-        self.wire = Wire(process_group, self.ledger)
-        self.iteration = 0
-        self.previous = None
-        self.point = None
-        self.gn_next = False
+        self._wire = Wire(process_group, self.ledger)
+        self._coded = self._coded_sum(gradient_code)
+        self._iteration = 0
+        self._gauss_newton_next = False
+        self._previous: Tensor | None = None
+        self._point: Point | None = None
+        self._drawn: tuple[int, Sums] | None = None
+        self._seen: tuple[Objective, SharedObjective] | None = None
+        self._fisher: FisherKind | None = None
+        self._layers: list[LinearLayer] = []
+        self._note = ""
         self.passes = 0.0
-        self._shared = None
-        self.log = {}
-
-    def _evaluate(self, theta, iteration):
-        o = self.o
-        full = self._shared.full()
-        loss, summand = full.gradient(theta)
-        self.passes += 1
-        P = len(theta)
-        if o["pre"] and not o["replicated"]:
-            batch = self._batch(iteration)
-            self.passes += o["b"] / full.total
-            summand = torch.cat([summand, batch.squared_gradients(theta)])
-        total, (loss,) = all_reduce(summand, [loss], self.wire, "gradient")
-        return Point(theta, loss, total[:P], total[P:] if len(total) > P else None)
-
-    def _batch(self, iteration):
-        if getattr(self, "_cached", (None,))[0] != iteration:
-            numbers = draw(self._shared.total, self.o["b"], self.o["seed"], iteration)
-            self._cached = iteration, self._shared.batch(numbers, replicated=self.o["replicated"])
-        return self._cached[1]
+        self.last_step: HessianFreeStep | None = None
+        self._share_parameters()
 
     @torch.no_grad()
-    def step(self, objective):
-        o = self.o
-        if self._shared is None:
-            model = FlatModel(objective.model, self.param_groups[0]["params"])
-            self._shared = SharedObjective(objective, model, self.wire)
-        flat = self._shared.model
-        theta = flat.read()
-        point = self.point or self._evaluate(theta, self.iteration)
-        batch = self._batch(self.iteration)
-        share = o["b"] / self._shared.total
-        wire = self.wire.alone() if o["replicated"] else self.wire
-        if o["pre"]:
-            diagonal = point.diagonal
-            if diagonal is None:
-                diagonal = batch.squared_gradients(theta)
-                self.passes += share
-            pre = jacobi(diagonal, self.damping, o["exponent"])
-        else:
-            pre = None
-        gn = o["method"] == "gauss-newton" or (o["method"] == "hybrid" and self.gn_next)
-        local = batch.gauss_newton(theta) if gn else batch.hessian(theta)
-        op = CurvatureOperator(local, wire, damping=self.damping)
-        solver = bicgstab if o["method"] == "bicgstab" else cg
-        x0 = None if self.previous is None or not o["eta"] else o["eta"] * self.previous
-        g = point.gradient
-        solution = solver(op, -g, x0=x0, preconditioner=pre, iterations=o["m"], progress=o["progress"])
-        self.passes += solution.products * share
-        xs = solution.iterates
-        pairs = [(g, g)]
-        for it in xs:
-            pairs += [(g, it.x), (it.x, it.x)]
-        gg, *rest = op.dots(pairs)
-        del op, local
-        candidates = turned(xs, rest[::2], rest[1::2], damping=self.damping, gradient_square=gg)
-        if o["method"] != "bicgstab":
-            candidates = [c for c, s in zip(candidates, rest[::2]) if s < 0]
-        nc_hit = solution.outcome is Outcome.NEGATIVE_CURVATURE
-        self.gn_next = nc_hit
-        if not candidates:
-            direction = Direction(-g, -gg, 0.0, gg, self.damping, "gradient")
-        else:
-            losses = batch.losses([theta + c.d for c in candidates])
-            losses = wire.sum(torch.tensor(losses, dtype=torch.float64), "candidate losses").tolist()
-            self.passes += share * len(candidates)
-            direction = candidates[min(range(len(losses)), key=losses.__getitem__)]
-            picked = losses.index(min(losses))
-        # line search
-        trials = 1
-        self.point = None
-        trial = self._evaluate(theta + direction.d, self.iteration + 1)
-        alpha = 1.0
-        f = trial.loss
-        if sufficient(point.loss, trial.loss, 1.0, direction):
-            self.point = trial
-        else:
-            alphas = SHORTER if direction.kind == "newton" else EITHER_WAY
-            full = self._shared.full()
-            losses = full.losses([theta + a * direction.d for a in alphas])
-            losses = self.wire.sum(torch.tensor(losses, dtype=torch.float64), "trial losses").tolist()
-            self.passes += len(alphas)
-            trials += len(alphas)
-            i = largest_sufficient(point.loss, losses, alphas, direction)
-            alpha = alphas[i] if i is not None else 0.0
-            f = losses[i] if i is not None else point.loss
+    def step(self, objective: Objective | Closure) -> float:  # type: ignore[override]
+        """One iteration, on all workers together.
+
+        Args:
+            objective: what to minimise; or a closure that returns (mean loss, outputs) of this
+                worker's next minibatch without calling backward, which then serves for gradient,
+                curvature and line search alike. A closure is called several times.
+
+        Returns:
+            The objective (with a closure: the minibatches' loss) after the step. It is never
+            higher than before.
+        """
+        problem = self._problem_of(objective)
+        share = min(1.0, self._batch_size / problem.total) if problem.lasting else 1.0
+        start = self._begin(problem, share)
+        batch = self._batch(problem, self._iteration)
+        inner = self._wire.alone() if self._is_replicated(problem) else self._wire
+        exact = self._takes_exact_hessian()
+        local = batch.hessian(start.theta) if exact else batch.gauss_newton(start.theta)
+        B = CurvatureOperator(local, inner, damping=self.damping)
+        solution = solve(
+            self._method,
+            B,
+            start.gradient,
+            None if self._previous is None else self._warm_start * self._previous,
+            self._preconditioner(problem, batch, start, share),
+            self._solver_iterations,
+        )
+        direction, tried = self._direction(B, start, solution, batch, inner, exact)
+        products = B.products
+        del B, local  # with the graphs of the curvature batch
+        trial = Trial(0.0, start.theta, start.loss, start)
+        if direction is not None:
+            at = self._trial_of(problem, share) if problem.lasting else None
+            trial = search(start, direction, problem.full(), at, self._wire)
+        self.passes += share * (products + tried) + trial.losses
+        ratio = self._adapt(start, direction, trial, solution)
+        problem.model.write(trial.theta)
+        self._point = trial.point if problem.lasting else None
+        self._iteration += 1
+        self.last_step = HessianFreeStep(
+            iteration=self._iteration,
+            loss_before=start.loss,
+            loss=trial.loss,
+            alpha=trial.alpha,
+            damping=self.damping,
+            ratio=ratio,
+            kind=direction.kind if direction else "none",
+            matrix="hessian" if exact else "gauss-newton",
+            outcome=str(solution.outcome),
+            solver_iterations=solution.iterations,
+            products=products,
+            negative=sum(curvature <= 0 for curvature in solution.curvatures),
+            candidates=tried,
+            trials=trial.gradients + trial.losses,
+            passes=self.passes,
+            note=self._note,
+        )
+        self._note = ""
+        return trial.loss
+
+    @property
+    def damping(self) -> float:
+        """Lambda of the next iteration; it is the param group's, where a schedule may change it."""
+        return float(self.param_groups[0]["damping"])
+
+    # --- the parts of a step --------------------------------------------------------------------
+
+    def _problem_of(self, objective: Objective | Closure) -> Problem:
+        """The objective as this worker sees it, made once."""
+        if not isinstance(objective, Objective):
+            if self._preconditioning not in ("auto", "none"):
+                raise ValueError(
+                    f"preconditioner: {self._preconditioning!r} needs the samples' own gradients, "
+                    'which a closure does not give; pass an Objective, or choose "none"'
+                )
+            self._point = None
+            return ClosureProblem(objective, FlatParameters(self._parameters), self._wire)
+        if self._seen is None or self._seen[0] is not objective:
+            model = FlatModel(objective.model, self._parameters)
+            self._seen = objective, SharedObjective(objective, model, self._wire)
+            self._fisher = self._fisher_of(model)
+            self._drawn = None
+        return self._seen[1]
+
+    def _begin(self, problem: Problem, share: float) -> Point:
+        """Loss and gradient where the step begins: known from the last step, or computed now."""
+        theta = problem.model.read()
+        if self._point is not None and torch.equal(self._point.theta, theta):
+            return self._point
+        if self._curvature == "auto" and problem.lasting:
+            self._decide(problem, theta)
+        point = self._evaluate(problem, share, theta, self._iteration, None)
+        problem.model.write(point.theta)
+        if not (math.isfinite(point.loss) and bool(point.gradient.isfinite().all())):
+            raise FloatingPointError(
+                f"iteration {self._iteration + 1}: the loss is {point.loss} and its gradient "
+                f"{'' if point.gradient.isfinite().all() else 'not '}finite where it begins; look "
+                "at the data, or at the parameters it began with"
+            )
+        if self._coded:
+            self._coded.commit()
+        return point
+
+    def _evaluate(
+        self,
+        problem: Problem,
+        share: float,
+        theta: Tensor,
+        iteration: int,
+        direction: Direction | None,
+    ) -> Point:
+        """What is known at theta; should workers disagree on it, at worker 0's theta."""
+        fisher = None
+        if self._fisher and problem.lasting and not self._is_replicated(problem):
+            batch, kind = self._batch(problem, iteration), self._fisher
+            fisher = lambda theta: batch.fisher(theta, kind)  # noqa: E731
+            self.passes += share
+        self.passes += 1
+        full = problem.full()
+        point = evaluate(theta, full, fisher, self._wire, self._coded, direction)
+        while point is None:  # processors that round differently; not seen twice in a row
+            theta = theta.clone()
+            self._wire.broadcast(theta, "direction")
+            self._note = "workers' steps differed by rounding; worker 0's was taken"
+            point = evaluate(theta, full, fisher, self._wire, self._coded)
+        return point
+
+    def _trial_of(self, problem: Problem, share: float) -> Callable[[Tensor, Direction], Point]:
+        """Evaluates a trial point, and with it what the next iteration needs there."""
+        return lambda theta, direction: self._evaluate(
+            problem, share, theta, self._iteration + 1, direction
+        )
+
+    def _batch(self, problem: Problem, iteration: int) -> Sums:
+        """The curvature batch of an iteration; only the latest is kept."""
+        if not problem.lasting:
+            return problem.full()
+        if self._drawn is None or self._drawn[0] != iteration:
+            numbers = draw(problem.total, self._batch_size, self._seed, iteration)
+            replicated = self._is_replicated(problem)
+            self._drawn = iteration, problem.batch(numbers, replicated=replicated)
+        return self._drawn[1]
+
+    def _is_replicated(self, problem: Problem) -> bool:
+        return problem.lasting and self._curvature == "replicated"
+
+    def _takes_exact_hessian(self) -> bool:
+        if self._method == "hybrid":
+            return not self._gauss_newton_next
+        return self._method != "gauss-newton"
+
+    def _fisher_of(self, model: FlatModel) -> FisherKind | None:
+        """Which form of the Fisher matrix preconditions."""
+        kind = self._preconditioning
+        if kind == "none":
+            return None
+        layers = kronecker_layers(model)
+        self._layers = layers or []
+        if kind == "kronecker" and layers is None:
+            raise ValueError(
+                'preconditioner: "kronecker" needs a model all of whose parameters are those of '
+                'linear layers; use "diagonal"'
+            )
+        if kind == "auto":
+            narrow = layers and all(max(x.width, x.outputs) <= WIDEST for x in layers)
+            return "kronecker" if narrow else "diagonal"
+        return kind
+
+    def _preconditioner(
+        self, problem: Problem, batch: Sums, start: Point, share: float
+    ) -> Preconditioner | None:
+        if not problem.lasting and self._preconditioning == "auto":
+            return None
+        kind = self._fisher if problem.lasting else None
+        if kind is None:
+            return None
+        fisher = start.fisher
+        if fisher is None:  # every worker has the whole batch
+            fisher = batch.fisher(start.theta, kind)
+            self.passes += share
+        if kind == "diagonal":
+            return jacobi(fisher, self.damping)
+        return kronecker(fisher, self._layers, self.damping)
+
+    def _direction(
+        self,
+        B: CurvatureOperator,
+        start: Point,
+        solution: Solution,
+        batch: Sums,
+        inner: Wire,
+        exact: bool,
+    ) -> tuple[Direction | None, int]:
+        """Where to go, None at a stationary point; and how many candidates' losses it took."""
+        found, g_square = candidates(self._method, B, start.gradient, solution)
+        negligible = torch.finfo(start.theta.dtype).eps * max(1.0, abs(start.loss))
+        if all(direction.model(1.0) > -negligible for direction in found):
+            # Nothing to gain by the model: a stationary point, maybe a saddle.
+            seed = draw_seed(self._seed, "probe", self._iteration)
+            escape = probe(B, start.gradient, start.theta, seed) if exact else None
+            if escape is not None or not found:
+                steepest = Direction(
+                    -start.gradient, -g_square, 0.0, g_square, B.damping, "gradient"
+                )
+                return escape or (steepest if g_square > 0 else None), 0
+        chosen = choose(found, start.theta, batch, inner)
+        if chosen is None:
+            chosen = Direction(-start.gradient, -g_square, 0.0, g_square, B.damping, "gradient")
+        return chosen, len(found)
+
+    def _adapt(
+        self, start: Point, direction: Direction | None, trial: Trial, solution: Solution
+    ) -> float | None:
+        """Learn from the step: damping, warm start, the hybrid's next matrix. Returns the ratio."""
+        met = any(curvature <= 0 for curvature in solution.curvatures)
+        self._gauss_newton_next = self._method == "hybrid" and met
+        self._previous = None
+        if direction is None:
+            return None
+        group = self.param_groups[0]
+        if trial.alpha == 0:
+            group["damping"] = after_failure(self.damping)
+            return None
+        if self._coded:
+            self._coded.commit()
         ratio = None
-        if alpha == 0:
-            self.damping = after_failure(self.damping)
-            self.previous = None
-            self.point = point
-        else:
-            m = direction.model(alpha)
-            if direction.kind == "newton" and m < 0:
-                ratio = (f - point.loss) / m
-            if o["adapt"]:
-                self.damping = after_step(self.damping, ratio, hesitant=alpha < 1 or nc_hit)
-            good = direction.kind == "newton" and alpha == 1 and (ratio or 0) > 0.25
-            self.previous = direction.d if good else None
-            flat.write(theta + alpha * direction.d)
-        self.log = dict(it=self.iteration, f0=point.loss, f=f, alpha=alpha, kind=direction.kind, ratio=ratio, lam=self.damping,
-                        outcome=solution.outcome.name, its=solution.iterations, ncand=len(candidates), negs=sum(c <= 0 for c in solution.curvatures),
-                        passes=self.passes, vec=self.ledger.total("gradient", "curvature products").collectives, all=self.ledger.total().collectives)
-        self.iteration += 1
-        return f
+        foretold = direction.model(trial.alpha)
+        if direction.kind == "newton" and foretold < 0:
+            ratio = (trial.loss - start.loss) / foretold
+        if self._adapt_damping:
+            unused = solution.outcome is Outcome.NEGATIVE_CURVATURE
+            group["damping"] = after_step(self.damping, ratio, hesitant=trial.alpha < 1 or unused)
+        if ratio is not None and ratio > TRUSTED and trial.alpha == 1 and self._warm_start:
+            self._previous = direction.d
+        return ratio
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on; the same on every worker but for the ledger.
+
+        Returns:
+            torch's "state" and "param_groups"; ``state[i]`` has, as far as they exist and of the
+            parameter's shape, "step" (the last one, for the warm start) and "gradient" (where the
+            next step begins); ``state[0]["fisher"]`` is the Fisher matrix that belongs to the
+            gradient, flat. "thinwire" holds counts.
+        """
+        state = super().state_dict()
+        flat, point = FlatParameters(self._parameters), self._point
+        vectors = {"step": self._previous, "gradient": point.gradient if point else None}
+        for name, vector in vectors.items():
+            for i, piece in enumerate(flat.pieces(vector) if vector is not None else ()):
+                state["state"].setdefault(i, {})[name] = piece
+        state["thinwire"] = {
+            "iteration": self._iteration,
+            "gauss_newton_next": self._gauss_newton_next,
+            "curvature": self._curvature,
+            "passes": self.passes,
+            "loss": point.loss if point else None,
+            "ledger": self.ledger.state_dict(),
+        }
+        if point is not None and point.fisher is not None:
+            state["state"][0]["fisher"] = point.fisher
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a ``state_dict`` of any number of workers.
+
+        The model must hold the parameters of that time; if it holds others, the next step begins
+        by computing its gradient.
+
+        Raises:
+            ValueError: it is not a HessianFree's, or its tensors have other shapes.
+        """
+        counts = state_dict.get("thinwire", {})
+        if "gauss_newton_next" not in counts:
+            raise ValueError("state_dict: it was not made by HessianFree")
+        flat = FlatParameters(self._parameters)
+        found: dict[str, Tensor | None] = {}
+        for name in ("step", "gradient"):
+            found[name] = _join(name, state_dict["state"], flat)
+        super().load_state_dict({**state_dict, "state": {}})
+        self._iteration = counts["iteration"]
+        self._gauss_newton_next = counts["gauss_newton_next"]
+        self._curvature = counts["curvature"]
+        self.passes = counts["passes"]
+        self.ledger.load_state_dict(counts["ledger"])
+        self._previous = found["step"]
+        self._point = self._drawn = None
+        if found["gradient"] is not None:
+            fisher = state_dict["state"][0].get("fisher")
+            self._point = Point(flat.read(), counts["loss"], found["gradient"], fisher)
+
+    def _decide(self, problem: Problem, theta: Tensor) -> None:
+        """Settle "auto" by the time that one product takes either way, on the slowest worker."""
+        numbers = draw(problem.total, self._batch_size, self._seed, self._iteration)
+        took = []
+        for replicated in (False, True):
+            batch = problem.batch(numbers, replicated=replicated)
+            wire = self._wire.alone() if replicated else self._wire
+            B = CurvatureOperator(batch.gauss_newton(theta), wire)
+            B @ theta  # the first is slower
+            started = time.perf_counter()
+            for _ in range(3):
+                B @ theta
+            took.append((time.perf_counter() - started) / 3)
+        every = self._wire.all_gather(torch.tensor(took, dtype=torch.float64), "timings")
+        sharded, replicated_ = torch.stack(every).max(0).values.tolist()
+        self._curvature = "replicated" if replicated_ <= sharded else "sharded"
+        self._note = (
+            f"curvature batch {self._curvature}: a product takes {1e3 * sharded:.1f} ms sharded, "
+            f"with its all-reduce, and {1e3 * replicated_:.1f} ms replicated"
+        )
+
+    def _coded_sum(self, code: str) -> CodedSum | None:
+        codes = stage_codes(code)
+        if code == "float32":
+            return None
+        shapes = [p.shape for p in self._parameters]
+        return CodedSum(shapes, codes, self._wire, error_feedback=True)
+
+    def _share_parameters(self) -> None:
+        """Every worker begins with worker 0's parameters."""
+        parameters = FlatParameters(self._parameters)
+        theta = parameters.read()
+        self._wire.broadcast(theta, "initial parameters")
+        parameters.write(theta)
+
+
+def _expect_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _join(name: str, entries: dict[int, dict[str, Tensor]], flat: FlatParameters) -> Tensor | None:
+    """One kind of the parameters' tensors as a flat vector; None where there is none."""
+    tensors = [entries.get(i, {}).get(name) for i in range(len(flat.parameters))]
+    known = [tensor for tensor in tensors if tensor is not None]
+    if not known:
+        return None
+    got, expected = [[*t.shape] for t in known], [[*p.shape] for p in flat.parameters]
+    if got != expected:
+        raise ValueError(f"state_dict: {name}: expected tensors of shapes {expected}, got {got}")
+    return flat.flatten(known).to(flat.parameters[0])

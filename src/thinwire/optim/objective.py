@@ -77,7 +77,10 @@ class SharedObjective:
     Attributes:
         model: as given.
         total: n, samples over all workers.
+        lasting: True: every step minimises the same function.
     """
+
+    lasting = True
 
     def __init__(self, objective: Objective, model: FlatModel, wire: Wire) -> None:
         self.model = model
@@ -150,9 +153,14 @@ def draw(total: int, size: int, seed: int, iteration: int) -> Tensor:
     Returns:
         int64 [min(size, total)], in ascending order.
     """
-    digest = hashlib.blake2b(f"{seed} curvature {iteration}".encode(), digest_size=4).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    generator = torch.Generator().manual_seed(draw_seed(seed, "curvature", iteration))
     return torch.randperm(total, generator=generator)[:size].sort().values
+
+
+def draw_seed(seed: int, purpose: str, iteration: int) -> int:
+    """A seed that no other purpose or iteration of any run shares."""
+    digest = hashlib.blake2b(f"{seed} {purpose} {iteration}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _gather_rows(own: Tensor, held: Sequence[int], wire: Wire) -> Tensor:

@@ -17,7 +17,7 @@ def sufficient(f0: float, f: float, alpha: float, direction: Direction, c: float
     The second also makes sense at a saddle, where g.d = 0. A loss that is not finite never is.
     """
     promised = alpha * direction.slope
-    if direction.kind == "negative curvature":
+    if direction.curvature < 0:
         promised += alpha**2 * direction.curvature / 2
     return math.isfinite(f) and f <= f0 + c * promised
 

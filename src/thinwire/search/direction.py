@@ -1,5 +1,7 @@
-"""Which way to go: a solver's iterates turned downhill and sorted by curvature (H, "Dealing with
-Negative Curvature")."""
+"""Which way to go: a solver's iterates, turned downhill and told apart by their curvature.
+
+H, "Dealing with Negative Curvature".
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +11,12 @@ from torch import Tensor
 
 from thinwire.solve import Iterate
 
-Kind = Literal["newton", "negative curvature", "gradient"]
+Kind = Literal["newton", "negative curvature", "probe", "gradient"]
 
 FLAT = 1e-8  # |g.d| / (|g| |d|) below which a direction counts as level
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direction:
     """A direction of descent and the quadratic model along it.
 
@@ -24,8 +26,9 @@ class Direction:
         curvature: d.Cd, undamped.
         square: d.d.
         damping: lambda of the model that the solver minimised.
-        kind: "newton" where d.Cd > 0, "negative curvature" where it is not, "gradient" for -g where
-            a solver gave nothing.
+        kind: "newton" where d.Cd > 0, "negative curvature" where it is not; "probe" for negative
+            curvature that a random probe found, "gradient" for -g where a solver gave nothing.
+            The length of the last two means nothing.
     """
 
     d: Tensor
@@ -35,27 +38,25 @@ class Direction:
     damping: float
     kind: Kind
 
+    @property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """All but the vector."""
+        return self.slope, self.curvature, self.square, self.damping
+
     def model(self, alpha: float) -> float:
         """m(alpha d) = alpha g.d + alpha^2 d.Bd / 2 (H eq. (1) without its constant)."""
         return alpha * self.slope + alpha**2 * (self.curvature + self.damping * self.square) / 2
 
 
 def turned(
-    iterates: Sequence[Iterate],
-    slopes: Sequence[float],
-    squares: Sequence[float],
-    *,
-    damping: float,
-    gradient_square: float,
+    known: Sequence[tuple[Iterate, float, float]], *, damping: float, gradient_square: float
 ) -> list[Direction]:
     """d~ = -sgn(g.d) d with sgn(0) = +1, so that none goes uphill.
 
     The curvature needs no product: with b = -g, m(x) = g.x + x.Bx / 2.
 
     Args:
-        iterates: x with m(x).
-        slopes: g.x of each.
-        squares: x.x of each.
+        known: iterates, each with g.x and x.x.
         damping: lambda.
         gradient_square: g.g.
 
@@ -64,12 +65,10 @@ def turned(
         curvature.
     """
     directions = []
-    for iterate, slope, square in zip(iterates, slopes, squares, strict=True):
-        if square <= 0:
-            continue
+    for iterate, slope, square in known:
         curvature = 2 * (iterate.model - slope) - damping * square
         level = abs(slope) < FLAT * (gradient_square * square) ** 0.5
-        if level and curvature >= 0:
+        if square <= 0 or (level and curvature >= 0):
             continue
         sign = -1.0 if slope >= 0 else 1.0
         kind: Kind = "newton" if curvature > 0 else "negative curvature"

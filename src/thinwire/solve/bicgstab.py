@@ -10,8 +10,8 @@ import sys
 import torch
 from torch import Tensor
 
-from thinwire.solve.cg import Preconditioner
 from thinwire.solve.operator import Matrix, Operator, as_operator
+from thinwire.solve.preconditioner import Preconditioner
 from thinwire.solve.solution import Outcome, Solution, stagnates
 
 EPSILON = 16 * sys.float_info.epsilon

@@ -13,15 +13,13 @@ The model's value falls by alpha gamma / 2 in each iteration and needs no produc
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from thinwire.solve.operator import Matrix, as_operator
+from thinwire.solve.preconditioner import Preconditioner
 from thinwire.solve.solution import Outcome, Solution, stagnates
-
-Preconditioner = Callable[[Tensor], Tensor]
 
 
 def cg(
@@ -90,9 +88,7 @@ def cg(
     return found
 
 
-def _start(
-    B: Matrix, b: Tensor, x0: Tensor | None
-) -> tuple[Tensor, Tensor, Solution, float]:
+def _start(B: Matrix, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor, Solution, float]:
     """x, r = b - B x, the empty solution, m(x)."""
     if x0 is None:
         x = torch.zeros_like(b)

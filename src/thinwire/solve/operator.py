@@ -24,7 +24,7 @@ class Operator(Protocol):
         ...
 
     def dots(self, pairs: Sequence[Pair]) -> list[float]:
-        """a . b for (a, b) in ``pairs``."""
+        """A . b for (a, b) in ``pairs``."""
         ...
 
 

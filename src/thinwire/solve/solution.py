@@ -22,7 +22,7 @@ class Outcome(Enum):
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Iterate:
     """A point the solver passed.
 
@@ -37,7 +37,7 @@ class Iterate:
     iteration: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Solution:
     """The result of a solver.
 
