@@ -176,6 +176,14 @@ def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Pa
         (["train", "mnist-onebit", "--epochs", "0"], "epochs: expected >= 1, got 0"),
         (["train", "mnist-onebit", "--optimizer.lr", "-1"], "optimizer.lr: expected >= 0"),
         (["train", "mnist-onebit", "extra"], "unknown argument 'extra'"),
+        (["train", "mnist-sgd", "--evaluate-every", "0"], "evaluate_every: expected > 0, got 0"),
+        (["train", "mnist-hf-cg", "--epochs", "3"], "epochs: algorithm hessian-free does not"),
+        (["train", "mnist-hf-cg", "--hessian-free.method", "newton"], "newton"),
+        (["train", "mnist-hf-cg", "--hessian-free.warm-strat", "0"], "--hessian-free.warm-start"),
+        (
+            ["train", "mnist-hf-cg", "--data", "DATA", "--hessian-free.warm-start", "2"],
+            "warm_start: expected 0 to 1, got 2",
+        ),
         (["train", "mnist-onebit", "--data", "/nowhere"], "/nowhere"),
         (["train", "mnist-onebit", "--data", "DATA", "--out", "/proc/run"], "/proc/run"),
         (["train", "missing.toml"], "missing.toml"),
@@ -322,6 +330,6 @@ def test_flags_are_few_and_known() -> None:
         *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
         *("--hessian-free.solver-iterations", "--hessian-free.damping"),
         *("--hessian-free.curvature", "--hessian-free.preconditioner"),
-        *("--hessian-free.warm-start", "--hessian-free.codes"),
+        *("--hessian-free.warm-start", "--hessian-free.gradient-code"),
     ]
     assert len(flags(Recipe)) <= 40

@@ -102,6 +102,7 @@ def price_tables(runs: Sequence[Run]) -> Group:
             # Text, not str: a run's name may look like rich markup.
             title = Text(f"{TITLE}: {name}", style="italic")
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+            table.padding = (0, 0)
             for heading in ("error %", *(price.title for price in PRICES), "best test %"):
                 longest = max(map(len, heading.split()))
                 table.add_column(heading, justify="right", min_width=longest)

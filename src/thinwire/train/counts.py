@@ -16,7 +16,10 @@ VECTOR_STAGES = (
 )
 # Scalar communications: a few numbers that decide what an algorithm does next. The rest
 # (evaluation, agreement, checkpoint) serves the trainer; its bytes count, its number does not.
-SCALAR_STAGES = ("inner products", "candidate losses", "trial losses", "sample counts")
+SCALAR_STAGES = (
+    *("inner products", "candidate losses", "trial losses"),
+    *("sample counts", "timings"),
+)
 
 
 def communications(ledger: Ledger) -> dict[str, int]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thinwire.optim import AdaGrad
+from thinwire.optim.hessian_free import Curvature, Preconditioning
+from thinwire.optim.newton import Method
 from thinwire.quantize import Axis, stage_codes
 from thinwire.train.model import Initialisation
 
@@ -77,7 +79,7 @@ class ExchangeFields:
 class HessianFreeFields:
     """The outer iterations of Hessian-free optimisation."""
 
-    method: Literal["gauss-newton", "bicgstab", "hybrid", "cg"] = "gauss-newton"
+    method: Method = "gauss-newton"
     """Which curvature matrix is solved with, and by which solver."""
     iterations: int = 15
     """Outer iterations: one gradient, one solve and one update each."""
@@ -87,19 +89,20 @@ class HessianFreeFields:
     """Iterations of the solver; the method's own number by default."""
     damping: float | None = None
     """What is added to the curvature at first; the method's own value by default."""
-    curvature: Literal["replicated", "sharded", "auto"] = "replicated"
+    curvature: Curvature = "replicated"
     """Every worker holds the whole batch and solves without communication, or a part of it."""
-    preconditioner: Literal["auto", "kronecker", "diagonal", "none"] = "auto"
+    preconditioner: Preconditioning = "auto"
     """Of the solver; auto is the method's own."""
     warm_start: float | None = None
     """The solver begins at this much of the previous step; the method's own by default."""
-    codes: tuple[str, str] = ("float32", "float32")
-    """How gradients and curvature products travel."""
+    gradient_code: str = "float32"
+    """How gradients travel: float32, sign, rotated, 2-bit, 4-bit or 8-bit."""
 
     def __post_init__(self) -> None:
         expect_at_least(1, "hessian_free", self, "iterations", "curvature_batch")
         expect_at_least(1, "hessian_free", self, "solver_iterations")
         expect_at_least(0, "hessian_free", self, "damping", "warm_start")
+        stage_codes(self.gradient_code)
 
 
 def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:

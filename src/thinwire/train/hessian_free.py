@@ -3,47 +3,29 @@
 All of that happens inside ``HessianFree``; read ``optim/hessian_free.py`` next.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from thinwire.exchange import Ledger, Wire
-from thinwire.optim import HessianFree, HessianFreeStep, Objective
+from thinwire.optim import HessianFreeStep, Objective
 from thinwire.optim.reshard import share_traffic
-from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, StoredTensors, read_tensors
-from thinwire.train.checkpoint import worker_file as file_of
+from thinwire.train.build import build_hessian_free
+from thinwire.train.checkpoint import (
+    MODEL,
+    Checkpoint,
+    Facts,
+    StoredTensors,
+    read_tensors,
+    worker_file,
+)
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import Recipe
 from thinwire.train.training import Told
 
 _LONGEST_FIRST_STEP = 30.0  # seconds granted, on a signal, to an iteration nobody has timed
-
-
-def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
-    """The optimiser a recipe describes.
-
-    Raises:
-        ValueError: a field is out of range.
-    """
-    fields = recipe.hessian_free
-    gradient_code, product_code = fields.codes
-    return HessianFree(
-        model.parameters(),
-        method=fields.method,
-        damping=fields.damping,
-        solver_iterations=fields.solver_iterations,
-        curvature_batch=fields.curvature_batch,
-        curvature=fields.curvature,
-        warm_start=fields.warm_start,
-        preconditioner=fields.preconditioner,
-        gradient_code=gradient_code,
-        product_code=product_code,
-        seed=recipe.seed,
-    )
 
 
 class HessianFreeState:
@@ -88,7 +70,9 @@ class HessianFreeState:
     def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
-        files = [StoredTensors(checkpoint.folder / file_of(old)) for old in range(checkpoint.world)]
+        files = [
+            StoredTensors(checkpoint.folder / worker_file(old)) for old in range(checkpoint.world)
+        ]
         self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
         number_of = {name: i for i, name in enumerate(self._names())}
         state: dict[int, dict[str, Tensor]] = {}
@@ -151,15 +135,11 @@ class HessianFreeTraining:
         """One outer iteration.
 
         Raises:
-            FloatingPointError: the objective is not finite, so that no step can be judged.
+            FloatingPointError: the objective or its gradient is not finite where it begins.
         """
         self._optimizer.step(self._objective)
         step = self._optimizer.last_step
         assert step is not None
-        if not math.isfinite(step.loss):
-            raise FloatingPointError(
-                f"iteration {step.iteration}: the objective is {step.loss}: {step.note}"
-            )
         counts = self.state.counts
         counts.steps += 1
         counts.samples = round(self.epochs * self._samples)

@@ -1,15 +1,15 @@
 """What a run of minibatches has that changes, and how it is stored and taken up again."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from thinwire.data import MinibatchSampler
-from thinwire.optim import OneBitSGD, momentum_from_time_constant, reshard
+from thinwire.optim import reshard
 from thinwire.optim.reshard import add_rows
+from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import (
     MODEL,
     Checkpoint,
@@ -20,32 +20,9 @@ from thinwire.train.checkpoint import (
 )
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import Recipe
 from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
-
-
-def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> OneBitSGD:
-    """The optimiser a recipe describes."""
-    fields, exchange = recipe.optimizer, recipe.exchange
-    return OneBitSGD(
-        model.named_parameters(),
-        fields.lr,
-        momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
-        weight_decay=fields.weight_decay,
-        adagrad=fields.adagrad,
-        batch_size=recipe.minibatch,
-        code=exchange.code,
-        bits=exchange.bits,
-        error_feedback=exchange.error_feedback,
-        axis=exchange.axis,
-        cold_start=exchange.cold_start,
-        cold_start_mode=exchange.cold_start_mode,
-        bucket_mb=exchange.bucket_mb,
-        max_skips=exchange.max_skips,
-        timeout=timedelta(seconds=recipe.timeout),
-    )
 
 
 class MinibatchState:
@@ -66,7 +43,7 @@ class MinibatchState:
 
     def __init__(self, job: Job, world: int) -> None:
         self.model = job.model
-        self.optimizer = build_optimizer(job.recipe, job.model)
+        self.optimizer = build_sgd(job.recipe, job.model)
         self.sampler = MinibatchSampler(
             len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
         )
