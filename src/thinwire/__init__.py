@@ -3,8 +3,9 @@
 from importlib.metadata import version
 
 from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
+from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
-from thinwire.exchange import Ledger, Traffic
+from thinwire.exchange import Ledger, Traffic, reshard
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
     HessianFree,
@@ -15,7 +16,6 @@ from thinwire.optim import (
     StepReport,
     momentum_from_time_constant,
     rates_for_batch,
-    reshard,
 )
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
 
@@ -45,4 +45,5 @@ __all__ = [
     "onebit_hook",
     "rates_for_batch",
     "reshard",
+    "saved_states",
 ]

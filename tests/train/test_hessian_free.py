@@ -107,6 +107,7 @@ def test_a_replicated_solver_communicates_once_an_iteration(
         (1, {"method": "hybrid"}),
         (2, {"curvature": "sharded"}),
         (2, {"method": "bicgstab", "preconditioner": "diagonal"}),
+        (2, {"gradient_code": "8-bit"}),
     ],
     ids=str,
 )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,16 @@ from thinwire.curvature import (
     FlatParameters,
     kronecker_layers,
 )
-from thinwire.exchange import CodedSum, Ledger, Wire
+from thinwire.exchange import (
+    CodedSum,
+    Ledger,
+    Wire,
+    check_counts,
+    copy_entry,
+    counts_of,
+    with_counts,
+    without_counts,
+)
 from thinwire.optim.closure import Closure, ClosureProblem
 from thinwire.optim.newton import (
     Method,
@@ -296,7 +305,7 @@ class HessianFree(torch.optim.Optimizer):
                 "at the data, or at the parameters it began with"
             )
         if self._coded:
-            self._coded.commit()
+            self._coded.keep()
         return point
 
     def _evaluate(
@@ -391,18 +400,15 @@ class HessianFree(torch.optim.Optimizer):
     ) -> tuple[Direction | None, int]:
         """Where to go, None at a stationary point; and how many candidates' losses it took."""
         found, g_square = candidates(self._method, B, start.gradient, solution)
-        negligible = torch.finfo(start.theta.dtype).eps * max(1.0, abs(start.loss))
-        if all(direction.model(1.0) > -negligible for direction in found):
+        negligible = torch.finfo(start.theta.dtype).eps * abs(start.loss)
+        if all(direction.model(1.0) >= -negligible for direction in found):
             # Nothing to gain by the model: a stationary point, maybe a saddle.
             seed = draw_seed(self._seed, "probe", self._iteration)
             escape = probe(B, start.gradient, start.theta, seed) if exact else None
-            if escape is not None or not found:
-                steepest = Direction(
-                    -start.gradient, -g_square, 0.0, g_square, B.damping, "gradient"
-                )
-                return escape or (steepest if g_square > 0 else None), 0
-        chosen = choose(found, start.theta, batch, inner)
-        if chosen is None:
+            if escape is not None or found or g_square == 0:
+                return escape, 0
+        chosen = choose(found, start.theta, batch, inner) if found else None
+        if chosen is None:  # the solver came to nothing
             chosen = Direction(-start.gradient, -g_square, 0.0, g_square, B.damping, "gradient")
         return chosen, len(found)
 
@@ -420,7 +426,7 @@ class HessianFree(torch.optim.Optimizer):
             group["damping"] = after_failure(self.damping)
             return None
         if self._coded:
-            self._coded.commit()
+            self._coded.keep()
         ratio = None
         foretold = direction.model(trial.alpha)
         if direction.kind == "newton" and foretold < 0:
@@ -435,21 +441,28 @@ class HessianFree(torch.optim.Optimizer):
     # --- state ----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next step depends on; the same on every worker but for the ledger.
+        """Everything the next step depends on.
 
         Returns:
-            torch's "state" and "param_groups"; ``state[i]`` has, as far as they exist and of the
-            parameter's shape, "step" (the last one, for the warm start) and "gradient" (where the
-            next step begins); ``state[0]["fisher"]`` is the Fisher matrix that belongs to the
-            gradient, flat. "thinwire" holds counts.
+            torch's "state" and "param_groups"; ``state[i]`` has, as far as they exist, "step" (the
+            last one, for the warm start) and "gradient" (where the next step begins), of the
+            parameter's shape, and with a ``gradient_code`` this worker's residuals. All but these
+            and the ledger is the same on every worker. ``state[0]["fisher"]`` is the Fisher matrix
+            that belongs to the gradient, flat. The first param group's "thinwire" holds counts.
         """
         state = super().state_dict()
         flat, point = FlatParameters(self._parameters), self._point
-        vectors = {"step": self._previous, "gradient": point.gradient if point else None}
-        for name, vector in vectors.items():
+        coded = self._coded.state() if self._coded else [{} for _ in self._parameters]
+        entries = dict(enumerate(coded))
+        gradient = point.gradient if point else None
+        for name, vector in (("step", self._previous), ("gradient", gradient)):
             for i, piece in enumerate(flat.pieces(vector) if vector is not None else ()):
-                state["state"].setdefault(i, {})[name] = piece
-        state["thinwire"] = {
+                entries[i][name] = piece
+        if point is not None and point.fisher is not None:
+            entries[0]["fisher"] = point.fisher
+        counts = {
+            "rank": self._wire.rank,
+            "world": self._wire.world,
             "iteration": self._iteration,
             "gauss_newton_next": self._gauss_newton_next,
             "curvature": self._curvature,
@@ -457,37 +470,38 @@ class HessianFree(torch.optim.Optimizer):
             "loss": point.loss if point else None,
             "ledger": self.ledger.state_dict(),
         }
-        if point is not None and point.fisher is not None:
-            state["state"][0]["fisher"] = point.fisher
-        return state
+        return with_counts({**state, "state": entries}, counts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a ``state_dict`` of any number of workers.
+        """Continue from a ``state_dict``.
 
-        The model must hold the parameters of that time; if it holds others, the next step begins
-        by computing its gradient.
+        That of any worker of any job will do, unless there is a ``gradient_code``: then
+        ``thinwire.reshard`` adapts it. The model must hold the parameters of that time; if it holds
+        others, the next step begins by computing its gradient.
 
         Raises:
-            ValueError: it is not a HessianFree's, or its tensors have other shapes.
+            ValueError: it is not a HessianFree's, its tensors have other shapes, or it is another
+                worker's and holds residuals.
         """
-        counts = state_dict.get("thinwire", {})
+        counts = counts_of(state_dict)
         if "gauss_newton_next" not in counts:
             raise ValueError("state_dict: it was not made by HessianFree")
+        entries = {i: state_dict["state"].get(i, {}) for i in range(len(self._parameters))}
         flat = FlatParameters(self._parameters)
-        found: dict[str, Tensor | None] = {}
-        for name in ("step", "gradient"):
-            found[name] = _join(name, state_dict["state"], flat)
-        super().load_state_dict({**state_dict, "state": {}})
+        previous, gradient = (_join(name, entries, flat) for name in ("step", "gradient"))
+        if self._coded:
+            check_counts(counts, rank=self._wire.rank, world=self._wire.world)
+            for i, own in enumerate(self._coded.state()):
+                copy_entry(f"parameter {i}", entries[i], own)
+        super().load_state_dict(without_counts({**state_dict, "state": {}}))
         self._iteration = counts["iteration"]
         self._gauss_newton_next = counts["gauss_newton_next"]
         self._curvature = counts["curvature"]
         self.passes = counts["passes"]
         self.ledger.load_state_dict(counts["ledger"])
-        self._previous = found["step"]
-        self._point = self._drawn = None
-        if found["gradient"] is not None:
-            fisher = state_dict["state"][0].get("fisher")
-            self._point = Point(flat.read(), counts["loss"], found["gradient"], fisher)
+        self._previous, self._point, self._drawn = previous, None, None
+        if gradient is not None:
+            self._point = Point(flat.read(), counts["loss"], gradient, entries[0].get("fisher"))
 
     def _decide(self, problem: Problem, theta: Tensor) -> None:
         """Settle "auto" by the time that one product takes either way, on the slowest worker."""
@@ -514,8 +528,9 @@ class HessianFree(torch.optim.Optimizer):
         codes = stage_codes(code)
         if code == "float32":
             return None
-        shapes = [p.shape for p in self._parameters]
-        return CodedSum(shapes, codes, self._wire, error_feedback=True)
+        if any(p.dtype != torch.float32 for p in self._parameters):
+            raise ValueError(f"gradient_code: {code!r} needs float32 parameters")
+        return CodedSum(self._parameters, codes, self._wire, error_feedback=True)
 
     def _share_parameters(self) -> None:
         """Every worker begins with worker 0's parameters."""
@@ -530,9 +545,11 @@ def _expect_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
-def _join(name: str, entries: dict[int, dict[str, Tensor]], flat: FlatParameters) -> Tensor | None:
+def _join(
+    name: str, entries: Mapping[int, Mapping[str, Any]], flat: FlatParameters
+) -> Tensor | None:
     """One kind of the parameters' tensors as a flat vector; None where there is none."""
-    tensors = [entries.get(i, {}).get(name) for i in range(len(flat.parameters))]
+    tensors = [entry.get(name) for entry in entries.values()]
     known = [tensor for tensor in tensors if tensor is not None]
     if not known:
         return None

@@ -244,20 +244,31 @@ def search(
             iteration has no use for its gradient.
         wire: the workers.
     """
-    gradients = int(at is not None and direction.kind in ("newton", "negative curvature"))
-    if at and gradients:
-        point = at(start.theta + direction.d, direction)
-        if sufficient(start.loss, point.loss, 1.0, direction):
-            return Trial(1.0, point.theta, point.loss, point, gradients=1)
+    gradients, tried = 0, 0
+    if direction.kind in ("newton", "negative curvature"):
+        theta = start.theta + direction.d
+        if at is not None:
+            point, gradients = at(theta, direction), 1
+            theta, loss = point.theta, point.loss
+        else:
+            point, tried = None, 1
+            (loss,) = _losses([theta], full, wire)
+        if sufficient(start.loss, loss, 1.0, direction):
+            return Trial(1.0, theta, loss, point, gradients, tried)
     alphas = SHORTER if direction.kind == "newton" else ANY_LENGTH
-    if not at:
-        alphas = (1.0, *alphas)
     # Multiplied before it is added: one rounding each, on any processor.
     thetas = [start.theta + alpha * direction.d for alpha in alphas]
-    summands = torch.tensor(full.losses(thetas), dtype=torch.float64)
-    losses = wire.sum(summands, "trial losses").tolist()
+    losses = _losses(thetas, full, wire)
+    tried += len(alphas)
     pick = largest_sufficient if direction.kind == "newton" else lowest_sufficient
     i = pick(start.loss, losses, alphas, direction)
     if i is None:
-        return Trial(0.0, start.theta, start.loss, start, gradients, len(alphas))
-    return Trial(alphas[i], thetas[i], losses[i], None, gradients, len(alphas))
+        return Trial(0.0, start.theta, start.loss, start, gradients, tried)
+    return Trial(alphas[i], thetas[i], losses[i], None, gradients, tried)
+
+
+def _losses(thetas: Sequence[Tensor], full: Sums, wire: Wire) -> list[float]:
+    """F at several points, in one sweep and one small reduction."""
+    summands = torch.tensor(full.losses(thetas), dtype=torch.float64)
+    losses: list[float] = wire.sum(summands, "trial losses").tolist()
+    return losses

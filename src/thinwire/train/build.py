@@ -40,4 +40,4 @@ def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
     fields = asdict(recipe.hessian_free)
     del fields["iterations"]
     given = {name: value for name, value in fields.items() if value is not None}
-    return HessianFree(model.parameters(), **given, seed=recipe.seed)
+    return HessianFree(model.named_parameters(), **given, seed=recipe.seed)

@@ -9,20 +9,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.optim import HessianFreeStep, Objective
-from thinwire.optim.reshard import share_traffic
 from thinwire.train.build import build_hessian_free
-from thinwire.train.checkpoint import (
-    MODEL,
-    Checkpoint,
-    Facts,
-    StoredTensors,
-    read_tensors,
-    worker_file,
-)
+from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
+from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.training import Told
 
 _LONGEST_FIRST_STEP = 30.0  # seconds granted, on a signal, to an iteration nobody has timed
@@ -30,8 +23,6 @@ _LONGEST_FIRST_STEP = 30.0  # seconds granted, on a signal, to an iteration nobo
 
 class HessianFreeState:
     """One worker's state of a run.
-
-    The optimiser's state is the same on every worker: worker 0 stores it, any number can load it.
 
     Attributes:
         model: the network.
@@ -41,55 +32,32 @@ class HessianFreeState:
     """
 
     def __init__(self, job: Job, world: int) -> None:
+        self._rank = Wire(None, Ledger()).rank
         self.model = job.model
         self.optimizer = build_hessian_free(job.recipe, job.model)
         self.counts = Counts(sum(p.numel() for p in job.model.parameters()), world)
         self.last_epoch: dict[str, Any] = {}
-        self._rank = Wire(None, self.optimizer.ledger).rank
 
     def shared(self) -> Facts:
-        """Counts and the optimiser's plain numbers."""
-        state = self.optimizer.state_dict()
+        """What is the same on every worker, model apart, as JSON can say it."""
         return {
             "counts": self.counts.shared(),
-            "param_groups": state["param_groups"],
-            "optimizer": state["thinwire"],
+            "param_groups": without_counts(self.optimizer.state_dict())["param_groups"],
             "last_epoch": self.last_epoch,
         }
 
     def own(self) -> tuple[dict[str, Tensor], Facts]:
-        """This worker's traffic; of worker 0 the optimiser's tensors by parameter and kind too."""
-        tensors: dict[str, Tensor] = {}
-        if self._rank == 0:
-            entries, names = self.optimizer.state_dict()["state"], self._names()
-            for i, entry in entries.items():
-                for kind, value in entry.items():
-                    tensors[f"optimizer/{names[i]}.{kind}"] = value
-        return tensors, {"traffic": self.optimizer.ledger.state_dict()}
+        """What is this worker's: tensors by parameter and kind, and counts."""
+        return stored_parts(self.optimizer.state_dict(), self._rank)
 
     def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
-        files = [
-            StoredTensors(checkpoint.folder / worker_file(old)) for old in range(checkpoint.world)
-        ]
         self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
-        number_of = {name: i for i, name in enumerate(self._names())}
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in files[0].items():
-            name, _, kind = key.removeprefix("optimizer/").rpartition(".")
-            state.setdefault(number_of[name], {})[kind] = tensor
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": run["param_groups"], "thinwire": run["optimizer"]}
-        )
-        traffic = [file.facts["traffic"] for file in files]
-        own = traffic[rank] if len(files) == world else share_traffic(traffic, rank, world)
-        self.optimizer.ledger.load_state_dict(own)
+        states = stored_states(stored_files(checkpoint), run["param_groups"])
+        self.optimizer.load_state_dict(reshard(states, rank, world))
         self.counts.restore(run["counts"])
         self.last_epoch = run["last_epoch"]
-
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.model.named_parameters()]
 
 
 class HessianFreeTraining:

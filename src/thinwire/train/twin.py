@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from thinwire.exchange import Ledger, Traffic, Wire
-from thinwire.optim.reshard import share_traffic
+from thinwire.exchange.reshard import share_traffic
 
 _SHARED = ["steady_steps", "dense_bytes", "steady_dense_bytes"]
 
