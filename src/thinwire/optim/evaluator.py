@@ -119,8 +119,8 @@ class Evaluator:
             direction: what theta is a trial of.
         """
         fisher = None
-        if self._fisher and self.problem.lasting and not self.replicated:
-            batch, kind = self.batch(iteration), self._fisher
+        if self.preconditioning and not self.replicated:
+            batch, kind = self.batch(iteration), self.preconditioning
             fisher = lambda theta: batch.fisher(theta, kind)  # noqa: E731
             self.passes += self.share
         self.passes += 1
@@ -150,6 +150,11 @@ class Evaluator:
         return self.problem.lasting and self.curvature == "replicated"
 
     @property
+    def preconditioning(self) -> FisherKind | None:
+        """Which form of the Fisher matrix preconditions the present objective's solves."""
+        return self._fisher if self.problem.lasting else None
+
+    @property
     def solver_wire(self) -> Wire:
         """The workers among which the curvature batch is spread."""
         return self.wire.alone() if self.replicated else self.wire
@@ -169,7 +174,7 @@ class Evaluator:
         self, point: Point, iteration: int, B: CurvatureOperator | StripedOperator
     ) -> Preconditioner | None:
         """An approximate inverse of B, for the vectors that the solver holds."""
-        kind = self._fisher if self.problem.lasting else None
+        kind = self.preconditioning
         if kind is None:
             return None
         fisher = point.fisher

@@ -92,7 +92,9 @@ class HessianFree(torch.optim.Optimizer):
         method: see above.
         damping: lambda of the first iteration; by default 0.03, and 0.1 for "cg" and "hybrid".
         adapt_damping: change lambda by the reduction ratio, or leave it fixed.
-        solver_iterations: of each solve, at most; Bi-CG-STAB's take two products each.
+        solver_iterations: of each solve, at most; Bi-CG-STAB's take two products each. By default 5
+            with Kronecker factors, 10 with the diagonal, 20 without a preconditioner (Bi-CG-STAB:
+            10).
         curvature_batch: samples, over all workers, in the curvature batch.
         curvature: "replicated": every worker works on the whole curvature batch, so that the solver
             sends nothing; "sharded": each on its part, with one all-reduce for each product;
@@ -128,7 +130,7 @@ class HessianFree(torch.optim.Optimizer):
         method: Method = "gauss-newton",
         damping: float | None = None,
         adapt_damping: bool = True,
-        solver_iterations: int = 10,
+        solver_iterations: int | None = None,
         curvature_batch: int = 4096,
         curvature: Curvature = "replicated",
         warm_start: float = 0.95,
@@ -151,11 +153,12 @@ class HessianFree(torch.optim.Optimizer):
             damping = 0.03 if method in ("gauss-newton", "bicgstab") else 0.1
         if not damping > 0:
             raise ValueError(f"damping: expected > 0, got {damping}")
-        if solver_iterations < 1 or curvature_batch < 1:
-            raise ValueError(
-                "solver_iterations, curvature_batch: expected >= 1, got "
-                f"{solver_iterations}, {curvature_batch}"
-            )
+        for name, value in {
+            "solver_iterations": solver_iterations,
+            "curvature_batch": curvature_batch,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected >= 1, got {value}")
         if not 0 <= warm_start <= 1:
             raise ValueError(f"warm_start: expected 0 to 1, got {warm_start}")
         super().__init__(params, {"damping": damping})
@@ -223,7 +226,7 @@ class HessianFree(torch.optim.Optimizer):
             B.part(start.gradient),
             None if self._previous is None else self._warm_start * B.part(self._previous),
             work.preconditioner(start, self._iteration, B),
-            self._solver_iterations,
+            self._solver_iterations or self._usual_iterations(),
         )
         direction, tried = self._direction(B, start, solution, exact)
         products = B.products
@@ -281,6 +284,11 @@ class HessianFree(torch.optim.Optimizer):
         if self._method == "hybrid":
             return not self._gauss_newton_next
         return self._method != "gauss-newton"
+
+    def _usual_iterations(self) -> int:
+        """What a solve is worth with the preconditioner at hand."""
+        unaided = 10 if self._method == "bicgstab" else 20
+        return {"kronecker": 5, "diagonal": 10, None: unaided}[self._evaluator.preconditioning]
 
     def _direction(
         self, B: CurvatureOperator | StripedOperator, start: Point, solution: Solution, exact: bool

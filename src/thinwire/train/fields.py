@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thinwire.optim import AdaGrad
-from thinwire.optim.hessian_free import Curvature, Preconditioning
+from thinwire.optim.evaluator import Curvature, Preconditioning
 from thinwire.optim.newton import Method
 from thinwire.quantize import Axis, stage_codes
 from thinwire.train.model import Initialisation
