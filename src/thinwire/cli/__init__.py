@@ -1,4 +1,4 @@
-"""The ``thinwire`` command: train, report, data, doctor."""
+"""The ``thinwire`` command: train, report, plan, data, doctor."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from thinwire.cli.usage import UsageError, nearest
 COMMANDS = {
     "train": "train a recipe: thinwire train mnist-onebit --workers 4",
     "report": "compare runs in one page or table: thinwire report RUN...",
+    "plan": "how many workers pay: thinwire plan --calibrate, then thinwire plan",
     "data": "find or fetch a data set: thinwire data mnist",
     "doctor": "what this installation can do",
 }

@@ -12,7 +12,8 @@ halves         2 with half-batch double buffering (S 2.2), 1 without: the "omino
 =============  =====================================================================================
 
 The communication time is a constant here, as in S section 3.1: each node sends M (K - 1) / K values
-in each of two stages, which tends to 2 M. `thinwire.plan.network` has the terms that do grow with K.
+in each of two stages, which tends to 2 M. `thinwire.plan.network` has the terms that do grow with
+K.
 """
 
 import math
@@ -56,8 +57,8 @@ def k_hat(
 def step_seconds(calc: float, T_comm: float, *, halves: int = 2) -> float:
     """Seconds for one minibatch, from the seconds of one T_calc and one T_comm.
 
-    With double buffering each half takes the longer of the two. Without it they add up (S 5.1: "T_comm
-    has to be added into the fixed cost").
+    With double buffering each half takes the longer of the two. Without it they add up (S 5.1:
+    "T_comm has to be added into the fixed cost").
 
     >>> step_seconds(0.14, 0.05), step_seconds(0.14, 0.05, halves=1)
     (0.28, 0.19)
@@ -81,15 +82,18 @@ def fixed_cost_limit(
     return alone / limit if limit > 0 else math.inf
 
 
-def crossing(calc: Callable[[float], float], comm: Callable[[float], float]) -> float:
+def crossing(
+    calc: Callable[[float], float], comm: Callable[[float], float], *, limit: float = 1e6
+) -> float:
     """K-hat where neither side is as simple as eq. (4) has it: the K with calc(K) = comm(K).
 
     Args:
         calc: seconds a node computes for each exchange, falling with K.
         comm: seconds of an exchange, not falling with K; only asked for K >= 2.
+        limit: where to stop looking.
 
     Returns:
-        K-hat >= 1 to one part in a thousand; infinity if there is none below a million.
+        K-hat >= 1 to one part in a thousand; infinity if there is none up to the limit.
 
     >>> round(crossing(lambda K: 1 / K, lambda K: 0.01))
     100
@@ -97,7 +101,7 @@ def crossing(calc: Callable[[float], float], comm: Callable[[float], float]) -> 
     low, high = 1.0, 2.0
     while calc(high) > comm(high):
         low, high = high, 2 * high
-        if high > 1e6:
+        if high > limit:
             return math.inf
     if low < 2 and calc(1.0) <= comm(2.0):
         return 1.0

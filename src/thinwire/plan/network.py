@@ -56,8 +56,8 @@ class Network:
     def all_to_all(self, sent: float, workers: float) -> float:
         """Seconds for a worker to send each of the others its packet.
 
-        All messages are under way at once. In a node of g workers the thin link carries the packets of
-        all g for the K - g workers elsewhere.
+        All messages are under way at once. In a node of g workers the thin link carries the packets
+        of all g for the K - g workers elsewhere.
 
         Args:
             sent: bytes each worker sends, to all K - 1 peers together.

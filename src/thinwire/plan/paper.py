@@ -1,7 +1,7 @@
 """The paper's own measurements: its costs (S Table 1, section 5.1) and speeds (Tables 4 and 5).
 
-From the former the planner predicts the latter; ``tests/plan/test_paper.py`` and ``docs/planner.md``
-hold the two against each other.
+From the former the planner predicts the latter; ``tests/plan/test_paper.py`` and
+``docs/planner.md`` hold the two against each other.
 """
 
 from collections.abc import Iterator
@@ -75,7 +75,8 @@ def bare_costs() -> Costs:
     """S's three cost factors, as its section 5.1 gives them.
 
     C T_post is what remains of 18.2 ms when T_upd = 9 ms is taken off; the paper gives it nowhere
-    (18.2 ms was measured without quantisation, 9 ms with it). It hardly matters, being divided by K.
+    (18.2 ms was measured without quantisation, 9 ms with it). It hardly matters, being divided by
+    K.
     """
     variable = tuple(round(t - POST_AND_UPDATE, 6) for t in SUB_BATCH_SECONDS)
     times = SubBatchTimes(SUB_BATCHES, variable)
@@ -85,8 +86,8 @@ def bare_costs() -> Costs:
 def unexplained() -> tuple[float, float]:
     """What one GPU takes beyond Table 1 when the whole system runs: (s a step, s a sample).
 
-    N / speed of Table 5's row 1 x 1 less Table 1's time for that sub-batch, at both N; the line through
-    the two.
+    N / speed of Table 5's row 1 x 1 less Table 1's time for that sub-batch, at both N; the line
+    through the two.
     """
     costs = bare_costs()
     small, large = (
@@ -110,7 +111,8 @@ def predicted(cell: Cell, costs: Costs, *, comm: float = EXCHANGE[1]) -> Step:
     Args:
         cell: which.
         costs: of one GPU.
-        comm: T_comm / Z in seconds; by default the upper end of what the paper saw, since a step waits
+        comm: T_comm / Z in seconds; by default the upper end of what the paper saw, since a step
+        waits
             for the slowest of its exchanges.
     """
     node = costs.split(cell.model, SECOND_GPU) if cell.model > 1 else costs

@@ -1,8 +1,8 @@
 """One minibatch: what each part of it takes, what hides behind what, and the sum.
 
-S counts three costs and an exchange. Two refinements, both zero where they do not apply: an exchange
-costs a node some time that is in none of S's terms (`Costs.exchange`), and buckets leave while backward
-still computes the next (`Wire` of more than one bucket).
+S counts three costs and an exchange. Two refinements, both zero where they do not apply: an
+exchange costs a node some time that is in none of S's terms (`Costs.exchange`), and buckets leave
+while backward still computes the next (`Wire` of more than one bucket).
 """
 
 import math
@@ -115,7 +115,12 @@ class Step:
 
 
 def predict(
-    costs: Costs, wires: Sequence[Wire], minibatch: int, workers: int, *, double_buffer: bool = False
+    costs: Costs,
+    wires: Sequence[Wire],
+    minibatch: int,
+    workers: int,
+    *,
+    double_buffer: bool = False,
 ) -> Step:
     """A step of N samples on K workers.
 
@@ -154,8 +159,8 @@ def predict(
 def pipeline(variable: float, post: float, costs: Costs, wires: Sequence[Wire]) -> float:
     """Seconds of a step without double buffering, bucket by bucket.
 
-    One processor and one wire: a bucket's stage 1 begins when backward has reached it, and its stage 2
-    when its owner has post-processed it. With one bucket nothing overlaps: T_calc + T_comm.
+    One processor and one wire: a bucket's stage 1 begins when backward has reached it, and its
+    stage 2 when its owner has post-processed it. With one bucket nothing overlaps: T_calc + T_comm.
 
     >>> costs = Costs(SubBatchTimes((1,), (9.0,)), post=1.0)
     >>> pipeline(9.0, 1.0, costs, [Wire(1.0, 2.0, 2.0)])
