@@ -47,7 +47,7 @@ class Method:
 DENSE = Method("dense", "float32")
 FP16 = Method("fp16", None)
 ONE_BIT = Method("1-bit", "sign")
-DOUBLE_BUFFERED = Method("1-bit, double-buffered", "sign", double_buffer=True)
+DOUBLE_BUFFERED = Method("1-bit DB", "sign", double_buffer=True)
 METHODS = (DENSE, FP16, ONE_BIT, DOUBLE_BUFFERED)
 
 
@@ -70,7 +70,7 @@ class Setting:
 
 def model_parallel(method: Method, degree: int) -> Method:
     """The same method with each model over ``degree`` processors."""
-    return replace(method, name=f"{method.name}, {degree}-way model", model_parallel=degree)
+    return replace(method, name=f"{method.name} MP{degree}", model_parallel=degree)
 
 
 def costs_of(profile: Profile, method: Method) -> Costs:

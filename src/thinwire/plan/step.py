@@ -152,7 +152,7 @@ def predict(
         upd=halves * costs.upd,
         rest=rest,
         comm=halves * comm,
-        hidden=halves * (calc + comm) + rest - seconds,
+        hidden=max(0.0, round(halves * (calc + comm) + rest - seconds, 12)),
     )
 
 

@@ -29,7 +29,7 @@ from thinwire.quantize import ErrorFeedback, FlatSpace, named_code
 from thinwire.train.measure_wire import measure_link
 from thinwire.train.summary import versions
 
-ROUNDS = 9
+ROUNDS = 16
 LEAST_SECONDS = 0.002  # work shorter than this is repeated within a round
 
 Works = dict[str, Callable[[], object]]
@@ -105,10 +105,10 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
 
 
 def _measure(wire: Wire, works: Works) -> dict[str, float]:
-    """Seconds each work takes: the median over rounds, the mean over workers.
+    """Seconds each work takes: the lower quartile over rounds, the mean over workers.
 
     Everything is measured once a round, so that a machine that is busier for a while slows all of
-    it.
+    it; the quartile leaves out rounds that other programs disturbed.
     """
     repeats = {name: _repeats(work) for name, work in works.items()}
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -119,8 +119,9 @@ def _measure(wire: Wire, works: Works) -> dict[str, float]:
             for _ in range(repeats[name]):
                 work()
             times[name].append((time.perf_counter() - started) / repeats[name])
-    medians = torch.tensor([statistics.median(t) for t in times.values()], dtype=torch.float64)
-    means = (wire.sum(medians, "plan") / wire.world).tolist()
+    own = [statistics.quantiles(t, n=4)[0] for t in times.values()]
+    total = wire.sum(torch.tensor(own, dtype=torch.float64), "plan")
+    means = (total / wire.world).tolist()
     return dict(zip(works, means, strict=True))
 
 

@@ -1,5 +1,6 @@
 """``thinwire plan``: predict speed, speed-up, efficiency and K-hat, from a measured profile."""
 
+import itertools
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,11 @@ from thinwire.plan import read_profile
 from thinwire.plan.methods import Setting
 from thinwire.plan.units import rate_text
 
+LEGEND = """\
+DB: half-batch double buffering; MP2: two-way model parallelism. compute, post, upd: S's
+T_frm, T_post, T_upd; rest: what they do not explain; hidden: while something else was under
+way. K-hat: where computing and wire take the same time (eq. 4); "fixed": the wire takes less
+than the fixed cost, which is the limit (S 2.3)."""
 SWITCHES = ("--calibrate", "--shared")
 
 
@@ -46,6 +52,7 @@ def run(args: list[str]) -> int:
     console.print(_about(setting), soft_wrap=True)
     for table in all_tables(predictions, setting):
         console.print(table)
+    console.print(LEGEND, highlight=False)
     if fitted is not None and answers is not None:
         console.print(target_table(answers, fields.target, fields.metric))
         for line in _remarks(fitted, answers):
@@ -61,7 +68,7 @@ def with_switches(args: list[str]) -> list[str]:
     ['--calibrate', 'True', '--shared', 'False']
     """
     told = []
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in itertools.pairwise([*args, ""]):
         told.append(arg)
         if arg in SWITCHES and following not in ("True", "False"):
             told.append("True")

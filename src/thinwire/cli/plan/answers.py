@@ -46,7 +46,7 @@ def make_answers(
     for method in methods:
         law = laws.get(method.name)
         if law is None:
-            law = laws.get(BORROWS.get(method.name, method.name.split(",")[0]))
+            law = laws.get(BORROWS.get(method.name, method.name.rsplit(" MP", 1)[0]))
             borrowed.add(method.name)
         if law is not None:
             by_method[method.name] = [sgd_time(setting, method, law, k) for k in workers]

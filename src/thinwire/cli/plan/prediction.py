@@ -24,6 +24,11 @@ class Prediction:
     alone: float
 
     @property
+    def pace_alone(self) -> float:
+        """Seconds a sample of plain training on one processor."""
+        return self.alone / self.minibatch
+
+    @property
     def methods(self) -> list[Method]:
         """In the order of the tables."""
         return list(self.steps)

@@ -17,7 +17,7 @@ class Fitted:
     """What runs say of each method.
 
     Attributes:
-        reached: by method ("dense", "1-bit", "1-bit, double-buffered", "Hessian-free").
+        reached: by method ("dense", "1-bit", "1-bit DB", "Hessian-free").
         failed: labels of runs that never reached the target, by method.
         train_samples: of the runs' data set.
     """
@@ -65,7 +65,7 @@ def method_of(run: Run) -> str:
         return HESSIAN_FREE
     if "1-bit" in name or name == "onebit":
         buffered = "double" in name or _setting(run, "double_buffer")
-        return "1-bit, double-buffered" if buffered else "1-bit"
+        return "1-bit DB" if buffered else "1-bit"
     if "dense" in name or name == "sgd":
         return "dense"
     raise ValueError(f"{run.folder}: method: expected dense, 1-bit or Hessian-free, got {said!r}")

@@ -1,45 +1,58 @@
 """The plan as tables for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.table import Table
 
 from thinwire.cli.plan.answers import Answers
 from thinwire.cli.plan.prediction import Prediction
-from thinwire.plan import compression
+from thinwire.plan import Step, compression
 from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method, Setting, k_hat
 from thinwire.report.formatting import MISSING, one_decimal, significant, whole
 
 
 def speed_table(prediction: Prediction) -> Table:
-    """Samples a second and speed-up, workers down, methods across."""
-    table = _table(f"samples/s (speed-up, efficiency) at minibatch {prediction.minibatch:,}")
+    """Samples a second, workers down, methods across."""
+    title = f"samples/s at minibatch {prediction.minibatch:,}"
+    return _by_workers(title, prediction, lambda gain, _: whole(gain / prediction.pace_alone))
+
+
+def gain_table(prediction: Prediction) -> Table:
+    """Speed-up over plain training by one worker, and efficiency."""
+
+    def cell(gain: float, workers: int) -> str:
+        return f"{gain:.2f} ({100 * gain / workers:.0f} %)"
+
+    return _by_workers("speed-up over one worker (efficiency)", prediction, cell)
+
+
+def _by_workers(title: str, prediction: Prediction, cell: Callable[[float, int], str]) -> Table:
+    """A table of cells made from (speed-up, workers)."""
+    table = _table(title)
     table.add_column("workers", justify="right")
     for method in prediction.methods:
-        table.add_column(method.name, justify="right", overflow="fold")
+        table.add_column(method.name, justify="right")
     for row, workers in enumerate(prediction.workers):
         cells = []
         for method in prediction.methods:
             step = prediction.steps[method][row]
             if step is None:
                 cells.append(MISSING)
-                continue
-            gain = step.samples_per_second * prediction.alone / prediction.minibatch
-            cells.append(
-                f"{whole(step.samples_per_second)} ({gain:.3g}\N{MULTIPLICATION SIGN}, "
-                f"{100 * gain / workers:.0f} %)"
-            )
+            else:
+                gain = step.samples_per_second * prediction.pace_alone
+                cells.append(cell(gain, workers))
         table.add_row(whole(workers), *cells)
     return table
 
 
 def limits_table(prediction: Prediction, setting: Setting) -> Table:
     """For each method: Z, K-hat, and its best number of workers with what that step spends."""
-    table = _table("ms of the fastest step")
-    for title in ("", "Z", "K-hat", "fastest at", "compute", "post", "update", "rest", "wire"):
-        table.add_column(title, justify="right" if title else "left")
-    table.add_column("hidden", justify="right")
+    table = _table("limits, and the milliseconds of the fastest step")
+    table.add_column("")
+    titles = ("Z", "K-hat", "best", "compute", "post", "upd", "rest", "wire", "hidden")
+    for title in titles:
+        table.add_column(title, justify="right")
     for method in prediction.methods:
         best = prediction.best(method)
         if best is None:
@@ -49,7 +62,7 @@ def limits_table(prediction: Prediction, setting: Setting) -> Table:
         table.add_row(
             method.name,
             one_decimal(_z(setting, method, max(2, at // method.model_parallel))),
-            _nodes(k_hat(setting, method, prediction.minibatch) * method.model_parallel),
+            _k_hat(setting, method, prediction.minibatch, step),
             f"{at:,}",
             *(significant(1e3 * part) for part in parts),
         )
@@ -78,9 +91,12 @@ def _z(setting: Setting, method: Method, workers: int) -> float:
     return compression(setting.profile.buckets, method.code, workers)
 
 
-def _nodes(value: float) -> str:
-    """K-hat in workers; beyond what was looked at, the wire is never the limit."""
-    return f"> {MOST_NODES:,}" if value > MOST_NODES else f"{value:,.0f}"
+def _k_hat(setting: Setting, method: Method, minibatch: int, best: Step) -> str:
+    """K-hat in workers, unless the fixed cost is the limit."""
+    if best.workers > 1 and best.comm < best.upd + best.rest:
+        return "fixed"
+    nodes = k_hat(setting, method, minibatch)
+    return f"> {MOST_NODES:,}" if nodes > MOST_NODES else f"{nodes * method.model_parallel:,.0f}"
 
 
 def _duration(seconds: float) -> str:
@@ -94,9 +110,13 @@ def _table(title: str) -> Table:
 
 
 def all_tables(predictions: Sequence[Prediction], setting: Setting) -> list[Table]:
-    """Both tables of every minibatch size."""
+    """The tables of every minibatch size."""
     return [
         table
         for prediction in predictions
-        for table in (speed_table(prediction), limits_table(prediction, setting))
+        for table in (
+            speed_table(prediction),
+            gain_table(prediction),
+            limits_table(prediction, setting),
+        )
     ]
