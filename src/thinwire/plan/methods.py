@@ -153,9 +153,7 @@ def step(setting: Setting, method: Method, minibatch: int, processors: int) -> S
     if processors % method.model_parallel:
         return None
     workers = processors // method.model_parallel
-    costs = costs_of(setting.profile, method).slowed(contention(setting, processors))
-    if method.model_parallel > 1:
-        costs = costs.split(method.model_parallel, setting.efficiency)
+    costs = _costs(setting, method, processors)
     wires = wires_of(setting.profile, method, _network(setting, method), workers)
     return predict(costs, wires, minibatch, workers, double_buffer=method.double_buffer)
 
@@ -173,13 +171,11 @@ def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
     Where T_frm is constant and the wire's time does not grow with K this is eq. (4). Without double
     buffering it is where a step is half exchange (`equations.k_hat`).
     """
-    costs = costs_of(setting.profile, method)
-    if method.model_parallel > 1:
-        costs = costs.split(method.model_parallel, setting.efficiency)
     halves = 2 if method.double_buffer else 1
     network = _network(setting, method)
 
     def calc(nodes: float) -> float:
+        costs = _costs(setting, method, math.ceil(nodes * method.model_parallel))
         n = minibatch / halves / nodes
         return equations.t_calc(
             nodes,
@@ -195,6 +191,14 @@ def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
         return sum(wire.gradients + wire.updates for wire in wires)
 
     return equations.crossing(calc, comm, limit=MOST_NODES)
+
+
+def _costs(setting: Setting, method: Method, processors: int) -> Costs:
+    """One node's costs where this many processors work."""
+    costs = costs_of(setting.profile, method).slowed(contention(setting, processors))
+    if method.model_parallel > 1:
+        return costs.split(method.model_parallel, setting.efficiency)
+    return costs
 
 
 def _network(setting: Setting, method: Method) -> Network:

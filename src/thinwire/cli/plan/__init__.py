@@ -85,7 +85,9 @@ def _figures(
     figures = {}
     for prediction in predictions:
         more = f"-{prediction.minibatch}" if len(predictions) > 1 else ""
-        figures[out.with_name(f"{out.stem}{more}{out.suffix}")] = speed_svg(prediction)
+        figures[out.with_name(f"{out.stem}{more}{out.suffix}")] = speed_svg(
+            prediction, {m.name: k for m, k in prediction.k_hats.items() if k is not None}
+        )
     if answers is not None:
         path = out.with_name(f"{out.stem}-target{out.suffix}")
         figures[path] = target_svg(answers, fields.target, fields.metric)

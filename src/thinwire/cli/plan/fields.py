@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from thinwire.optim import AdaGrad
 from thinwire.plan import ETHERNET_GOODPUT, Link, Network, Profile
 from thinwire.plan.methods import Setting
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
@@ -53,7 +52,7 @@ class PlanFields:
     """With --calibrate: widths of the perceptron, inputs and classes included."""
     activation: Literal["relu", "sigmoid"] = "relu"
     """With --calibrate: between its layers."""
-    adagrad: AdaGrad = "aggregate"
+    adagrad: Literal["none", "aggregate", "smoothed"] = "aggregate"
     """With --calibrate: part of post-processing, beside momentum."""
     bucket_mb: float = 25.0
     """With --calibrate: as exchange.bucket-mb of a recipe."""

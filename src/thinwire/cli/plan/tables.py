@@ -7,8 +7,8 @@ from rich.table import Table
 
 from thinwire.cli.plan.answers import Answers
 from thinwire.cli.plan.prediction import Prediction
-from thinwire.plan import Step, compression
-from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method, Setting, k_hat
+from thinwire.plan import compression
+from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method, Setting
 from thinwire.report.formatting import MISSING, one_decimal, significant, whole
 
 
@@ -62,7 +62,7 @@ def limits_table(prediction: Prediction, setting: Setting) -> Table:
         table.add_row(
             method.name,
             one_decimal(_z(setting, method, max(2, at // method.model_parallel))),
-            _k_hat(setting, method, prediction.minibatch, step),
+            _nodes(prediction.k_hats[method]),
             f"{at:,}",
             *(significant(1e3 * part) for part in parts),
         )
@@ -91,12 +91,10 @@ def _z(setting: Setting, method: Method, workers: int) -> float:
     return compression(setting.profile.buckets, method.code, workers)
 
 
-def _k_hat(setting: Setting, method: Method, minibatch: int, best: Step) -> str:
-    """K-hat in workers, unless the fixed cost is the limit."""
-    if best.workers > 1 and best.comm < best.upd + best.rest:
+def _nodes(k_hat: float | None) -> str:
+    if k_hat is None:
         return "fixed"
-    nodes = k_hat(setting, method, minibatch)
-    return f"> {MOST_NODES:,}" if nodes > MOST_NODES else f"{nodes * method.model_parallel:,.0f}"
+    return f"> {MOST_NODES:,}" if k_hat > MOST_NODES else f"{k_hat:,.0f}"
 
 
 def _duration(seconds: float) -> str:
