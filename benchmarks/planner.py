@@ -4,10 +4,11 @@
     python benchmarks/planner.py runs --profile P.json [--bandwidth 100Mbit/s] [--latency 200us]
                                       [--shared] RUN...  # predicted against measured steps/s
 
-A run is a folder that ``thinwire train`` wrote. Its seconds a step are the median over the
-stretches between step events after the cold start. ``--shared``: all workers ran on the machine
-that was calibrated, as in a laboratory of network namespaces. In a list of runs of several
-networks, write ``RATE=FOLDER``, such as ``100Mbit/s=runs/w4``.
+A run is a folder that ``thinwire train`` wrote. Its seconds a step are those of the stretches
+between step events after the cold start: their median, and their lower quartile, which is what
+calibration takes too and leaves out stretches that other programs disturbed. ``--shared``: all
+workers ran on the machine that was calibrated, as in a laboratory of network namespaces. In a list
+of runs of several networks, write ``RATE=FOLDER``, such as ``100Mbit/s=runs/w4``.
 """
 
 import argparse
@@ -108,35 +109,41 @@ def compare_run(args: argparse.Namespace, text: str) -> dict[str, Any]:
     name = method_of(run)
     method = next(m for m in planned_methods(1) if m.name == name)
     predicted = step(setting, method, minibatch, workers)
-    measured = seconds_per_step(run)
-    if predicted is None or measured is None:
+    paces = seconds_per_step(run)
+    if predicted is None or len(paces) < 2:
         raise SystemExit(
             f"{folder}: needs three step events after the cold start; lower --log-every"
         )
+    middle, quick = statistics.median(paces), statistics.quantiles(paces, n=4)[0]
     return {
         "run": run.label,
         "rate": rate or args.bandwidth or "as calibrated",
         "method": name,
         "workers": workers,
         "minibatch": minibatch,
-        "measured": 1 / measured,
+        "measured": 1 / middle,
+        "quartile": 1 / quick,
         "predicted": 1 / predicted.seconds,
-        "deviation": measured / predicted.seconds - 1,
+        "deviation": middle / predicted.seconds - 1,
+        "deviation_quartile": quick / predicted.seconds - 1,
     }
 
 
 def run_table(rows: Iterable[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    header = ["link", "method", "W", "N", "measured steps/s", "predicted", "deviation"]
+    header = ["link", "method", "W", "N", "predicted steps/s"]
+    header += ["measured (median)", "deviation", "measured (quartile)", "deviation"]
     cells = [
         [
             row["rate"],
             row["method"],
             str(row["workers"]),
             f"{row['minibatch']:,}",
-            f"{row['measured']:.2f}",
             f"{row['predicted']:.2f}",
+            f"{row['measured']:.2f}",
             _percent(row["deviation"]),
+            f"{row['quartile']:.2f}",
+            _percent(row["deviation_quartile"]),
         ]
         for row in rows
     ]

@@ -1,7 +1,7 @@
 """Run folders -> measured convergence, by method (``--fit``)."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,8 +102,8 @@ def course(run: Run, metric: str) -> list[Progress]:
     return points
 
 
-def seconds_per_step(run: Run) -> float | None:
-    """Measured: the median over stretches between step events after the cold start."""
+def seconds_per_step(run: Run) -> list[float]:
+    """Measured: one figure for each stretch between step events after the cold start, ascending."""
     steady = [event for event in run.steps if event.get("phase") in (None, "steady")]
     paces = []
     for before, after in itertools.pairwise(steady):
@@ -111,11 +111,7 @@ def seconds_per_step(run: Run) -> float | None:
         told = [value for value in values if value is not None]
         if len(told) == 4 and told[1] > told[0]:
             paces.append((told[3] - told[2]) / (told[1] - told[0]))
-    return _median(paces)
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
+    return sorted(paces)
 
 
 def _setting(run: Run, name: str) -> bool:
