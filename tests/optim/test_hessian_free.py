@@ -320,7 +320,9 @@ def test_a_start_that_is_not_finite_is_an_error():
 
 def closure_on_rank(rank, world, method):
     model, inputs, targets = problem()
-    optimizer = HessianFree(model.parameters(), method=method, preconditioner="none", damping=0.1)
+    optimizer = HessianFree(
+        model.parameters(), method=method, preconditioner="none", damping=0.1, solver_iterations=8
+    )
     mine = slice(0, 100) if rank == 0 else slice(100, 301)
     mine = slice(None) if world == 1 else mine
 
@@ -337,7 +339,7 @@ def test_closures_are_the_same_as_an_objective_of_their_samples(run_ranks, metho
     losses, theta = closure_on_rank(0, 1, method)
     model, inputs, targets = problem()
     objective = Objective(model, F.cross_entropy, (inputs, targets))
-    changed = {"method": method, "preconditioner": "none", "damping": 0.1}
+    changed = {"method": method, "preconditioner": "none", "damping": 0.1, "solver_iterations": 8}
     optimizer = HessianFree(model.parameters(), curvature_batch=301, **changed)
     assert losses == pytest.approx([optimizer.step(objective) for _ in range(5)], rel=1e-7)
     if method == "gauss-newton":
