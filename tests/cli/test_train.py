@@ -330,6 +330,6 @@ def test_flags_are_few_and_known() -> None:
         *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
         *("--hessian-free.solver-iterations", "--hessian-free.damping"),
         *("--hessian-free.curvature", "--hessian-free.preconditioner"),
-        *("--hessian-free.warm-start", "--hessian-free.gradient-code"),
+        *("--hessian-free.warm-start", "--hessian-free.codes"),
     ]
     assert len(flags(Recipe)) <= 40

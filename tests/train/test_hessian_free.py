@@ -107,7 +107,7 @@ def test_a_replicated_solver_communicates_once_an_iteration(
         (1, {"method": "hybrid"}),
         (2, {"curvature": "sharded"}),
         (2, {"method": "bicgstab", "preconditioner": "diagonal"}),
-        (2, {"gradient_code": "8-bit"}),
+        (2, {"curvature": "sharded", "codes": ("8-bit", "8-bit")}),
     ],
     ids=str,
 )
@@ -184,4 +184,4 @@ def test_arguments_the_optimiser_refuses_are_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match="warm_start: expected 0 to 1, got 2"):
         prepare("tiny", recipe_of(idx_folder, tmp_path, warm_start=2.0), lambda _: None)
     with pytest.raises(ValueError, match="float33"):
-        recipe_of(idx_folder, tmp_path, gradient_code="float33")
+        recipe_of(idx_folder, tmp_path, codes=("float32", "float33"))

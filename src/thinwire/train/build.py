@@ -39,5 +39,6 @@ def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
     """
     fields = asdict(recipe.hessian_free)
     del fields["iterations"]
+    fields["gradient_code"], fields["product_code"] = fields.pop("codes")
     given = {name: value for name, value in fields.items() if value is not None}
     return HessianFree(model.named_parameters(), **given, seed=recipe.seed)

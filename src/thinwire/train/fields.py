@@ -95,14 +95,15 @@ class HessianFreeFields:
     """Of the solver; auto is the method's own."""
     warm_start: float | None = None
     """The solver begins at this much of the previous step; the method's own by default."""
-    gradient_code: str = "float32"
-    """How gradients travel: float32, sign, rotated, 2-bit, 4-bit or 8-bit."""
+    codes: tuple[str, str] = ("float32", "float32")
+    """How gradients and sharded curvature products travel: float32, sign, rotated, 2-bit ..."""
 
     def __post_init__(self) -> None:
         expect_at_least(1, "hessian_free", self, "iterations", "curvature_batch")
         expect_at_least(1, "hessian_free", self, "solver_iterations")
         expect_at_least(0, "hessian_free", self, "damping", "warm_start")
-        stage_codes(self.gradient_code)
+        for code in self.codes:
+            stage_codes(code)
 
 
 def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:

@@ -27,7 +27,7 @@ if _kind not in ("none", "nopickle") and os.environ.get("RANK") == _rank:
     from thinwire.optim import OneBitSGD
 
     _steps = iter(range(10**9))
-    _zero_grad, _product = OneBitSGD.zero_grad, CurvatureOperator.__matmul__
+    _zero_grad, _product = OneBitSGD.zero_grad, CurvatureOperator._sum
 
     def _fail_now(step: int) -> None:
         if step != int(_step):
@@ -53,11 +53,11 @@ if _kind not in ("none", "nopickle") and os.environ.get("RANK") == _rank:
                     parameter.register_hook(lambda gradient: gradient * float("nan"))
         _fail_now(step)
 
-    def _faulty_product(self: CurvatureOperator, v: object) -> object:
+    def _faulty_product(self: CurvatureOperator, *args: object) -> object:
         _fail_now(next(_steps))
-        return _product(self, v)  # type: ignore[arg-type]
+        return _product(self, *args)  # type: ignore[arg-type]
 
     if _place == "product":
-        CurvatureOperator.__matmul__ = _faulty_product  # type: ignore[assignment,method-assign]
+        CurvatureOperator._sum = _faulty_product  # type: ignore[assignment,method-assign]
     else:
         OneBitSGD.zero_grad = _faulty  # type: ignore[method-assign]
