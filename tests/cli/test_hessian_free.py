@@ -25,6 +25,12 @@ def test_a_worker_that_dies_during_a_solve_ends_the_job_and_is_named(
     done = train(tmp_path, idx_folder, fault="kill@product:1:15")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "worker 1 was killed by SIGKILL"
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_during_a_solve_ends_the_job_and_is_named(
+    idx_folder: Path, tmp_path: Path
+) -> None:
     done = train(tmp_path, idx_folder, "--timeout", "4", fault="hang@product:1:15")
     assert done.returncode == 1
     assert "lost contact with worker 1" in done.stderr.strip().splitlines()[-1]

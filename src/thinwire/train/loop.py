@@ -76,6 +76,7 @@ class _Run:
         self.agreement = Agreement(self.wire, every_step=often)
         self.saver = Saver(job.folder, self.wire, job.recipe.keep_checkpoints, plan.checkpoint)
         self.saved_at = time.monotonic()
+        self.longest_step = 0.0
         self.log: EventLog
 
     def train(self) -> Summary | None:
@@ -111,7 +112,8 @@ class _Run:
         started = time.monotonic()
         for told in self.training.step():
             self._tell(told)
-        self.stop.step_seconds = max(self.stop.step_seconds, time.monotonic() - started)
+        self.longest_step = max(self.longest_step, time.monotonic() - started)
+        self.stop.step_seconds = self.longest_step
 
     def _answer_wishes(self) -> bool:
         """Do what all agreed on after the last step; true if that is to stop."""
