@@ -60,7 +60,7 @@ AXES: tuple[Axis, ...] = (
     Axis("epochs", "epochs (effective passes over the data)", "epoch"),
     Axis("communications", "vector communications", "communications", may_log=True),
     Axis("bytes", "MB sent per worker", "bytes_sent", scale=1e-6, may_log=True),
-    Axis("seconds", "training seconds", "seconds"),
+    Axis("seconds", "training seconds", "seconds", may_log=True),
 )
 
 METRICS: tuple[Metric, ...] = (
