@@ -128,7 +128,13 @@ class _OfBatch(CurvatureOperator):
         wire = Wire(process_group, Ledger())
         flat, samples = samples_of(model, loss, batch, wire)
         super().__init__(self._record(samples, flat.read()), wire, damping=damping)
+        self._batch_size = len(batch[1])
         self.ledger = wire.ledger
+
+    @property
+    def samples(self) -> int:
+        """Sample-products computed on this worker so far."""
+        return self.products * self._batch_size
 
     def _record(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
         raise NotImplementedError
@@ -155,6 +161,7 @@ class HessianOperator(_OfBatch):
     Attributes:
         damping: lambda.
         products: products so far.
+        samples: sample-products on this worker so far.
         ledger: this worker's traffic.
 
     Raises:

@@ -216,7 +216,7 @@ def choose(
     losses = wire.sum(torch.tensor(summands, dtype=torch.float64), "candidate losses")
     if not losses.isfinite().any():
         return None
-    chosen = found[int(losses.nan_to_num(nan=torch.inf).argmin())]
+    chosen = found[int(losses.nan_to_num(nan=torch.inf, neginf=torch.inf).argmin())]
     return replace(chosen, d=B.whole(chosen.d))
 
 
