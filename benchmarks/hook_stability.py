@@ -29,6 +29,7 @@ from rich.table import Table
 
 ITERATIONS = 8
 WORLDS, BUCKETS = (2, 3, 4), (2, 3, 4, 5, 6)
+PRELOAD = ("torch", "thinwire", "thinwire.train.replicas")
 
 
 def be_rank(kind: str, rank: int, world: int, buckets: int, folder: str) -> None:
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--powersgd", type=int, default=10)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    multiprocessing.set_forkserver_preload(["torch", "thinwire", "thinwire.train.replicas"])
+    multiprocessing.set_forkserver_preload(list(PRELOAD))
     results: dict[str, Any] = {
         "thinwire hook": survey("thinwire", arguments.runs, 60),
         "PyTorch PowerSGD hook": survey("powersgd", arguments.powersgd, 20),

@@ -15,7 +15,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of rank processes
+torch.set_num_threads(1)  # tests' tensors are small, and ranks want the other cores
 hypothesis.settings.register_profile("thinwire", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("thinwire")
 

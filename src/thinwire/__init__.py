@@ -2,16 +2,20 @@
 
 from importlib.metadata import version
 
+from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
+from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
-from thinwire.exchange import Ledger, Traffic
+from thinwire.exchange import Ledger, Traffic, reshard
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
+    HessianFree,
+    HessianFreeStep,
+    Objective,
     OneBitSGD,
     OwnerOptimizer,
     StepReport,
     momentum_from_time_constant,
     rates_for_batch,
-    reshard,
 )
 from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
 
@@ -22,7 +26,12 @@ __all__ = [
     "ErrorFeedback",
     "FlatSpace",
     "Float32Code",
+    "GaussNewtonOperator",
+    "HessianFree",
+    "HessianFreeStep",
+    "HessianOperator",
     "Ledger",
+    "Objective",
     "OneBitReduceScatter",
     "OneBitSGD",
     "OneBitState",
@@ -31,8 +40,10 @@ __all__ = [
     "StepReport",
     "Traffic",
     "__version__",
+    "gradient",
     "momentum_from_time_constant",
     "onebit_hook",
     "rates_for_batch",
     "reshard",
+    "saved_states",
 ]

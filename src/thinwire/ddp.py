@@ -25,7 +25,19 @@ from torch import Tensor
 from torch._C._distributed_c10d import GradBucket
 from torch.nn import Parameter
 
-from thinwire.exchange import Fifo, Ledger, Part, Wire, move_owner_residuals, own_group
+from thinwire.exchange import (
+    Fifo,
+    Ledger,
+    Part,
+    State,
+    Wire,
+    check_counts,
+    copy_entry,
+    counts_of,
+    move_owner_residuals,
+    own_group,
+    with_counts,
+)
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
 _EXACT = StageCodes(Float32Code(), Float32Code())
@@ -85,7 +97,7 @@ class OneBitState:
         self._cold_start = cold_start
         self._error_feedback, self._axis = error_feedback, axis
         self._codes = stage_codes(code, bits)
-        named = [(name.removeprefix("module."), p) for name, p in named_parameters or ()]
+        named = [(_plain(name), p) for name, p in named_parameters or ()]
         self._names = {p: name for name, p in named}
         unknown = set(overrides or ()) - set(self._names.values())
         if unknown:
@@ -207,9 +219,12 @@ class OneBitState:
             by_code: dict[str, list[Parameter]] = {}
             for parameter in parameters:
                 by_code.setdefault(self._codes_of(parameter).name, []).append(parameter)
-            self._parts[key] = [self._make_part(members) for members in by_code.values()]
-            for part in self._parts[key]:
+            parts = [self._make_part(members) for members in by_code.values()]
+            for part in parts:
                 self._take_over(part)
+            # A composition that lost a parameter to another must take it back when it returns.
+            self._parts = {k: kept for k, kept in self._parts.items() if self._current(kept)}
+            self._parts[key] = parts
         return self._parts[key]
 
     def _codes_of(self, parameter: Parameter) -> StageCodes:
@@ -234,8 +249,9 @@ class OneBitState:
         for parameter, old in before.items():
             part.residual_of(parameter).copy_(old.residual_of(parameter))
         move_owner_residuals(before, part, self._wire)
-        alive = set(self._part_of.values())
-        self._parts = {k: ps for k, ps in self._parts.items() if alive & set(ps)}
+
+    def _current(self, parts: list[Part]) -> bool:
+        return all(self._part_of[p] is part for part in parts for p in part.parameters)
 
     # --- checkpoints ----------------------------------------------------------------------------
 
@@ -243,63 +259,69 @@ class OneBitState:
         """What this worker carries, by parameter name. Take it between iterations.
 
         Returns:
-            "parameters": for each name "residual" (of the parameter's shape) and, for the
-            wire-order values ``owned[0] .. owned[1] - 1`` this worker owns, "owner_residual";
-            "buckets": the names that travel together; and counts. Tensors are the live buffers.
+            The form of ``exchange.state``: "state" has for each parameter "residual" (of its
+            shape) and, where this worker owns some of its values, "owned" and "owner_residual";
+            "thinwire" the counts. Tensors are the live buffers.
 
         Raises:
             ValueError: the state was made without ``named_parameters``.
         """
-        parts = list(dict.fromkeys(self._part_of.values()))
-        missing = [p for part in parts for p in part.parameters if p not in self._names]
-        if missing or (parts and not self._names):
+        if any(p not in self._names for part in self._part_of.values() for p in part.parameters):
             raise ValueError(
                 "state_dict: names are not known; make the state with "
                 "OneBitState(named_parameters=model.named_parameters())"
             )
-        entries: dict[str, dict[str, Any]] = {}
-        for part in parts:
-            for parameter, entry in part.state().items():
-                if self._part_of[parameter] is part:
-                    entries[self._names[parameter]] = entry
-        return {
+        parts = list(dict.fromkeys(self._part_of.values()))
+        carried = {part: part.state() for part in parts}
+        entries = {self._names[p]: carried[part][p] for p, part in self._part_of.items()}
+        counts = {
             "rank": self._wire.rank,
             "world": self._wire.world,
+            "axis": self._axis,
             "iteration": self.iteration,
             "skipped": self.skipped,
             "carries": self._carries,
             "buckets": [[self._names[p] for p in part.parameters] for part in parts],
-            "sequences": [part.exchange.sequence for part in parts],
-            "parameters": entries,
+            "bucket_of": {self._names[p]: parts.index(q) for p, q in self._part_of.items()},
             "ledger": self.ledger.state_dict(),
         }
+        return with_counts({"state": entries}, counts)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from this worker's ``state_dict`` of a job with as many workers.
+    def load_state_dict(self, state_dict: State) -> None:
+        """Continue from this worker's ``state_dict``, at any time between iterations.
+
+        ``thinwire.reshard`` makes it from the states of another number of workers.
 
         Raises:
-            ValueError: the state of another worker or number of workers, or of other parameters.
+            ValueError: the state of another worker, of another number of workers, with another
+                axis, or of other parameters.
         """
-        for name, own in (("rank", self._wire.rank), ("world", self._wire.world)):
-            if state_dict[name] != own:
-                raise ValueError(f"state_dict: it is for {name} {state_dict[name]}, this is {own}")
+        counts = counts_of(state_dict)
+        check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
         parameter_of = {name: p for p, name in self._names.items()}
-        names = {name for bucket in state_dict["buckets"] for name in bucket}
+        names = {name for bucket in counts["buckets"] for name in bucket}
         if names - set(parameter_of):
             raise ValueError(
                 f"state_dict: it has {sorted(names - set(parameter_of))}, which are not among "
                 "named_parameters"
             )
-        self._parts, self._part_of = {}, {}
-        for bucket, sequence in zip(state_dict["buckets"], state_dict["sequences"], strict=True):
-            part = self._make_part([parameter_of[name] for name in bucket])
-            part.load({parameter_of[name]: state_dict["parameters"][name] for name in bucket})
-            part.exchange.sequence = sequence
-            self._parts[tuple(id(p) for p in part.parameters)] = [part]
-            self._part_of |= dict.fromkeys(part.parameters, part)
-        self.iteration, self.skipped = state_dict["iteration"], state_dict["skipped"]
-        self._carries = state_dict["carries"]
-        self.ledger.load_state_dict(state_dict["ledger"])
+        missing = sorted(counts["bucket_of"].keys() - state_dict["state"].keys())
+        if missing:
+            raise ValueError(
+                f"state_dict: it has no tensors of {missing}. torch.distributed.checkpoint.load "
+                "fills only those that are there: read them with thinwire.saved_states"
+            )
+        # DDP's buckets take over from these parts as they come.
+        parts = [self._make_part([parameter_of[n] for n in names]) for names in counts["buckets"]]
+        self._parts = {}
+        self._part_of = {parameter_of[n]: parts[i] for n, i in counts["bucket_of"].items()}
+        targets = {part: part.state() for part in parts}
+        for parameter, part in self._part_of.items():
+            name = self._names[parameter]
+            copy_entry(name, state_dict["state"][name], targets[part][parameter])
+        self.iteration, self.skipped = counts["iteration"], counts["skipped"]
+        self._carries = counts["carries"]
+        self.ledger.load_state_dict(counts["ledger"])
 
 
 def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[Tensor]:
@@ -313,3 +335,8 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
         A future of the bucket's buffer, holding the mean over all samples.
     """
     return state.hand_over(bucket)
+
+
+def _plain(name: str) -> str:
+    """A parameter's name without what torch.compile and DistributedDataParallel put before it."""
+    return name.replace("_orig_mod.", "").removeprefix("module.")

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.conftest import RunRanks
-from tests.optim.problems import flat, full_loss, minibatch, network
+from tests.optim.problems import flat, full_loss, minibatch, network, share
 from thinwire import OneBitState, onebit_hook
+from thinwire.exchange import counts_of, with_counts
 
 MANY_BUCKETS = {"bucket_cap_mb": 0.004}
 STEPS = 12
@@ -48,7 +49,7 @@ def train(
     return {"parameters": flat(model), "loss": full_loss(model), "state": state.ledger.state_dict()}
 
 
-def train_alone(optimizer: Any, world: int) -> Tensor:
+def train_alone(optimizer: Any) -> Tensor:
     """The mean over equal shares is the mean over the minibatch: plain torch."""
     model = network()
     chosen = optimizer(model.parameters())
@@ -72,7 +73,7 @@ DDP_OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("world", [1, 2, 4])
 @pytest.mark.parametrize("ddp_options", DDP_OPTIONS, ids=str)
 def test_float32_is_plain_ddp(run_ranks: RunRanks, world: int, ddp_options: dict[str, Any]) -> None:
-    expected = train_alone(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5), world)
+    expected = train_alone(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5))
     for result in run_ranks(world, train, {"code": "float32"}, ddp_options, "sgd"):
         torch.testing.assert_close(result["parameters"], expected, rtol=1e-4, atol=1e-5)
 
@@ -101,19 +102,16 @@ class Conservation:
 
     def __init__(self, model: nn.Module, state: OneBitState) -> None:
         self.model, self.state = model, state
+        self.axis = counts_of(state.state_dict())["axis"]
         self.computed = torch.zeros_like(flat(model), dtype=torch.float64)
         self.applied = torch.zeros_like(self.computed)
 
     def after_step(self, local: Tensor, samples: float, total: float) -> None:
         self.computed += samples * local.double()
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters()]
-        self.applied += total * torch.cat([g.reshape(-1) for g in grads]).double()
-
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.model.parameters())
+        self.applied += total * gradients_of(self.model).double()
 
     def carried(self) -> dict[str, Tensor]:
-        entries = self.state.state_dict()["parameters"]
+        entries = self.state.state_dict()["state"]
         worker, owner = [], []
         for name, p in self.model.named_parameters():
             entry = entries.get(name)
@@ -122,7 +120,10 @@ class Conservation:
                 worker.append(own)
                 owner.append(own)
                 continue
-            own[slice(*entry["owned"])] = entry["owner_residual"].double()
+            if "owned" in entry:
+                own[slice(*entry["owned"])] = entry["owner_residual"].double()
+            if self.axis == "input" and p.dim() > 1:  # these runs are of the transpose
+                own = own.view(*p.shape[1:], p.shape[0]).movedim(-1, 0).reshape(-1)
             worker.append(entry["residual"].reshape(-1).double())
             owner.append(own)
         return {"worker": torch.cat(worker), "owner": torch.cat(owner)}
@@ -162,13 +163,7 @@ def conserve(rank: int, world: int, uneven: bool) -> dict[str, Any]:
             elif step == 4:
                 F.cross_entropy(twin(inputs[rank::world], head), targets[rank::world]).backward()
             F.cross_entropy(net(inputs[rank::world], head), targets[rank::world]).backward()
-        local = torch.cat(
-            [
-                (p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1)
-                for p in twin.parameters()
-            ]
-        )
-        books.after_step(local, samples, sum(range(1, world + 1)) if uneven else world)
+        books.after_step(gradients_of(twin), samples, sum(range(1, world + 1)) if uneven else world)
     return {"computed": books.computed, "applied": books.applied, **books.carried()}
 
 
@@ -211,7 +206,7 @@ def scaled(rank: int, world: int) -> dict[str, Any]:
 
 
 def entries_of(state: OneBitState) -> list[dict[str, Any]]:
-    return list(state.state_dict()["parameters"].values())
+    return list(state.state_dict()["state"].values())
 
 
 def unscaled(rank: int, world: int) -> Tensor:
@@ -239,21 +234,25 @@ def test_an_overflow_skips_everywhere_and_the_loss_scale_leaves_residuals_alone(
 
 def half_precision(rank: int, world: int, dtype: torch.dtype) -> float:
     model = network()
-    ddp, _ = wrap(model, {"cold_start": 3})
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=dtype == torch.float16)
+    ddp, _ = wrap(model, {"cold_start": 3, "grad_scaler": scaler})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     for step in range(50):
         inputs, targets = minibatch(step)
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=dtype):
             loss = F.cross_entropy(ddp(inputs[rank::world]), targets[rank::world])
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
     return full_loss(model)
 
 
-def test_autocast_and_clipping(run_ranks: RunRanks) -> None:
-    for loss in run_ranks(2, half_precision, torch.bfloat16):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_scaling_and_clipping(run_ranks: RunRanks, dtype: torch.dtype) -> None:
+    for loss in run_ranks(2, half_precision, dtype):
         assert loss < 0.8 * full_loss(network())
 
 
@@ -329,6 +328,84 @@ def test_several_models_shared_and_frozen_parameters(run_ranks: RunRanks) -> Non
     assert not results[0][2].any()
 
 
+def freeze_and_thaw(rank: int, world: int, ddp_options: dict[str, Any]) -> dict[str, Any]:
+    """DDP must be made anew when parameters are frozen; the state goes on with the new one."""
+    model, twin = network(), network()
+    state = OneBitState(named_parameters=model.named_parameters())
+    books = Conservation(model, state)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    waited = []
+    for phase, frozen in enumerate((False, True, False)):
+        for net in (model, twin):
+            net[2].requires_grad_(not frozen)
+        ddp = DistributedDataParallel(model, **ddp_options)
+        ddp.register_comm_hook(state, onebit_hook)
+        before = [state.state_dict()["state"][n]["residual"].clone() for n in FROZEN if phase]
+        for step in range(5 * phase, 5 * phase + 5):
+            twin.load_state_dict(model.state_dict())
+            twin.zero_grad()
+            inputs, targets = minibatch(step)
+            F.cross_entropy(twin(inputs[rank::world]), targets[rank::world]).backward()
+            step_of(ddp, optimizer, step, rank, world)
+            books.after_step(gradients_of(twin), 1, world)
+        after = [state.state_dict()["state"][n]["residual"] for n in FROZEN if phase]
+        waited += [torch.equal(b, a) for b, a in zip(before, after, strict=True)]
+    loaded = OneBitState(named_parameters=model.named_parameters())
+    loaded.load_state_dict(state.state_dict())
+    for name, entry in loaded.state_dict()["state"].items():
+        original = state.state_dict()["state"][name]
+        assert entry.keys() == original.keys()
+        assert all(torch.equal(entry[k], original[k]) for k in entry.keys() - {"owned"})
+    return {
+        "computed": books.computed,
+        "applied": books.applied,
+        "carried": sum(books.carried().values()),
+        "waited": waited,
+    }
+
+
+FROZEN = ("2.weight", "2.bias")
+
+
+def gradients_of(model: nn.Module) -> Tensor:
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    return torch.cat([grad.reshape(-1) for grad in grads])
+
+
+@pytest.mark.parametrize(
+    "ddp_options",
+    [MANY_BUCKETS, {"find_unused_parameters": True}],  # the second does not rebuild its bucket
+    ids=str,
+)
+def test_frozen_and_thawed_parameters(run_ranks: RunRanks, ddp_options: dict[str, Any]) -> None:
+    """What they carry waits while they are frozen, and goes on when they are not."""
+    results = run_ranks(2, freeze_and_thaw, ddp_options)
+    computed = sum(result["computed"] for result in results)
+    carried = sum(result["carried"] for result in results)
+    torch.testing.assert_close(results[0]["applied"] + carried, computed, rtol=1e-4, atol=1e-4)
+    assert results[0]["waited"] == [True, True, False, False]
+
+
+def uneven(rank: int, world: int) -> Tensor:
+    model = network()
+    ddp, state = wrap(model, {"code": "float32"})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    for step in range(STEPS):
+        inputs, targets = share(minibatch(step), rank, world)
+        state.samples = len(inputs)
+        optimizer.zero_grad()
+        F.cross_entropy(ddp(inputs), targets).backward()
+        optimizer.step()
+    return flat(model)
+
+
+def test_uneven_minibatches_are_weighted(run_ranks: RunRanks) -> None:
+    """The result is the mean over all samples, whoever has how many."""
+    expected = train_alone(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5))
+    for result in run_ranks(3, uneven):
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
 def resume(rank: int, world: int, ddp_options: dict[str, Any]) -> list[Tensor]:
     model = network()
     ddp, state = wrap(model, {"cold_start": 1}, **ddp_options)
@@ -397,10 +474,30 @@ def test_a_state_made_before_the_process_group_is_refused(run_ranks: RunRanks) -
         assert "made for 1 worker(s), DDP has 2" in message
 
 
+@pytest.mark.parametrize(
+    "before", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+)
+def test_wrappers_do_not_change_names(before: str) -> None:
+    """torch.compile and DistributedDataParallel put something before them."""
+    named = [(before + name, p) for name, p in network().named_parameters()]
+    OneBitState(overrides={"0.weight": "float32"}, named_parameters=named)
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="code: expected one of"):
         OneBitState(code="onebit")
     with pytest.raises(ValueError, match=r"overrides: \['x'\] are not among"):
         OneBitState(overrides={"x": "float32"}, named_parameters=network().named_parameters())
-    with pytest.raises(ValueError, match="it is for world 5, this is 1"):
-        OneBitState().load_state_dict({"rank": 0, "world": 5})
+    with pytest.raises(ValueError, match=r"it is for world 5, this is 1; thinwire\.reshard"):
+        OneBitState().load_state_dict(with_counts({"state": {}}, {"rank": 0, "world": 5}))
+    with pytest.raises(ValueError, match="not made by thinwire"):
+        OneBitState().load_state_dict({"state": {}})
+    counts = {"rank": 0, "world": 1, "axis": "output", "buckets": [["x"]], "bucket_of": {"x": 0}}
+    with pytest.raises(ValueError, match=r"it has \['x'\], which are not among named_parameters"):
+        OneBitState().load_state_dict(with_counts({"state": {}}, counts))
+    state = OneBitState(named_parameters=[("x", nn.Parameter(torch.zeros(3)))])
+    with pytest.raises(ValueError, match=r"no tensors of \['x'\].*thinwire\.saved_states"):
+        state.load_state_dict(with_counts({"state": {}}, counts))
+    state = OneBitState(named_parameters=[("x", nn.Parameter(torch.zeros(3)))], axis="input")
+    with pytest.raises(ValueError, match="for axis output, this is input"):
+        state.load_state_dict(with_counts({"state": {}}, counts))

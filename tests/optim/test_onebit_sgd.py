@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tests.conftest import RunRanks
 from tests.optim.problems import flat, full_loss, minibatch, network, train, train_step
 from thinwire import OneBitSGD
+from thinwire.exchange import counts_of, with_counts
 
 GOLDEN = Path(__file__).parent / "golden.json"
 SMALL_BUCKETS = {"bucket_mb": 0.005}  # several buckets in the small network
@@ -207,10 +208,10 @@ def test_resume_is_bit_identical(run_ranks: RunRanks, placement: str, stop: int)
 def test_another_workers_state_is_refused() -> None:
     optimizer = OneBitSGD(network().named_parameters())
     state = optimizer.state_dict()
-    state["thinwire"]["world"] = 4
+    state = with_counts(state, {**counts_of(state), "world": 4})
     with pytest.raises(ValueError, match=r"for world 4, this is 1; thinwire\.reshard"):
         optimizer.load_state_dict(state)
-    with pytest.raises(ValueError, match="not made by a thinwire optimiser"):
+    with pytest.raises(ValueError, match="not made by thinwire"):
         optimizer.load_state_dict({"state": {}, "param_groups": []})
 
 

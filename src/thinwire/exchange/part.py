@@ -112,32 +112,16 @@ class Part:
         return self.exchange.owner.residual[at + first : at + last]
 
     def state(self) -> dict[Parameter, dict[str, Any]]:
-        """What this worker carries for each parameter, as views."""
+        """What this worker carries for each parameter, as views; see ``exchange.state``."""
         entries: dict[Parameter, dict[str, Any]] = {}
         for parameter in self.parameters:
+            entry: dict[str, Any] = {"residual": self.residual_of(parameter)}
             owned = self.owned(parameter, self.exchange.rank)
-            entries[parameter] = {
-                "residual": self.residual_of(parameter),
-                "owned": owned,
-                "owner_residual": self.owner_residual_of(parameter, *owned),
-            }
+            if owned != (0, 0):
+                entry["owned"] = owned
+                entry["owner_residual"] = self.owner_residual_of(parameter, *owned)
+            entries[parameter] = entry
         return entries
-
-    def load(self, entries: Mapping[Parameter, Mapping[str, Any]]) -> None:
-        """Copy in what ``state`` gave.
-
-        Raises:
-            ValueError: an entry covers another run than this worker owns.
-        """
-        for parameter, own in self.state().items():
-            entry = entries[parameter]
-            if tuple(entry["owned"]) != own["owned"]:
-                raise ValueError(
-                    f"owned: expected {own['owned']} of a parameter of shape "
-                    f"{[*parameter.shape]}, got {tuple(entry['owned'])}"
-                )
-            own["residual"].copy_(entry["residual"])
-            own["owner_residual"].copy_(entry["owner_residual"])
 
     def _index(self, parameter: Parameter) -> int:
         return next(i for i, p in enumerate(self.parameters) if p is parameter)

@@ -4,6 +4,7 @@ A job of one worker needs no process group; what it would send is handed straigh
 nothing is counted.
 """
 
+import copy
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -45,6 +46,12 @@ class Wire:
         self.world = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
 
+    def alone(self) -> "Wire":
+        """A wire of this worker by itself, on the same ledger: nothing is sent, all is summed."""
+        wire = copy.copy(self)
+        wire.world, wire.rank = 1, 0
+        return wire
+
     def start_all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> Arrival:
         """Begin to send each worker its packet and to receive one from each.
 
@@ -78,7 +85,7 @@ class Wire:
         return self.exchange(runs or nothing, incoming, stage)[0]
 
     def exchange(self, runs: Sequence[Tensor], sizes: Sequence[int], stage: str) -> list[Tensor]:
-        """Any run of float32 values from any worker to any other.
+        """Any run of values from any worker to any other, of one dtype.
 
         Args:
             runs: for each worker what to send it; may be empty.
@@ -95,7 +102,9 @@ class Wire:
         sent = [run.numel() for run in runs]
         dist.all_to_all_single(received, outgoing, list(sizes), sent, group=self.group)
         sent[self.rank] = 0
-        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=4 * sum(sent))
+        self.ledger.record(
+            stage, messages=sum(size > 0 for size in sent), bytes=outgoing.itemsize * sum(sent)
+        )
         return list(received.split(list(sizes)))
 
     def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:
@@ -120,6 +129,18 @@ class Wire:
         dist.broadcast(tensor, source, group=self.group)
         copies = self.world - 1 if self.rank == 0 else 0
         self.ledger.record(stage, messages=copies, bytes=copies * tensor.numel() * tensor.itemsize)
+
+    def all_reduce(self, tensor: Tensor, stage: str) -> None:
+        """The sum over workers, in place: on every worker the same to the bit.
+
+        The ledger enters what a ring sends, 2 (K - 1) / K of the tensor.
+        """
+        if self.world == 1:
+            return
+        dist.all_reduce(tensor, group=self.group)
+        peers = self.world - 1
+        sent = 2 * peers * tensor.numel() * tensor.itemsize // self.world
+        self.ledger.record(stage, messages=2 * peers, bytes=sent)
 
     def sum(self, tensor: Tensor, stage: str) -> Tensor:
         """The sum over workers of a small tensor, added in rank order."""

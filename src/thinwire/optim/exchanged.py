@@ -13,10 +13,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, TypedDict, TypeVar, cast, overload
 
 import torch
 import torch.distributed as dist
@@ -31,11 +30,16 @@ from thinwire.exchange import (
     Ledger,
     NonFiniteUpdateError,
     Wire,
+    check_counts,
+    counts_of,
     own_group,
+    with_counts,
+    without_counts,
 )
 from thinwire.optim.bucket import Bucket, cut_into_buckets
 from thinwire.optim.cold_start import collect_finite, copy_from_worker_0, hand_over
-from thinwire.optim.shards import load_worker_state, worker_state
+from thinwire.optim.progress import ColdStart, Progress, StepReport
+from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
 T = TypeVar("T")
@@ -43,26 +47,20 @@ UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose acc
 _EXACT = StageCodes(Float32Code(), Float32Code())
 logger = logging.getLogger("thinwire")
 
-ColdStart = Literal["serial", "dense"]
 
+class ExchangeOptions(TypedDict, total=False):
+    """The keyword arguments all optimisers share; ``OneBitSGD`` explains them."""
 
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did, the same on every worker except for ``residual_ratio``.
-
-    Attributes:
-        phase: "serial" or "dense" during the cold start, then "steady".
-        samples: samples in the minibatch, over all workers.
-        nonfinite: (worker, parameter) of the NaN or infinity for which all workers skipped the
-            step together, else None.
-        residual_ratio: |residual| / |input| of stage 1 and of stage 2 on this worker, the largest
-            over buckets; None unless ``measure`` is set.
-    """
-
-    phase: str
-    samples: float
-    nonfinite: tuple[int, str] | None = None
-    residual_ratio: tuple[float, float] | None = None
+    code: str
+    bits: int | tuple[int, int]
+    error_feedback: bool
+    axis: Axis
+    cold_start: int
+    cold_start_mode: ColdStart
+    bucket_mb: float
+    max_skips: int
+    process_group: dist.ProcessGroup | None
+    timeout: timedelta | None
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
@@ -76,41 +74,35 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         params: Iterable[Any],
         defaults: dict[str, Any],
         *,
-        error_feedback: bool,
-        axis: Axis,
-        cold_start: int,
-        cold_start_mode: ColdStart,
-        bucket_mb: float,
-        max_skips: int,
-        process_group: dist.ProcessGroup | None,
-        timeout: timedelta | None,
+        code: str = "sign",
+        bits: int | tuple[int, int] = 1,
+        error_feedback: bool = True,
+        axis: Axis = "output",
+        cold_start: int = 0,
+        cold_start_mode: ColdStart = "serial",
+        bucket_mb: float = 25.0,
+        max_skips: int = 10,
+        process_group: dist.ProcessGroup | None = None,
+        timeout: timedelta | None = None,
     ) -> None:
-        if cold_start_mode not in ("serial", "dense"):
-            raise ValueError(f"cold_start_mode: expected serial or dense, got {cold_start_mode!r}")
-        for name, value in (("cold_start", cold_start), ("max_skips", max_skips)):
-            if value < 0:
-                raise ValueError(f"{name}: expected >= 0, got {value}")
         if bucket_mb <= 0:
             raise ValueError(f"bucket_mb: expected > 0, got {bucket_mb}")
         self._axis: Axis = axis
         self._error_feedback = error_feedback
         self._bucket_bytes = bucket_mb * 2**20
-        self._cold_start, self._cold_start_mode = cold_start, cold_start_mode
-        self._max_skips = max_skips
+        self._progress = Progress(cold_start, cold_start_mode, max_skips)
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
         self.ledger = Ledger()
         self._wire = Wire(own_group(process_group, timeout), self.ledger)
         self._thread = Fifo("thinwire exchange")
-        self._samples_seen = 0.0
-        self._skips_in_a_row = 0
         self._syncing = True
         self._warned = False
         self._buckets: list[Bucket] = []
         self._bucket_of: dict[Parameter, Bucket] = {}
         self._launched: list[Future[list[Header]]] = []
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "code": code, "bits": bits})
 
     # --- what a subclass says -------------------------------------------------------------------
 
@@ -163,6 +155,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 error_feedback=self._error_feedback,
             )
             self._buckets.append(bucket)
+            self._not_stateless(bucket)
             for parameter in bucket.parameters:
                 self._bucket_of[parameter] = bucket
                 parameter.register_post_accumulate_grad_hook(self._gradient_ready)
@@ -182,7 +175,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     @property
     def phase(self) -> str:
         """Where the job stands: "serial" or "dense" in the cold start, then "steady"."""
-        return self._cold_start_mode if self._samples_seen < self._cold_start else "steady"
+        return self._progress.phase
 
     @property
     def computes(self) -> bool:
@@ -243,11 +236,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         with torch.no_grad():
             report = self._serial_step() if self.phase == "serial" else self._exchange_step()
         self.last_step = report
-        if report.nonfinite is None:
-            self._skips_in_a_row = 0
-            self._advance(report.samples)
-        else:
-            self._count_skip(*report.nonfinite)
+        self._progress.note(report)
+        if report.phase == "serial" and self.phase == "steady":
+            self._end_serial_start()
         return loss
 
     def _exchange_step(self) -> StepReport:
@@ -316,15 +307,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                     return worker, bucket.name_of_group(header.nonfinite_group)
         return None
 
-    def _count_skip(self, worker: int, parameter: str) -> None:
-        self._skips_in_a_row += 1
-        if self._skips_in_a_row > self._max_skips:
-            raise FloatingPointError(
-                f"worker {worker}: non-finite gradient in {parameter!r}; "
-                f"{self._skips_in_a_row} steps in a row had to be skipped (max_skips = "
-                f"{self._max_skips}). Lower the learning rate, or look at that worker's data"
-            )
-
     # --- serial cold start ----------------------------------------------------------------------
 
     def _serial_step(self) -> StepReport:
@@ -346,15 +328,12 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 bucket.apply(bucket.scratch)
         return StepReport("serial", header.samples)
 
-    # --- bookkeeping ----------------------------------------------------------------------------
+    @torch.no_grad()
+    def _end_serial_start(self) -> None:
+        for bucket in self._buckets:
+            hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
 
-    def _advance(self, samples: float) -> None:
-        before = self.phase
-        self._samples_seen += samples
-        if before == "serial" and self.phase == "steady":
-            with torch.no_grad():
-                for bucket in self._buckets:
-                    hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
+    # --- bookkeeping ----------------------------------------------------------------------------
 
     def _run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""
@@ -367,32 +346,27 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """End the communication thread."""
         self._thread.close()
 
+    # --- checkpoints ----------------------------------------------------------------------------
+
     def state_dict(self) -> dict[str, Any]:
         """This worker's whole state: rates, residuals, and the owner's part of the rest.
 
         Returns:
-            torch's "state" and "param_groups"; for parameter i, ``state[i]`` has "residual" (of
-            the parameter's shape) and, for the wire-order values ``owned[0] .. owned[1] - 1`` that
-            this worker owns, "owner_residual", "momentum" and "adagrad" as far as they exist.
-            "thinwire" holds counts. Tensors are the live buffers, as in torch.
+            The form of ``exchange.state``: torch's "state" and "param_groups"; for parameter i,
+            ``state[i]`` has "residual" (of the parameter's shape) and, for the wire-order values
+            ``owned[0] .. owned[1] - 1`` that this worker owns, "owner_residual", "momentum" and
+            "adagrad" as far as they exist. Tensors are the live buffers, as in torch.
         """
-        state = super().state_dict()
-        index = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        for bucket in self._buckets:
-            for parameter, entry in worker_state(bucket, serial=self.phase == "serial").items():
-                state["state"][index[parameter]] = entry
-        state["thinwire"] = {
+        counts = {
             "rank": self._wire.rank,
             "world": self._wire.world,
             "axis": self._axis,
-            "phase": self.phase,
-            "samples_seen": self._samples_seen,
-            "skips_in_a_row": self._skips_in_a_row,
-            "sequences": [bucket.exchange.sequence for bucket in self._buckets],
-            "scalars": [dict(bucket.scalars) for bucket in self._buckets],
             "ledger": self.ledger.state_dict(),
+            **self._progress.counts(),
+            **bucket_counts(self._buckets),
         }
-        return state
+        state = worker_state(self._buckets, self._parameters(), serial=self.phase == "serial")
+        return with_counts({**super().state_dict(), "state": state}, counts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from this worker's ``state_dict``.
@@ -403,30 +377,21 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
-        counts = state_dict.get("thinwire")
-        if counts is None:
-            raise ValueError("state_dict: it was not made by a thinwire optimiser")
-        own = {"rank": self._wire.rank, "world": self._wire.world, "axis": self._axis}
-        for name, value in own.items():
-            if counts[name] != value:
-                hint = "" if name == "axis" else "; thinwire.reshard(states, rank, world) adapts it"
-                raise ValueError(f"state_dict: for {name} {counts[name]}, this is {value}{hint}")
-        super().load_state_dict({**state_dict, "state": {}})
-        for bucket, group in self._buckets_with_groups():
-            bucket.group = group
-        self._samples_seen = counts["samples_seen"]
-        self._skips_in_a_row = counts["skips_in_a_row"]
+        counts = counts_of(state_dict)
+        check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
+        super().load_state_dict({**without_counts(state_dict), "state": {}})
+        self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
-        index = {p: i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        for bucket, sequence, scalars in zip(
-            self._buckets, counts["sequences"], counts["scalars"], strict=True
-        ):
-            bucket.exchange.sequence = sequence
-            bucket.scalars = dict(scalars)
-            entries = {p: state_dict["state"][index[p]] for p in bucket.parameters}
-            load_worker_state(bucket, entries, serial=self.phase == "serial")
-
-    def _buckets_with_groups(self) -> Iterator[tuple[Bucket, dict[str, Any]]]:
-        """Buckets with the param group that holds them now (loading makes new ones)."""
         group_of = {p: group for group in self.param_groups for p in group["params"]}
-        return ((bucket, group_of[bucket.parameters[0]]) for bucket in self._buckets)
+        for bucket in self._buckets:
+            bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
+            self._not_stateless(bucket)
+        serial = self.phase == "serial"
+        load_worker_state(self._buckets, self._parameters(), state_dict, counts, serial=serial)
+
+    def _not_stateless(self, bucket: Bucket) -> None:
+        """Keep torch's get_optimizer_state_dict from taking a step to make state: it is here."""
+        self.state.update((parameter, {}) for parameter in bucket.parameters)
+
+    def _parameters(self) -> list[Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]

@@ -1,17 +1,14 @@
 """OneBitSGD: data-parallel SGD over 1-bit gradients, in place of DistributedDataParallel."""
 
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
-import torch.distributed as dist
 from torch import Tensor
 
 from thinwire.optim.bucket import Bucket
-from thinwire.optim.exchanged import ColdStart, ExchangedOptimizer
+from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
 from thinwire.optim.rates import rates_for_batch
-from thinwire.quantize import Axis
 
 
 class OneBitSGD(ExchangedOptimizer):
@@ -75,16 +72,7 @@ class OneBitSGD(ExchangedOptimizer):
         adagrad: AdaGrad = "none",
         eps: float = 1e-10,
         batch_size: int | None = None,
-        code: str = "sign",
-        bits: int | tuple[int, int] = 1,
-        error_feedback: bool = True,
-        axis: Axis = "output",
-        cold_start: int = 0,
-        cold_start_mode: ColdStart = "serial",
-        bucket_mb: float = 25.0,
-        max_skips: int = 10,
-        process_group: dist.ProcessGroup | None = None,
-        timeout: timedelta | None = None,
+        **exchange: Unpack[ExchangeOptions],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -93,21 +81,8 @@ class OneBitSGD(ExchangedOptimizer):
             "adagrad": adagrad,
             "eps": eps,
             "batch_size": batch_size,
-            "code": code,
-            "bits": bits,
         }
-        super().__init__(
-            params,
-            defaults,
-            error_feedback=error_feedback,
-            axis=axis,
-            cold_start=cold_start,
-            cold_start_mode=cold_start_mode,
-            bucket_mb=bucket_mb,
-            max_skips=max_skips,
-            process_group=process_group,
-            timeout=timeout,
-        )
+        super().__init__(params, defaults, **exchange)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""

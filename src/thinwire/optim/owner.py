@@ -6,17 +6,15 @@ Its state is 1/K of the model on each of K workers, and the update is what the s
 
 import inspect
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.optim.bucket import Bucket
-from thinwire.optim.exchanged import ColdStart, ExchangedOptimizer
-from thinwire.quantize import Axis, stage_codes
+from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
+from thinwire.quantize import stage_codes
 
 _PROBE = 6  # values; not the shape of any scalar
 
@@ -33,17 +31,9 @@ class OwnerOptimizer(ExchangedOptimizer):
             RMSprop, NAdam. It is probed: one that looks at whole tensors (LBFGS, Adafactor, Muon)
             is refused.
         params: as for any torch optimiser; groups may override its options, ``code`` and ``bits``.
-        code: see ``OneBitSGD``, as all arguments below.
-        bits: bits a value, for both stages or for each.
-        error_feedback: carry quantisation errors into the next step.
-        axis: which unit's weights share levels.
-        cold_start: samples to process exactly before the code is used.
-        cold_start_mode: "serial" or "dense".
-        bucket_mb: float32 megabytes of gradient after which a bucket is sent.
-        max_skips: non-finite steps in a row after which ``step`` raises.
-        process_group: the workers.
-        timeout: how long a collective may take before it fails.
-        options: the optimiser's own, such as ``lr`` and ``betas``.
+        options: the optimiser's own, such as ``lr`` and ``betas``, and those of the exchange:
+            ``code``, ``bits``, ``error_feedback``, ``axis``, ``cold_start``, ``cold_start_mode``,
+            ``bucket_mb``, ``max_skips``, ``process_group``, ``timeout``; see ``OneBitSGD``.
 
     Raises:
         TypeError: an option the optimiser does not know.
@@ -54,34 +44,13 @@ class OwnerOptimizer(ExchangedOptimizer):
         self,
         optimizer_class: type[torch.optim.Optimizer],
         params: Iterable[Any],
-        *,
-        code: str = "sign",
-        bits: int | tuple[int, int] = 1,
-        error_feedback: bool = True,
-        axis: Axis = "output",
-        cold_start: int = 0,
-        cold_start_mode: ColdStart = "serial",
-        bucket_mb: float = 25.0,
-        max_skips: int = 10,
-        process_group: dist.ProcessGroup | None = None,
-        timeout: timedelta | None = None,
         **options: Any,
     ) -> None:
+        exchange = {k: options.pop(k) for k in ExchangeOptions.__annotations__ if k in options}
         self._class = optimizer_class
         self._inner: dict[Bucket, torch.optim.Optimizer] = {}
         self._options = probe(optimizer_class, options).defaults
-        super().__init__(
-            params,
-            {**self._options, "code": code, "bits": bits},
-            error_feedback=error_feedback,
-            axis=axis,
-            cold_start=cold_start,
-            cold_start_mode=cold_start_mode,
-            bucket_mb=bucket_mb,
-            max_skips=max_skips,
-            process_group=process_group,
-            timeout=timeout,
-        )
+        super().__init__(params, dict(self._options), **exchange)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""

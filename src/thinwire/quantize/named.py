@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from thinwire.quantize.bfloat16 import Bfloat16Code
 from thinwire.quantize.code import Code
 from thinwire.quantize.float32 import Float32Code
 from thinwire.quantize.rotated import RotatedSignCode
@@ -12,6 +13,7 @@ from thinwire.quantize.uniform import UniformCode
 _CODES: dict[str, Callable[[], Code]] = {
     "sign": SignCode,
     "float32": Float32Code,
+    "bfloat16": Bfloat16Code,
     "rotated": RotatedSignCode,
     "2-bit": lambda: UniformCode(2),
     "4-bit": lambda: UniformCode(4),

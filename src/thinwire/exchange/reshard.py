@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-State = Mapping[str, Any]
-_PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers the run "owned"
+from thinwire.exchange.state import PER_WORKER, REPLICATED, State, counts_of, with_counts
+
+_OWN = {"rank", "world", "ledger", "scalars"}  # counts that may differ between workers
 
 
 def reshard(states: Sequence[State], rank: int, world: int) -> dict[str, Any]:
@@ -33,35 +34,32 @@ def reshard(states: Sequence[State], rank: int, world: int) -> dict[str, Any]:
     up where they are needed, so the states may be mappings that read them from a file.
 
     Args:
-        states: ``OneBitSGD.state_dict()`` of every worker of the old job, in rank order.
+        states: the ``state_dict()`` of every worker of the old job, in rank order: all of
+            ``OneBitSGD``, ``OwnerOptimizer``, ``HessianFree``, ``OneBitState`` or
+            ``OneBitReduceScatter``.
         rank: the new worker.
         world: number of new workers.
 
     Returns:
-        What ``OneBitSGD.load_state_dict`` takes on that worker. Owner state covers whole
-        parameters, of which it takes what it owns.
+        What ``load_state_dict`` takes on that worker. Owner state covers whole parameters, of
+        which it takes what it owns.
 
     Raises:
         ValueError: the states are not those of all workers of one job at one step.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank: expected 0 <= rank < {world}, got {rank}")
-    _check(states)
-    first = states[0]
-    counts = first["thinwire"]
+    all_counts = _check(states)
     if world == len(states):
         return dict(states[rank])
-    serial = counts["phase"] == "serial"
+    serial = all_counts[0].get("phase") == "serial"
     entries = {
-        i: _entry([state["state"][i] for state in states], rank, world, serial)
-        for i in first["state"]
+        name: _entry([state["state"][name] for state in states], rank, world, serial)
+        for name in states[0]["state"]
     }
-    ledger = share_traffic([state["thinwire"]["ledger"] for state in states], rank, world)
-    return {
-        "state": entries,
-        "param_groups": first["param_groups"],
-        "thinwire": {**counts, "rank": rank, "world": world, "ledger": ledger},
-    }
+    ledger = share_traffic([counts["ledger"] for counts in all_counts], rank, world)
+    counts = {**all_counts[0], "rank": rank, "world": world, "ledger": ledger}
+    return with_counts({**states[0], "state": entries}, counts)
 
 
 def add_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -103,38 +101,41 @@ def divide_evenly(total: int, rank: int, world: int) -> int:
     return total // world + (rank < total % world)
 
 
-def _check(states: Sequence[State]) -> None:
-    for position, state in enumerate(states):
-        counts = state.get("thinwire")
-        if counts is None:
-            raise ValueError(f"states[{position}]: expected one made by OneBitSGD")
+def _check(states: Sequence[State]) -> list[dict[str, Any]]:
+    """The counts of all states, which must be one job's after one step."""
+    if not states:
+        raise ValueError("states: expected one for each worker, got none")
+    all_counts = [counts_of(state) for state in states]
+    for position, counts in enumerate(all_counts):
         if (counts["rank"], counts["world"]) != (position, len(states)):
             raise ValueError(
                 f"states[{position}]: expected worker {position} of {len(states)}, got worker "
                 f"{counts['rank']} of {counts['world']}: pass the states of all workers in order"
             )
-        for name in ("samples_seen", "phase", "axis", "sequences"):
-            if counts[name] != states[0]["thinwire"][name]:
+        for name in sorted(counts.keys() - _OWN):
+            if counts[name] != all_counts[0][name]:
                 raise ValueError(
                     f"states[{position}]: {name} is {counts[name]}, on worker 0 it is "
-                    f"{states[0]['thinwire'][name]}: take all states after the same step"
+                    f"{all_counts[0][name]}: take all states after the same step"
                 )
-    if not states:
-        raise ValueError("states: expected one for each worker, got none")
+    return all_counts
 
 
 def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: bool) -> Any:
     """One parameter's state on the new worker."""
+    same = {kind: entries[0][kind] for kind in REPLICATED if kind in entries[0]}
+    if "residual" not in entries[0]:
+        return same
     rows = [entry["residual"] for entry in entries[rank::world]]
     residual = add_rows(rows) if rows else torch.zeros_like(entries[0]["residual"])
-    new: dict[str, Any] = {"residual": residual}
+    new: dict[str, Any] = {**same, "residual": residual}
     if "local_adagrad" in entries[0]:
         new["local_adagrad"] = _local_adagrad(entries, rank, serial)
     owners = [owner for owner in entries if "owned" in owner]
     if owners:
         values = residual.numel()
         new["owned"] = (0, values)
-        for kind in owners[0].keys() - {"owned", *_PER_WORKER}:
+        for kind in owners[0].keys() - {"owned", *PER_WORKER, *REPLICATED}:
             new[kind] = _join([(owner["owned"], owner[kind]) for owner in owners], values)
     return new
 

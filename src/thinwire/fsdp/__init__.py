@@ -1,0 +1,5 @@
+"""FSDP2: stage 1 of the exchange as the reduce-scatter of fully sharded training."""
+
+from thinwire.fsdp.reduce_scatter import OneBitReduceScatter
+
+__all__ = ["OneBitReduceScatter"]

@@ -1,0 +1,64 @@
+"""What is exchanged in one backward is kept or dropped as a whole.
+
+FSDP exchanges one module after another while backward runs. Only at its end is it known whether
+some module met a NaN, in which case scripts skip the optimiser's step: then nothing any module
+released must count as sent.
+"""
+
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from thinwire.quantize import ErrorFeedback
+
+
+class Backward:
+    """The exchanges of one backward pass.
+
+    Attributes:
+        finite: whether every gradient was, so far. All workers see the same headers, so it is the
+            same on all of them.
+    """
+
+    def __init__(self) -> None:
+        self.finite = True
+        self._before: dict[ErrorFeedback, Tensor | None] = {}
+
+    def begin(self, feedback: ErrorFeedback) -> None:
+        """Announce an exchange: ``feedback.values`` is about to be overwritten.
+
+        A module that is exchanged again in the same backward, as one that is used twice is, goes on
+        from what its exchange before left, of which what was there first is kept.
+        """
+        if feedback not in self._before:
+            self._before[feedback] = None
+        elif self.finite:
+            if self._before[feedback] is None:
+                self._before[feedback] = feedback.residual.clone()
+            feedback.commit()
+
+    def end(self) -> None:
+        """Keep all new residuals, or leave every one as it was before."""
+        for feedback, before in self._before.items():
+            if self.finite:
+                feedback.commit()
+            elif before is not None:
+                feedback.residual.copy_(before)
+        self._before = {}
+
+
+# Autograd keeps the callback, hence the object, until that backward has ended or has failed.
+_running: WeakValueDictionary[int, Backward] = WeakValueDictionary()
+
+
+def current_backward() -> Backward | None:
+    """The backward that runs now, whose ``end`` autograd will call; None outside of one."""
+    task = torch._C._current_graph_task_id()
+    if task < 0:
+        return None
+    backward = _running.get(task)
+    if backward is None:
+        backward = _running[task] = Backward()
+        torch.autograd.Variable._execution_engine.queue_callback(backward.end)
+    return backward

@@ -1,0 +1,115 @@
+"""HessianFree in a loop of one's own: a closure in place of an ``Objective``."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from thinwire.curvature import (
+    FisherKind,
+    FlatParameters,
+    by_differentiation,
+    gauss_newton_product,
+    hessian_product,
+    twice_differentiable,
+)
+from thinwire.exchange import Wire
+
+Closure = Callable[[], tuple[Tensor, Tensor]]
+"""() -> (mean loss, outputs [n, ...]) of this worker's minibatch, at the present parameters."""
+
+
+class ClosureProblem:
+    """The loss of one minibatch, which serves for gradient, curvature and trials alike.
+
+    Trial points are written into the parameters while the closure runs, and taken out again.
+
+    Args:
+        closure: called several times for each step; at the same parameters it must return the same.
+        model: the optimiser's parameters.
+        wire: the workers; one small reduction.
+
+    Attributes:
+        model: as given.
+        total: samples in all workers' minibatches, as the outputs' first dimension has it.
+        lasting: False: the next step brings another minibatch.
+
+    Raises:
+        TypeError: the closure does not return a loss and outputs.
+    """
+
+    lasting = False
+
+    def __init__(self, closure: Closure, model: FlatParameters, wire: Wire) -> None:
+        self.model, self._closure = model, closure
+        with torch.no_grad():
+            returned = closure()
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise TypeError(
+                f"closure: expected it to return (loss, outputs), got {type(returned).__name__}"
+            )
+        own = torch.tensor([len(returned[1])], dtype=torch.float64)
+        self.total = int(wire.sum(own, "sample counts"))
+        self._share = len(returned[1]) / self.total
+
+    def full(self) -> "ClosureProblem":
+        """The minibatch."""
+        return self
+
+    def batch(self, numbers: Tensor, *, replicated: bool) -> "ClosureProblem":
+        """The minibatch again, whatever the numbers."""
+        return self
+
+    def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """See ``thinwire.curvature.Samples``."""
+        with self._at(theta), torch.enable_grad():
+            loss, _ = self._call()
+            parts = torch.autograd.grad(loss, self.model.parameters, materialize_grads=True)
+        return float(loss.detach()), self.model.flatten(parts)
+
+    def losses(self, thetas: Sequence[Tensor]) -> list[float]:
+        """See ``thinwire.curvature.Samples``."""
+        values = []
+        for theta in thetas:
+            with self._at(theta), torch.no_grad():
+                values.append(float(self._call()[0]))
+        return values
+
+    def fisher(self, theta: Tensor, kind: FisherKind) -> Tensor:
+        """Not to be had from a closure, which does not give the samples' own gradients."""
+        raise NotImplementedError
+
+    def hessian(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``thinwire.curvature.Samples``; theta is the present one."""
+        with torch.enable_grad():
+            loss, _ = self._call()
+            product = hessian_product(loss, self.model.parameters)
+        return lambda v: self.model.flatten(product(self.model.pieces(v)))
+
+    def gauss_newton(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
+        """See ``thinwire.curvature.Samples``; theta is the present one."""
+        with torch.enable_grad():
+            loss, outputs = self._call()
+            curvature = by_differentiation(loss, outputs)
+            product = gauss_newton_product(outputs, curvature, self.model.parameters)
+        return lambda v: self.model.flatten(product(self.model.pieces(v)))
+
+    def _call(self) -> tuple[Tensor, Tensor]:
+        """This worker's share of the loss, and outputs."""
+        with twice_differentiable():
+            loss, outputs = self._closure()
+        return loss * self._share, outputs
+
+    @contextmanager
+    def _at(self, theta: Tensor) -> Iterator[None]:
+        """Parameters at theta for a while."""
+        before = self.model.read()
+        moved = not torch.equal(before, theta)
+        if moved:
+            self.model.write(theta)
+        try:
+            yield
+        finally:
+            if moved:
+                self.model.write(before)

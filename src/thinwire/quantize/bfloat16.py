@@ -1,0 +1,55 @@
+"""Half the bits: values rounded to bfloat16, whose range is float32's."""
+
+import torch
+from torch import Tensor
+
+from thinwire.quantize.code import decode_divided, first_true
+from thinwire.quantize.columns import Columns
+
+
+class Bfloat16Code:
+    """16 bits a value; the residual is what rounding to 8 significant bits left."""
+
+    name = "bfloat16"
+
+    def payload_bytes(self, columns: Columns) -> int:
+        """Two bytes a value."""
+        return 2 * columns.values
+
+    def encode(
+        self,
+        gradient: Tensor,
+        scale: float,
+        residual: Tensor,
+        columns: Columns,
+        new_residual: Tensor,
+        payload: Tensor,
+    ) -> None:
+        """See ``Code.encode``."""
+        wanted = gradient.float() * scale + residual
+        sent = wanted.to(torch.bfloat16)
+        payload.view(torch.bfloat16).copy_(sent)
+        torch.sub(wanted, sent, out=new_residual)
+
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
+        """See ``Code.decode``."""
+        if divisor != 1:
+            decode_divided(self, payload, columns, out, accumulate, divisor)
+            return
+        values = payload.view(torch.bfloat16)
+        if accumulate:
+            out.add_(values)
+        else:
+            out.copy_(values)
+
+    def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
+        """See ``Code.nonfinite_group``."""
+        value = first_true(~payload.view(torch.bfloat16).isfinite())
+        return -1 if value < 0 else columns.group_of(value)

@@ -1,0 +1,126 @@
+"""Bi-CG-STAB for B x = b with B symmetric and indefinite (H Algorithm 3; Saad 2003).
+
+Two products and three reductions for each iteration: one in each product and a small one for the
+stabilising step. The symbols are H's, with omega for its second step length.
+"""
+
+import math
+import sys
+
+import torch
+from torch import Tensor
+
+from thinwire.solve.operator import Matrix, Operator, as_operator
+from thinwire.solve.preconditioner import Preconditioner
+from thinwire.solve.solution import Outcome, Solution, stagnates
+
+EPSILON = 16 * sys.float_info.epsilon
+
+
+def bicgstab(
+    B: Matrix,
+    b: Tensor,
+    *,
+    x0: Tensor | None = None,
+    preconditioner: Preconditioner | None = None,
+    iterations: int = 25,
+    tolerance: float = 1e-10,
+    progress: float = 5e-4,
+) -> Solution:
+    """Solve B x = b without minding the signs of B's eigenvalues.
+
+    Args:
+        B: a symmetric matrix as a function v -> B v, or an ``Operator``.
+        b: [P], the right-hand side.
+        x0: [P], where to begin; zero by default.
+        preconditioner: r -> M r, M near the inverse of B (applied on the right).
+        iterations: at most so many, of two products each.
+        tolerance: of |r| / |b|; the outcome is then ``CONVERGED``.
+        progress: least relative progress of the model per iteration, see ``stagnates``.
+
+    Returns:
+        The solution. ``curvatures`` holds p.Bp and s.Bs of every iteration (preconditioned
+        directions). A breakdown is an outcome; iterates before it are kept.
+    """
+    B, M = as_operator(B), preconditioner or (lambda r: r)
+    state = _State(B, b, x0)
+    found = state.found
+    models: list[float] = []
+    for _ in range(iterations):
+        if not math.isfinite(state.rr + state.rho):
+            found.outcome = Outcome.NON_FINITE
+            break
+        if state.rr <= tolerance**2 * state.bb:
+            found.outcome = Outcome.CONVERGED
+            break
+        outcome = state.advance(M)
+        if outcome in (None, Outcome.BREAKDOWN_OMEGA):
+            models.append(state.model)
+            found.iterations += 1
+            found.record(state.x, state.model, last=False)
+        if outcome is None and stagnates(models, progress):
+            outcome = Outcome.STAGNATION
+        if outcome is not None:
+            found.outcome = outcome
+            break
+    else:
+        if state.rr <= tolerance**2 * state.bb:
+            found.outcome = Outcome.CONVERGED
+    found.record(found.x, models[-1] if models else state.model, last=True)
+    return found
+
+
+class _State:
+    """The vectors and scalars of one solve: r is b - B x, r_0* (``shadow``) the first r."""
+
+    def __init__(self, B: Operator, b: Tensor, x0: Tensor | None) -> None:
+        self.B, self.b = B, b
+        self.rounding = 1e3 * torch.finfo(b.dtype).eps
+        self.x = torch.zeros_like(b) if x0 is None else x0
+        self.found = Solution(self.x)
+        self.r = b
+        if x0 is not None:
+            self.r = b - B.product(x0)[0]
+            self.found.products = 1
+        self.shadow = self.p = self.r
+        start = B.dots([(self.r, self.r), (b, b), (self.x, b), (self.x, self.r)])
+        self.rr, self.bb, xb, xr = start
+        self.rho, self.shadow_norm = self.rr, self.rr
+        self.model = -(xb + xr) / 2
+
+    def advance(self, M: Preconditioner) -> Outcome | None:
+        """One iteration; an outcome if it could not be completed."""
+        y = M(self.p)
+        v, (v_shadow, yBy) = self.B.product(y, against=[self.shadow, y])
+        self.found.products += 1
+        self.found.curvatures.append(yBy)
+        if not math.isfinite(v_shadow + yBy):
+            return Outcome.NON_FINITE
+        if abs(self.rho) <= EPSILON * math.sqrt(self.rr * self.shadow_norm) or v_shadow == 0:
+            return Outcome.BREAKDOWN_RHO
+        alpha = self.rho / v_shadow
+        s = self.r - alpha * v
+        z = M(s)
+        t, (zBz, ts) = self.B.product(z, against=[z, s])
+        self.found.products += 1
+        self.found.curvatures.append(zBz)
+        x_half = self.x + alpha * y
+        pairs = [(t, t), (t, self.shadow), (s, self.shadow), (s, s)]
+        pairs += [(w, q) for w in (x_half, z) for q in (self.b, s, t)]
+        tt, t_shadow, s_shadow, ss, xb, xs, xt, zb, zs, zt = self.B.dots(pairs)
+        if not math.isfinite(tt + zBz + ss):
+            return Outcome.NON_FINITE
+        omega = ts / tt if tt > 0 else 0.0
+        # m(x) = -x.(b + r)/2 with x = x_half + omega z and r = s - omega t
+        self.model = -(xb + xs - omega * xt + omega * (zb + zs - omega * zt)) / 2
+        self.x, self.r = x_half + omega * z, s - omega * t
+        self.rr = ss - 2 * omega * ts + omega**2 * tt
+        if self.rr <= self.rounding * ss:  # all digits cancelled
+            (self.rr,) = self.B.dots([(self.r, self.r)])
+        rho_old, self.rho = self.rho, s_shadow - omega * t_shadow
+        if omega == 0 and ss > 0:
+            return Outcome.BREAKDOWN_OMEGA
+        if omega != 0:
+            beta = self.rho / rho_old * alpha / omega
+            self.p = self.r + beta * (self.p - omega * v)
+        return None

@@ -1,0 +1,103 @@
+"""All exchanges of one backward are kept or dropped together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from thinwire.fsdp.backward import Backward, _running, current_backward
+from thinwire.quantize import Columns, ErrorFeedback, SignCode
+
+COLUMNS = Columns.from_lengths([4])
+
+
+class During(torch.autograd.Function):
+    """Calls something when backward gets here."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, call: Callable[[], None]) -> Tensor:
+        ctx.call = call
+        return inputs.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        ctx.call()
+        return gradient, None
+
+
+def exchange(feedback: ErrorFeedback, backward: Backward, gradient: Tensor) -> Tensor:
+    """What one call of the reduce-scatter does; returns what is released."""
+    backward.begin(feedback)
+    feedback.values.copy_(gradient)
+    payload = torch.empty(SignCode().payload_bytes(COLUMNS), dtype=torch.uint8)
+    feedback.encode(SignCode(), 1.0, COLUMNS, payload)
+    if not gradient.isfinite().all():
+        backward.finite = False
+    released = torch.empty(4)
+    SignCode().decode(payload, COLUMNS, released, accumulate=False)
+    return released
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=5), max_size=5
+    )
+)
+def test_kept_or_dropped_as_a_whole(backwards: list[list[tuple[int, bool]]]) -> None:
+    """Any modules in any order, even twice; what finite backwards released is all that counts."""
+    generator = torch.Generator().manual_seed(0)
+    modules = [ErrorFeedback(4) for _ in range(3)]
+    books = torch.zeros(3, 4, dtype=torch.float64)  # computed - released
+    for calls in backwards:
+        backward, step = Backward(), torch.zeros_like(books)
+        before = [module.residual.clone() for module in modules]
+        for module, finite in calls:
+            gradient = torch.randn(4, generator=generator)
+            if not finite:
+                gradient[1] = torch.nan
+            released = exchange(modules[module], backward, gradient)
+            step[module] += gradient.double() - released.double()
+        backward.end()
+        if all(finite for _, finite in calls):
+            books += step
+        else:
+            assert all(torch.equal(m.residual, b) for m, b in zip(modules, before, strict=True))
+    carried = torch.stack([module.residual.double() for module in modules])
+    torch.testing.assert_close(carried, books, rtol=1e-5, atol=1e-5)
+
+
+def test_autograd_ends_it() -> None:
+    feedback, seen = ErrorFeedback(4), []
+
+    def call() -> None:
+        backward = current_backward()
+        assert backward is current_backward(), "one for each backward"
+        seen.append(id(backward))
+        exchange(feedback, backward, torch.tensor([1.0, 2.0, -1.0, 4.0]))
+        assert not feedback.residual.any()
+
+    inputs = torch.ones(1, requires_grad=True)
+    During.apply(inputs, call).backward()
+    assert feedback.residual.any()
+    assert current_backward() is None
+    assert not _running
+
+
+def test_a_backward_that_fails_keeps_nothing() -> None:
+    feedback = ErrorFeedback(4)
+
+    def call() -> None:
+        exchange(feedback, current_backward(), torch.tensor([1.0, 2.0, -1.0, 4.0]))
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    inputs = torch.ones(1, requires_grad=True)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        During.apply(During.apply(inputs, fail), call).backward()
+    assert not feedback.residual.any()
+    assert not _running

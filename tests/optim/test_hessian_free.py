@@ -1,0 +1,428 @@
+"""HessianFree: the same whatever the number of workers, downhill always, resumable, never stuck."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import thinwire
+from thinwire import HessianFree, Objective
+from thinwire.curvature import Samples
+from thinwire.optim import hessian_free, newton
+from thinwire.search import sufficient
+
+METHODS = ("gauss-newton", "bicgstab", "hybrid", "cg")
+
+
+def problem(dtype=torch.float64, samples=301, seed=0):
+    """A classification task and a small sigmoid network."""
+    torch.manual_seed(seed)
+    inputs = torch.randn(samples, 6, dtype=dtype)
+    targets = (inputs[:, :3] @ torch.randn(3, 4, dtype=dtype)).argmax(1)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 4)).to(dtype)
+    return model, inputs, targets
+
+
+def options(**changed):
+    return {"curvature_batch": 128, "solver_iterations": 8, **changed}
+
+
+def train(steps, *, dtype=torch.float64, everywhere=True, rank=0, world=1, **changed):
+    """(losses, parameters, the optimiser) after some steps."""
+    model, inputs, targets = problem(dtype)
+    optimizer = HessianFree(model.parameters(), **options(**changed))
+    if not everywhere:  # uneven shards of one's own, in the global order
+        bounds = [0, *(len(inputs) * (k + 1) ** 2 // world**2 for k in range(world))]
+        mine = slice(bounds[rank], bounds[rank + 1])
+        inputs, targets = inputs[mine], targets[mine]
+    objective = Objective(
+        model, F.cross_entropy, (inputs, targets), everywhere=everywhere, chunk=50
+    )
+    losses = [optimizer.step(objective) for _ in range(steps)]
+    return losses, torch.cat([p.detach().reshape(-1) for p in model.parameters()]), optimizer
+
+
+def on_rank(rank, world, steps, changed):
+    losses, theta, optimizer = train(steps, rank=rank, world=world, **changed)
+    return losses, theta, optimizer.ledger.state_dict(), optimizer.last_step
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preconditioner", ["kronecker", "diagonal", "none"])
+def test_never_goes_uphill_and_learns(method, preconditioner):
+    losses, _, optimizer = train(8, method=method, preconditioner=preconditioner)
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert losses[-1] < 0.5 * math.log(4)
+    assert optimizer.last_step.loss == losses[-1]
+
+
+@pytest.mark.parametrize(
+    ("method", "curvature", "everywhere"),
+    [
+        ("gauss-newton", "sharded", True),
+        ("gauss-newton", "replicated", True),
+        ("gauss-newton", "replicated", False),
+        ("bicgstab", "sharded", True),
+        ("hybrid", "replicated", True),
+        ("cg", "sharded", True),
+    ],
+)
+def test_number_of_workers_changes_nothing(run_ranks, method, curvature, everywhere):
+    changed = {"method": method, "curvature": curvature}
+    alone, theta, _ = train(5, **changed)
+    for world in (2, 4) if everywhere and method == "gauss-newton" else (2 + (not everywhere),):
+        results = run_ranks(world, on_rank, 5, {**changed, "everywhere": everywhere})
+        for losses, parameters, _, _ in results:
+            assert losses == pytest.approx(alone, rel=1e-9)
+            assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+            assert torch.equal(parameters, results[0][1])
+
+
+def test_float32_agrees_to_rounding(run_ranks):
+    alone, theta, _ = train(4, dtype=torch.float32)
+    for losses, parameters, _, _ in run_ranks(2, on_rank, 4, {"dtype": torch.float32}):
+        assert losses == pytest.approx(alone, rel=1e-4)
+        assert (parameters - theta).norm() <= 1e-3 * theta.norm()
+
+
+def test_replicated_solves_send_one_vector_for_each_iteration(run_ranks):
+    for _, _, ledger, _ in run_ranks(2, on_rank, 5, {"curvature": "replicated"}):
+        assert ledger["gradient"]["collectives"] == 6  # all trials accepted: one more than steps
+        assert set(ledger) == {"initial parameters", "sample counts", "gradient"}
+        values = (6 * 8 + 8 + 8 * 4 + 4) + 1 + 16  # gradient, loss, fingerprint
+        assert ledger["gradient"]["bytes"] == 6 * 2 * (values * 8) // 2
+
+
+def test_sharded_solves_send_one_vector_for_each_product(run_ranks):
+    changed = {"curvature": "sharded", "warm_start": 0.0}
+    for _, _, ledger, last in run_ranks(2, on_rank, 1, changed):
+        assert ledger["curvature products"]["collectives"] == last.products
+        assert ledger["gradient"]["collectives"] == 2
+        assert ledger["inner products"]["collectives"] == 1
+        assert ledger["candidate losses"]["collectives"] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("curvature", ["replicated", "sharded"])
+def test_resumes_to_the_bit(method, curvature):
+    changed = {"method": method, "curvature": curvature}
+    _, undisturbed, _ = train(6, **changed)
+    model, inputs, targets = problem()
+    objective = Objective(model, F.cross_entropy, (inputs, targets), chunk=50)
+    optimizer = HessianFree(model.parameters(), **options(**changed))
+    for _ in range(3):
+        optimizer.step(objective)
+    saved, parameters = optimizer.state_dict(), model.state_dict()
+    model, _, _ = problem(seed=1)
+    optimizer = HessianFree(model.parameters(), **options(**changed))
+    model.load_state_dict(parameters)
+    optimizer.load_state_dict(saved)
+    passes = optimizer.passes
+    objective = Objective(model, F.cross_entropy, (inputs, targets), chunk=50)
+    for _ in range(3):
+        optimizer.step(objective)
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    assert torch.equal(theta, undisturbed)
+    assert optimizer.passes > passes
+
+
+def coded_on_rank(rank, world):
+    """A run over 8-bit gradients, stopped and resumed; conservation of every reduction."""
+    undisturbed = train(6, dtype=torch.float32, gradient_code="8-bit")[1]
+    model, inputs, targets = problem(torch.float32)
+    objective = Objective(model, F.cross_entropy, (inputs, targets), chunk=50)
+    first = HessianFree(model.parameters(), **options(gradient_code="8-bit"))
+    for _ in range(3):
+        first.step(objective)
+    second = HessianFree(model.parameters(), **options(gradient_code="8-bit"))
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        second.step(objective)
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    return undisturbed, theta, first.state_dict()
+
+
+def test_coded_gradients_resume_to_the_bit_and_reshard(run_ranks):
+    results = run_ranks(2, coded_on_rank)
+    for undisturbed, theta, _ in results:
+        assert torch.equal(undisturbed, theta)
+        assert torch.equal(theta, results[0][1])
+    states = [state for _, _, state in results]
+    alone = thinwire.reshard(states, 0, 1)
+    for i, entry in alone["state"].items():
+        rows = [state["state"][i]["residual"] for state in states]
+        torch.testing.assert_close(entry["residual"], sum(rows))
+        assert torch.equal(entry["gradient"], states[0]["state"][i]["gradient"])
+    model, inputs, targets = problem(torch.float32)
+    optimizer = HessianFree(model.parameters(), **options(gradient_code="8-bit"))
+    with pytest.raises(ValueError, match=r"for world 2, this is 1; thinwire\.reshard"):
+        optimizer.load_state_dict(states[0])
+    optimizer.load_state_dict(alone)
+    optimizer.step(Objective(model, F.cross_entropy, (inputs, targets)))
+
+
+def disagreeing(rank, world):
+    """Worker 1 computes another direction, as a processor that rounds differently would."""
+    original = newton.solve
+
+    def solve(*args):
+        solution = original(*args)
+        if rank == 1:
+            for iterate in solution.iterates:
+                iterate.x.mul_(1 + 1e-12)
+        return solution
+
+    hessian_free.solve = solve
+    try:
+        losses, theta, optimizer = train(3)
+    finally:
+        hessian_free.solve = original
+    return losses, theta, optimizer.last_step.note, optimizer.ledger.total("direction").collectives
+
+
+def test_workers_that_round_differently_take_worker_0s_step(run_ranks):
+    alone, theta, _ = train(3)
+    for losses, parameters, note, broadcasts in run_ranks(2, disagreeing):
+        assert losses == pytest.approx(alone, rel=1e-9)
+        assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+        assert torch.equal(parameters, parameters)
+        assert "worker 0's was taken" in note
+        assert broadcasts == 3
+
+
+def test_automatic_choice_explains_itself(run_ranks):
+    for losses, _, _, last in run_ranks(2, on_rank, 1, {"curvature": "auto"}):
+        assert len(losses) == 1
+        assert "curvature batch" in last.note
+        assert "ms sharded" in last.note
+
+
+class Function(nn.Module):
+    """f(x, y) as a model of two parameters whose one output is the loss."""
+
+    def __init__(self, f, start):
+        super().__init__()
+        self.f = f
+        self.xy = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+
+    def forward(self, inputs):
+        return self.f(*self.xy).expand(len(inputs), 1)
+
+
+def minimise(f, start, **changed):
+    model = Function(f, start)
+    data = (torch.zeros(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64))
+    objective = Objective(model, lambda outputs, targets: outputs.mean(), data)
+    optimizer = HessianFree(model.parameters(), preconditioner="none", **changed)
+    losses = [optimizer.step(objective) for _ in range(60)]
+    return losses, model.xy.detach(), optimizer
+
+
+def double_well(x, y):
+    """Minima -1/4 at (0, +-1), a saddle at the origin; y = 0 leads into it."""
+    return x**2 + y**4 / 4 - y**2 / 2
+
+
+def monkey(x, y):
+    """A monkey saddle at the origin, where the Hessian vanishes too; bounded by (x^2 + y^2)^2."""
+    return x**3 - 3 * x * y**2 + (x**2 + y**2) ** 2
+
+
+@pytest.mark.parametrize("method", ["bicgstab", "cg", "hybrid"])
+@pytest.mark.parametrize("start", [(0.0, 0.0), (1.0, 0.0), (1.0, 1e-9), (0.3, -2.0)])
+def test_leaves_a_saddle_and_reaches_a_minimum(method, start):
+    losses, found, optimizer = minimise(double_well, start, method=method)
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert losses[-1] == pytest.approx(-0.25, abs=1e-12)
+    assert found.abs().tolist() == pytest.approx([0, 1], abs=1e-5)
+    assert optimizer.last_step.kind == "none"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_reaches_the_monkey_saddles_minima(method):
+    losses, found, _ = minimise(monkey, (0.1, 0.3), method=method)
+    assert losses[-1] == pytest.approx(-27 / 256, abs=1e-8)
+    assert float(found.norm()) == pytest.approx(0.75, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_solves_a_quadratic_and_then_stands_still(method):
+    def quadratic(x, y):
+        return 3 * (x - 1) ** 2 + (x + y) ** 2 + 5
+
+    losses, found, optimizer = minimise(quadratic, (8.0, -3.0), method=method, damping=1e-6)
+    assert losses[-1] == pytest.approx(5, abs=1e-12)
+    assert found.tolist() == pytest.approx([1, -1], abs=1e-5)
+    assert optimizer.last_step.alpha == 0
+    assert optimizer.last_step.kind == "none"
+
+
+def test_every_accepted_step_keeps_armijos_promise(monkeypatch):
+    from thinwire.optim import hessian_free
+
+    original, kept = newton.search, []
+
+    def search(start, direction, *rest):
+        trial = original(start, direction, *rest)
+        if trial.alpha:
+            kept.append(sufficient(start.loss, trial.loss, trial.alpha, direction))
+        return trial
+
+    monkeypatch.setattr(hessian_free, "search", search)
+    for method in METHODS:
+        train(5, method=method)
+    assert len(kept) >= 16
+    assert all(kept)
+
+
+def test_a_loss_that_is_not_finite_shortens_the_step():
+    """log leaves its domain where the full step goes."""
+
+    def barrier(x, y):
+        return x + y**2 - torch.log(x) * 1e-3
+
+    losses, found, _ = minimise(barrier, (1.0, 1.0), damping=1e-6, method="bicgstab")
+    assert all(math.isfinite(loss) for loss in losses)
+    assert found.isfinite().all()
+    assert losses[-1] < 0.02
+
+
+def test_products_that_are_not_finite_do_not_poison_parameters():
+    model, inputs, targets = problem()
+    objective = Objective(model, F.cross_entropy, (inputs, targets))
+    optimizer = HessianFree(model.parameters(), **options())
+    optimizer.step(objective)
+    before = optimizer.last_step.loss
+
+    def broken(self, theta):
+        return lambda v: torch.full_like(v, torch.nan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Samples, "gauss_newton", broken)
+        after = optimizer.step(objective)
+    assert after < before  # along the gradient
+    assert optimizer.last_step.kind == "gradient"
+    assert "non-finite" in optimizer.last_step.outcome
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_start_that_is_not_finite_is_an_error():
+    model, inputs, targets = problem()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    optimizer = HessianFree(model.parameters())
+    with pytest.raises(FloatingPointError, match="iteration 1: where it begins, the loss is nan"):
+        optimizer.step(Objective(model, F.cross_entropy, (inputs, targets), chunk=64))
+
+
+def closure_on_rank(rank, world, method):
+    model, inputs, targets = problem()
+    optimizer = HessianFree(
+        model.parameters(), method=method, preconditioner="none", damping=0.1, solver_iterations=8
+    )
+    mine = slice(0, 100) if rank == 0 else slice(100, 301)
+    mine = slice(None) if world == 1 else mine
+
+    def closure():
+        outputs = model(inputs[mine])
+        return F.cross_entropy(outputs, targets[mine]), outputs
+
+    losses = [optimizer.step(closure) for _ in range(5)]
+    return losses, torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_closures_are_the_same_as_an_objective_of_their_samples(run_ranks, method):
+    losses, theta = closure_on_rank(0, 1, method)
+    model, inputs, targets = problem()
+    objective = Objective(model, F.cross_entropy, (inputs, targets))
+    changed = {"method": method, "preconditioner": "none", "damping": 0.1, "solver_iterations": 8}
+    optimizer = HessianFree(model.parameters(), curvature_batch=301, **changed)
+    assert losses == pytest.approx([optimizer.step(objective) for _ in range(5)], rel=1e-7)
+    if method == "gauss-newton":
+        for found, parameters in run_ranks(2, closure_on_rank, method):
+            assert found == pytest.approx(losses, rel=1e-9)
+            assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+
+
+def test_closures_must_return_loss_and_outputs():
+    model, inputs, targets = problem()
+    optimizer = HessianFree(model.parameters())
+    with pytest.raises(TypeError, match=r"return \(loss, outputs\), got Tensor"):
+        optimizer.step(lambda: F.cross_entropy(model(inputs), targets))
+    optimizer = HessianFree(model.parameters(), preconditioner="diagonal")
+    with pytest.raises(ValueError, match="which a closure does not give"):
+        optimizer.step(lambda: (F.cross_entropy(model(inputs), targets), inputs))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "newton"}, "method: expected one of gauss-newton"),
+        ({"curvature": "split"}, "curvature: expected one of"),
+        ({"preconditioner": "jacobi"}, "preconditioner: expected one of"),
+        ({"damping": 0.0}, "damping: expected > 0"),
+        ({"solver_iterations": 0}, "solver_iterations"),
+        ({"warm_start": 2.0}, "warm_start: expected 0 to 1"),
+        ({"gradient_code": "3-bit"}, "code: expected one of"),
+    ],
+)
+def test_bad_options_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        HessianFree(nn.Linear(2, 1).parameters(), **changed)
+
+
+def test_one_group_only():
+    groups = [{"params": nn.Linear(2, 1).parameters()}, {"params": nn.Linear(2, 1).parameters()}]
+    with pytest.raises(ValueError, match="one group, got 2"):
+        HessianFree(groups)
+
+
+def test_data_must_fit_together():
+    model, inputs, targets = problem()
+    with pytest.raises(ValueError, match="301 inputs but 300 targets"):
+        Objective(model, F.cross_entropy, (inputs, targets[:300]))
+
+
+def test_a_map_style_data_set_is_the_same_as_its_tensors():
+    model, inputs, targets = problem()
+    data = list(zip(inputs, targets, strict=True))
+    optimizer = HessianFree(model.parameters(), **options())
+    objective = Objective(model, F.cross_entropy, data, chunk=50)
+    assert [optimizer.step(objective) for _ in range(3)] == train(3)[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_solver_vectors_may_be_spread_over_workers(run_ranks, method):
+    changed = {"method": method, "curvature": "sharded", "preconditioner": "diagonal"}
+    alone, theta, _ = train(4, **changed)
+    results = run_ranks(3, on_rank, 4, {**changed, "solver_vectors": "sharded"})
+    for losses, parameters, ledger, _ in results:
+        assert losses == pytest.approx(alone, rel=1e-8)
+        assert (parameters - theta).norm() <= 1e-8 * theta.norm()
+        assert ledger["curvature products"]["collectives"] > 0
+
+
+def test_coarse_products_still_train(run_ranks):
+    changed = {"curvature": "sharded", "product_code": "bfloat16", "dtype": torch.float32}
+    for losses, parameters, ledger, last in run_ranks(2, on_rank, 6, changed):
+        assert losses[-1] < 0.5 * math.log(4)
+        assert all(after <= before for before, after in itertools.pairwise(losses))
+        assert last.products > 0
+        dense = 4 * len(parameters) * ledger["curvature products"]["collectives"] / 2
+        assert ledger["curvature products"]["bytes"] < 0.75 * dense
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"solver_vectors": "sharded"}, 'needs curvature="sharded"'),
+        ({"product_code": "3-bit"}, "product_code: code: expected one of"),
+    ],
+)
+def test_options_that_do_not_go_together(changed, message):
+    with pytest.raises(ValueError, match=message):
+        HessianFree(nn.Linear(2, 1).parameters(), **changed)
