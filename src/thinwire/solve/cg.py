@@ -44,8 +44,8 @@ def cg(
         progress: least relative progress of the model per iteration, see ``stagnates``.
 
     Returns:
-        The solution; a matrix that is not positive definite, or a product that is not finite, is
-        an outcome, never an exception.
+        The solution; a matrix or preconditioner that is not positive definite, or a product that
+        is not finite, is an outcome, never an exception.
     """
     B, M = as_operator(B), preconditioner or (lambda r: r)
     x, r, found, model = _start(B, b, x0)
@@ -61,11 +61,9 @@ def cg(
         delta, gamma = inner[:2]
         scale = inner[2] if i == 0 else scale
         found.products += 1
-        if not (math.isfinite(delta) and math.isfinite(gamma)):
-            found.outcome = Outcome.NON_FINITE
-            break
-        if gamma <= tolerance**2 * scale:
-            found.outcome = Outcome.CONVERGED
+        outcome = _verdict(gamma, delta, tolerance**2 * scale)
+        if outcome is not None:
+            found.outcome = outcome
             break
         beta = gamma / gamma_old if i else 0.0
         curvature = delta - beta * gamma / alpha if i else delta
@@ -76,6 +74,9 @@ def cg(
             break
         alpha, gamma_old = gamma / curvature, gamma
         x, r = x + alpha * p, r - alpha * s
+        if not bool(x.isfinite().all()):  # the same on every worker, as x is
+            found.outcome = Outcome.NON_FINITE
+            break
         u = M(r)
         model -= alpha * gamma / 2
         models.append(model)
@@ -86,6 +87,15 @@ def cg(
             break
     found.record(found.x, model, last=True)
     return found
+
+
+def _verdict(gamma: float, delta: float, negligible: float) -> Outcome | None:
+    """Whether r.u and u.Bu end the solve."""
+    if not (math.isfinite(delta) and math.isfinite(gamma)):
+        return Outcome.NON_FINITE
+    if abs(gamma) <= abs(negligible):
+        return Outcome.CONVERGED
+    return Outcome.INDEFINITE if gamma < 0 else None
 
 
 def _start(B: Matrix, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor, Solution, float]:
