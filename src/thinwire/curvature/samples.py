@@ -11,6 +11,8 @@ from thinwire.curvature.flat import FlatModel, twice_differentiable
 from thinwire.curvature.output_hessian import Loss, output_hessian
 from thinwire.curvature.products import LocalProduct, gauss_newton_product, hessian_product
 
+AT_ONCE = 1024  # samples in one retained graph: products are faster while they fit the cache
+
 FisherKind = Literal["diagonal", "kronecker"]
 
 Batch = tuple[Any, Tensor]
@@ -77,12 +79,12 @@ class Samples:
         return self._product(list(self._gauss_newtons(self.model.leaves(theta))))
 
     def _hessians(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:
-        for inputs, targets in self._chunks:
+        for inputs, targets in self._graphs():
             with torch.enable_grad():
                 yield hessian_product(self._weighted(leaves, inputs, targets), leaves)
 
     def _gauss_newtons(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:
-        for inputs, targets in self._chunks:
+        for inputs, targets in self._graphs():
             with torch.enable_grad():
                 outputs = self.model.outputs(leaves, inputs)
                 curvature = output_hessian(
@@ -90,6 +92,14 @@ class Samples:
                 )
                 if outputs.grad_fn is not None:
                     yield gauss_newton_product(outputs, curvature, leaves)
+
+    def _graphs(self) -> Iterator[Batch]:
+        """The chunks, none larger than AT_ONCE if it can be split."""
+        for inputs, targets in self._chunks:
+            if isinstance(inputs, Tensor) and len(inputs) == len(targets) > 0:
+                yield from zip(inputs.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
+            else:
+                yield inputs, targets
 
     def _product(self, products: Sequence[LocalProduct]) -> Callable[[Tensor], Tensor]:
         def product(v: Tensor) -> Tensor:
