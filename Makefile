@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier bench-curvature clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-hooks: install ## how often DDP hooks survive on gloo
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
 	$(BIN)/python benchmarks/frontier.py
 	$(BIN)/python benchmarks/figures.py
+
+bench-curvature: install ## time curvature products against a gradient
+	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
