@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier bench-curvature clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier bench-curvature bench-planner bench-minibatch bench-preconditioners clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,15 @@ bench-frontier: install ## bytes against loss for codes and bits, and the figure
 
 bench-curvature: install ## time curvature products against a gradient
 	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
+
+bench-planner: install ## the paper's tables as the planner predicts them
+	$(BIN)/python benchmarks/planner.py paper
+
+bench-minibatch: install ## iterations against the curvature minibatch
+	$(BIN)/python -m benchmarks.minibatch
+
+bench-preconditioners: install ## what preconditioner and codes do to Hessian-free runs
+	$(BIN)/python -m benchmarks.preconditioners
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

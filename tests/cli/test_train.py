@@ -14,7 +14,7 @@ import safetensors.torch
 from thinwire import kernels
 from thinwire.report import read_events
 from thinwire.train import Recipe
-from thinwire.train.summary import VECTOR_STAGES
+from thinwire.train.counts import VECTOR_STAGES
 
 FAULTS = Path(__file__).parent / "faults"
 SMALL = [
@@ -101,7 +101,9 @@ def test_the_counts_agree_with_each_other(finished: tuple[Path, str]) -> None:
     assert sum(t["bytes"] for t in traffic.values()) == pytest.approx(
         summary["bytes_sent_per_worker"], abs=len(traffic)
     )
-    assert summary["communications"] == sum(traffic[s]["collectives"] for s in VECTOR_STAGES)
+    vectors = [t["collectives"] for stage, t in traffic.items() if stage in VECTOR_STAGES]
+    assert summary["communications"] == sum(vectors)
+    assert traffic["updates"]["collectives"] == traffic["gradients"]["collectives"]
     assert summary["dense_bytes_per_worker"] == 20 * 4 * summary["params"]
     own = [read_events(folder / name)[-3] for name in ("events.jsonl", "events-rank1.jsonl")]
     assert {event["event"] for event in own} == {"epoch"}
@@ -174,6 +176,14 @@ def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Pa
         (["train", "mnist-onebit", "--epochs", "0"], "epochs: expected >= 1, got 0"),
         (["train", "mnist-onebit", "--optimizer.lr", "-1"], "optimizer.lr: expected >= 0"),
         (["train", "mnist-onebit", "extra"], "unknown argument 'extra'"),
+        (["train", "mnist-sgd", "--evaluate-every", "0"], "evaluate_every: expected > 0, got 0"),
+        (["train", "mnist-hf-cg", "--epochs", "3"], "epochs: algorithm hessian-free does not"),
+        (["train", "mnist-hf-cg", "--hessian-free.method", "newton"], "newton"),
+        (["train", "mnist-hf-cg", "--hessian-free.warm-strat", "0"], "--hessian-free.warm-start"),
+        (
+            ["train", "mnist-hf-cg", "--data", "DATA", "--hessian-free.warm-start", "2"],
+            "warm_start: expected 0 to 1, got 2",
+        ),
         (["train", "mnist-onebit", "--data", "/nowhere"], "/nowhere"),
         (["train", "mnist-onebit", "--data", "DATA", "--out", "/proc/run"], "/proc/run"),
         (["train", "missing.toml"], "missing.toml"),
@@ -308,12 +318,18 @@ def test_flags_are_few_and_known() -> None:
     from thinwire.cli.usage import flags
 
     assert flags(Recipe) == [
-        *("--workers", "--out", "--seed", "--data", "--epochs", "--minibatch", "--log-every"),
-        *("--timeout", "--resume", "--checkpoint-every", "--keep-checkpoints", "--max-restarts"),
-        *("--model.hidden", "--model.activation", "--optimizer.lr"),
+        *("--workers", "--out", "--algorithm", "--seed", "--data", "--epochs", "--minibatch"),
+        *("--log-every", "--evaluate-every", "--timeout", "--resume", "--checkpoint-every"),
+        *("--keep-checkpoints", "--max-restarts"),
+        *("--model.hidden", "--model.activation", "--model.initialisation", "--optimizer.lr"),
         *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
         "--exchange.bits",
         *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
         *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
+        *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
+        *("--hessian-free.solver-iterations", "--hessian-free.damping"),
+        *("--hessian-free.curvature", "--hessian-free.preconditioner"),
+        *("--hessian-free.warm-start", "--hessian-free.codes"),
     ]
+    assert len(flags(Recipe)) <= 40

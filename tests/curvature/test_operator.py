@@ -91,6 +91,7 @@ def test_product_brings_inner_products_and_damping():
     assert (vBv, wBv, aw) == pytest.approx((float(v @ Bv), float(w @ Bv), float(a @ w)))
     assert operator.dots([(v, w)]) == pytest.approx([float(v @ w)])
     assert operator.products == 3
+    assert operator.samples == 3 * 12
 
 
 def test_trial_points_do_not_disturb_retained_graphs():

@@ -87,3 +87,42 @@ def _totals(epochs: int, factor: float, skips: int, stage: str) -> dict:
         "skipped_steps": skips,
         "traffic": [TRAFFIC[0] | {"stage": stage}, TRAFFIC[1]],
     }
+
+
+def write_newton_run(folder: Path, name: str = "mnist-hf", iterations: int = 4) -> Path:
+    """A run of outer iterations, with errors of 8, 4, 2, 1 % and every one measured exactly."""
+    identity = {**_identity(name), "method": "Hessian-free, Gauss-Newton"}
+    with EventLog(folder / "events.jsonl") as log:
+        log.write("start", schema=1, rank=0, time=1.7e9, **identity, recipe={})
+        for step in range(1, iterations + 1):
+            place = {
+                **_place(step, 1.0),
+                "epoch": 2.5 * step,
+                "communications": 2 * step,
+                "scalar_communications": step,
+            }
+            log.write("step", **place, **_iteration(step))
+            error = 0.16 / 2**step
+            scores = {"train_loss": 1 / step, "train_error": error, "test_loss": 1 / step}
+            log.write("epoch", **place, **scores, test_error=error + 0.01, exact=True)
+        last = {"steps": iterations, "seconds": 0.4, "bytes_sent_per_worker": 12_000_000}
+        counts = {"communications": 2 * iterations, "scalar_communications": iterations}
+        log.write("end", **identity, **_scores(), **last, **counts, compression=None)
+    return folder
+
+
+def _iteration(step: int) -> dict:
+    return {
+        "loss": 1 / step,
+        "objective": 1 / step,
+        "alpha": 1.0,
+        "damping": 0.01,
+        "ratio": None,
+        "kind": "newton",
+        "outcome": "iteration limit",
+        "solver_iterations": 10,
+        "products": 10,
+        "candidates": 8,
+        "trials": 1,
+        "note": "<b>" if step == 2 else "",
+    }

@@ -83,7 +83,7 @@ def test_it_says_what_happened(page):
     assert "<details>" in html
     assert "recipe.lr.a" in html
     assert "version.torch" in html
-    assert html.count("<svg ") == 10
+    assert html.count("<svg ") == 12
     assert "and 10 more" in html
     assert "90.0 %" in html
 

@@ -12,7 +12,8 @@ from thinwire.report import AXES, METRICS, curves_svg, load_runs, residual_svg, 
 from thinwire.report.series import axis_wants_log, decimate
 from thinwire.report.style import run_colours
 
-LOSS, BYTES = METRICS[0], AXES[2]
+LOSS = METRICS[0]
+BYTES = next(axis for axis in AXES if axis.key == "bytes")
 BAD_NAME = "_<script>alert(1)</script> $\\frac{$ \u4e2d ]]> --"
 
 

@@ -19,7 +19,9 @@ EXPECTED = {
     "epochs": 2,
     "test_error_percent": 2.03,
     "train_error_percent": 1,
+    "best_test_error_percent": 2.03,
     "communications": 60,
+    "scalar_communications": "",
     "mb_sent_per_worker": 2.097902,
     "compression": 28.6,
     "compression_steady": 29.1,
@@ -37,7 +39,8 @@ def runs(tmp_path):
 
 def test_json(runs):
     first, second = json.loads(render(runs, "json"))
-    assert first == EXPECTED
+    assert [reached["train_error_percent"] for reached in first.pop("reached")] == [5, 4, 3, 2, 1]
+    assert first == {**EXPECTED, "scalar_communications": None}
     assert second["status"] == "unfinished"
     assert second["compression_steady"] is None
 
@@ -50,11 +53,16 @@ def test_csv(runs):
 
 
 def test_markdown_keeps_names_in_their_cell(runs):
-    head, rule, first, second = render(runs, "md").splitlines()
+    head, rule, first, second, *more = render(runs, "md").splitlines()
     assert head.startswith("| run | status | method | workers |")
     assert rule.count("|") == head.count("|") == first.count("|")
-    assert "| 2.03 | 1.00 | 60 | 2.1 | 28.6 | 29.1 | 2.0 | 20,000 | yes |" in first
+    assert (
+        "| 2.03 | 1.00 | 2.03 | 60 | \N{EN DASH} | 2.1 | 28.6 | 29.1 | 2.0 | 20,000 | yes |"
+        in first
+    )
     assert second.startswith("| \\[red\\]a\\|b&lt;/b&gt;, c | unfinished |")
+    assert "To reach a training error:" in more
+    assert any(line.startswith("- vector communication: one sum") for line in more)
 
 
 def test_terminal_fits_80_columns_and_takes_names_literally(runs):

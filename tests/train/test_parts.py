@@ -8,10 +8,10 @@ from rich.console import Console
 from thinwire.data import Dataset, Split
 from thinwire.exchange import Ledger, Wire
 from thinwire.train import build_model
-from thinwire.train.counts import Counts
 from thinwire.train.display import Display, describe_step
 from thinwire.train.evaluate import evaluate
 from thinwire.train.prepare import standardise, writable_folder
+from thinwire.train.twin import DenseTwin
 
 STEP = {
     "epoch": 1.5,
@@ -76,14 +76,14 @@ def test_writable_folder_names_the_folder(tmp_path: Path) -> None:
 
 
 def test_steady_counts_begin_when_the_cold_start_ends() -> None:
-    counts, ledger = Counts(params=100, workers=4), Ledger()
+    twin, ledger = DenseTwin(params=100, workers=4), Ledger()
     for phase in ("dense", "dense", "steady"):
         ledger.record("gradients", messages=3, bytes=10)
         ledger.record("evaluation", messages=3, bytes=1000)
-        counts.add_step(8, phase, ledger)
-    assert (counts.steps, counts.samples, counts.steady_steps) == (3, 24, 1)
-    assert counts.steady_bytes(ledger) == 10
-    assert (counts.dense_bytes_per_worker, counts.steady_dense_bytes) == (1800, 2400)
+        twin.add_step(phase, ledger)
+    assert twin.steady_steps == 1
+    assert twin.steady_bytes(ledger) == 10
+    assert (twin.bytes_per_worker, twin.steady_dense_bytes) == (1800, 2400)
 
 
 def test_display_prints_plain_lines_when_not_a_terminal() -> None:

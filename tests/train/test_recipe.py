@@ -4,7 +4,7 @@ import pytest
 
 from thinwire.cli.train import recipe_of
 from thinwire.train import Recipe, find_recipe, recipe_names
-from thinwire.train.recipe import to_toml
+from thinwire.train.recipe_files import to_toml
 
 
 @pytest.mark.parametrize("name", recipe_names())

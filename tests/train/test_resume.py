@@ -20,7 +20,7 @@ from thinwire.train.agreement import Agreement
 from thinwire.train.checkpoint import MANIFEST, checkpoints_in, open_checkpoint
 from thinwire.train.display import Display
 from thinwire.train.recipe import ExchangeFields, ModelFields, OptimizerFields
-from thinwire.train.state import Training
+from thinwire.train.state import MinibatchState
 from thinwire.train.stop import StopSignals
 
 EXCHANGE = {"cold_start": 300, "bucket_mb": 0.02}
@@ -113,7 +113,7 @@ def restored(rank: int, world: int, data: Path, folder: Path) -> dict[str, Any]:
     job = prepare("tiny", recipe_of(data, folder), lambda _: None)
     checkpoint = make_plan(job).checkpoint
     assert checkpoint is not None
-    training = Training(job, world)
+    training = MinibatchState(job, world)
     training.restore(checkpoint, rank, world)
     tensors, facts = training.own()
     traffic = training.optimizer.ledger.total().bytes

@@ -1,4 +1,4 @@
-"""The ``thinwire`` command: train, report, data, doctor."""
+"""The ``thinwire`` command: train, compare, report, plan, data, doctor."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +10,9 @@ from thinwire.cli.usage import UsageError, nearest
 # Each command is a module of this package with a function run(args); imported when it is called.
 COMMANDS = {
     "train": "train a recipe: thinwire train mnist-onebit --workers 4",
+    "compare": "train several recipes and report: thinwire compare mnist-sgd mnist-hf-cg",
     "report": "compare runs in one page or table: thinwire report RUN...",
+    "plan": "how many workers pay: thinwire plan --calibrate, then thinwire plan",
     "data": "find or fetch a data set: thinwire data mnist",
     "doctor": "what this installation can do",
 }

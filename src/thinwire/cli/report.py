@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from thinwire.cli.usage import UsageError, parse, user_errors
-from thinwire.report import load_runs, render, terminal_table, write_page
+from thinwire.report import load_runs, price_rows, price_tables, render, terminal_table, write_page
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,7 @@ def run(args: list[str]) -> int:
         write_page(runs, fields.out)
     console = Console()
     console.print(terminal_table(runs))
+    if len(runs) > 1 and price_rows(runs):
+        console.print(price_tables(runs))
     console.print(f"wrote {fields.out}", soft_wrap=True)
     return 0

@@ -89,8 +89,7 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
     def work() -> None:
         timeout = timedelta(seconds=job.recipe.timeout)
         with naming_lost_workers(workers), worker_processes(workers, timeout), stop:
-            samples = job.recipe.epochs * len(job.dataset.train)
-            train(job, Display(samples, console), stop, plan)
+            train(job, display_of(job, console), stop, plan)
 
     work()
     if stop.agreed:
@@ -98,6 +97,13 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
     if console is not None:
         _finish(job.folder, console)
     return 0
+
+
+def display_of(job: Job, console: Console | None) -> Display:
+    """A display that knows how long the run is."""
+    if job.recipe.algorithm == "hessian-free":
+        return Display(job.recipe.hessian_free.iterations, console, counter="step")
+    return Display(job.recipe.epochs * len(job.dataset.train), console)
 
 
 def _finish(folder: Path, console: Console) -> None:

@@ -71,10 +71,11 @@ def flags(kind: type[object], prefix: str = "--") -> list[str]:
     """All flags of a dataclass, nested ones dotted."""
     found = []
     for name, field in getattr(kind, "__dataclass_fields__", {}).items():
+        dashed = name.replace("_", "-")
         if hasattr(field.type, "__dataclass_fields__"):
-            found += flags(field.type, f"{prefix}{name}.")
+            found += flags(field.type, f"{prefix}{dashed}.")
         else:
-            found.append(prefix + name.replace("_", "-"))
+            found.append(prefix + dashed)
     return found
 
 

@@ -12,6 +12,7 @@ from thinwire.curvature.output_hessian import Loss, by_differentiation, output_h
 from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.products import gauss_newton_product, hessian_product
 from thinwire.curvature.samples import Batch, FisherKind, Samples
+from thinwire.curvature.striped import StripedOperator
 
 __all__ = [
     "Batch",
@@ -23,6 +24,7 @@ __all__ = [
     "HessianOperator",
     "Loss",
     "Samples",
+    "StripedOperator",
     "by_differentiation",
     "check_deterministic",
     "gauss_newton_product",

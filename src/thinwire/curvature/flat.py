@@ -25,7 +25,7 @@ class FlatParameters:
         sizes: number of values of each.
 
     Raises:
-        ValueError: none given, or of mixed dtype or device.
+        ValueError: none given, of mixed dtype or device, or neither float32 nor float64.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -33,6 +33,8 @@ class FlatParameters:
         if not self.parameters:
             raise ValueError("parameters: expected at least one that requires a gradient, got none")
         kinds = {f"{p.dtype} on {p.device}" for p in self.parameters}
+        if self.parameters[0].dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"parameters: expected float32 or float64, got {sorted(kinds)[0]}")
         if len(kinds) > 1:
             raise ValueError(f"parameters: expected one dtype and device, got {sorted(kinds)}")
         self.sizes = [p.numel() for p in self.parameters]

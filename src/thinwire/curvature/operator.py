@@ -14,9 +14,10 @@ from thinwire.curvature.flat import FlatModel
 from thinwire.curvature.output_hessian import Loss
 from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.samples import Batch, Samples
-from thinwire.exchange import Ledger, Wire, all_reduce
+from thinwire.exchange import CodedSum, Ledger, Wire, all_reduce
 
 Pair = tuple[Tensor, Tensor]
+STAGE = "curvature products"
 
 
 class CurvatureOperator:
@@ -26,7 +27,7 @@ class CurvatureOperator:
         local: v -> this worker's summand of C v.
         wire: the workers.
         damping: lambda.
-        stage: where the ledger enters the products.
+        coded: sums the products by a code; inner products then take a small reduction of their own.
 
     Attributes:
         damping: lambda; may be changed at any time.
@@ -39,15 +40,15 @@ class CurvatureOperator:
         wire: Wire,
         *,
         damping: float = 0.0,
-        stage: str = "curvature products",
+        coded: CodedSum | None = None,
     ) -> None:
-        self._local_product, self._wire, self._stage = local, wire, stage
+        self._summand, self._wire, self._coded = local, wire, coded
         self.damping = damping
         self.products = 0
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """C v, [P]: undamped."""
-        total, _ = all_reduce(self._local(v), (), self._wire, self._stage)
+        total, _ = self._sum(v, lambda mine: [])
         return total
 
     def __call__(self, v: Tensor) -> Tensor:
@@ -69,12 +70,8 @@ class CurvatureOperator:
             of each worker's part of C or slice of the vectors, hence the same on every worker to
             the bit, and a branch taken on them is taken by all.
         """
-        mine = self._local(v)
-        with_identity = [self.damping * self._slice_dot(v, w) for w in against]
-        riders = [_dot(mine, w) + i for w, i in zip(against, with_identity, strict=True)]
-        riders += [self._slice_dot(*pair) for pair in pairs]
-        total, sums = all_reduce(mine, riders, self._wire, self._stage)
-        return total.add(v, alpha=self.damping), sums
+        mine, sums = self._sum(v, lambda mine: self._inner_products(mine, v, against, pairs))
+        return mine.add(v, alpha=self.damping), sums
 
     def dots(self, pairs: Sequence[Pair]) -> list[float]:
         """Inner products of pairs of vectors, the same on every worker; one small reduction."""
@@ -82,9 +79,32 @@ class CurvatureOperator:
         sums: list[float] = self._wire.sum(mine, "inner products").tolist()
         return sums
 
-    def _local(self, v: Tensor) -> Tensor:
+    def part(self, vector: Tensor) -> Tensor:
+        """What the solver holds of a vector on this worker: all of it."""
+        return vector
+
+    def whole(self, part: Tensor) -> Tensor:
+        """The vector of which the solver holds a part."""
+        return part
+
+    def _sum(
+        self, v: Tensor, riders: Callable[[Tensor], list[float]]
+    ) -> tuple[Tensor, list[float]]:
+        """C v, and the sums of what rides along with this worker's summand of it."""
         self.products += 1
-        return self._local_product(v)
+        mine = self._summand(v)
+        if self._coded is None:
+            return all_reduce(mine, riders(mine), self._wire, STAGE)
+        scalars = torch.tensor(riders(mine), dtype=torch.float64)
+        sums: list[float] = self._wire.sum(scalars, "inner products").tolist()
+        return self._coded(mine, STAGE), sums
+
+    def _inner_products(
+        self, mine: Tensor, v: Tensor, against: Sequence[Tensor], pairs: Sequence[Pair]
+    ) -> list[float]:
+        """This worker's summands of (B v) . w and of a . b."""
+        with_Bv = [_dot(mine, w) + self.damping * self._slice_dot(v, w) for w in against]
+        return with_Bv + [self._slice_dot(*pair) for pair in pairs]
 
     def _slice_dot(self, a: Tensor, b: Tensor) -> float:
         """A . b over this worker's slice of the indices."""
@@ -107,10 +127,16 @@ class _OfBatch(CurvatureOperator):
     ) -> None:
         wire = Wire(process_group, Ledger())
         flat, samples = samples_of(model, loss, batch, wire)
-        super().__init__(self._summand(samples, flat.read()), wire, damping=damping)
+        super().__init__(self._record(samples, flat.read()), wire, damping=damping)
+        self._batch_size = len(batch[1])
         self.ledger = wire.ledger
 
-    def _summand(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    @property
+    def samples(self) -> int:
+        """Sample-products computed on this worker so far."""
+        return self.products * self._batch_size
+
+    def _record(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
         raise NotImplementedError
 
 
@@ -136,13 +162,14 @@ class HessianOperator(_OfBatch):
     Attributes:
         damping: lambda.
         products: products so far.
+        samples: sample-products on this worker so far.
         ledger: this worker's traffic.
 
     Raises:
         ValueError: the forward is not deterministic, or mixes samples.
     """
 
-    def _summand(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    def _record(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
         return samples.hessian(theta)
 
 
@@ -153,7 +180,7 @@ class GaussNewtonOperator(_OfBatch):
     attributes and errors are ``HessianOperator``'s.
     """
 
-    def _summand(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    def _record(self, samples: Samples, theta: Tensor) -> Callable[[Tensor], Tensor]:
         return samples.gauss_newton(theta)
 
 

@@ -70,7 +70,7 @@ class Wire:
         return self.exchange(runs or nothing, incoming, stage)[0]
 
     def exchange(self, runs: Sequence[Tensor], sizes: Sequence[int], stage: str) -> list[Tensor]:
-        """Any run of float32 values from any worker to any other.
+        """Any run of values from any worker to any other, of one dtype.
 
         Args:
             runs: for each worker what to send it; may be empty.
@@ -87,7 +87,9 @@ class Wire:
         sent = [run.numel() for run in runs]
         dist.all_to_all_single(received, outgoing, list(sizes), sent, group=self.group)
         sent[self.rank] = 0
-        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=4 * sum(sent))
+        self.ledger.record(
+            stage, messages=sum(size > 0 for size in sent), bytes=outgoing.itemsize * sum(sent)
+        )
         return list(received.split(list(sizes)))
 
     def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:

@@ -1,24 +1,16 @@
 """HessianFree: few, large steps, each the solution of a Newton-type system (H Algorithm 2)."""
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from thinwire.curvature import (
-    CurvatureOperator,
-    FisherKind,
-    FlatModel,
-    FlatParameters,
-    kronecker_layers,
-)
+from thinwire.curvature import CurvatureOperator, FlatParameters, StripedOperator
 from thinwire.exchange import (
-    CodedSum,
     Ledger,
     Wire,
     check_counts,
@@ -27,30 +19,14 @@ from thinwire.exchange import (
     with_counts,
     without_counts,
 )
-from thinwire.optim.closure import Closure, ClosureProblem
-from thinwire.optim.newton import (
-    Method,
-    Point,
-    Problem,
-    Sums,
-    Trial,
-    candidates,
-    choose,
-    evaluate,
-    probe,
-    search,
-    solve,
-)
-from thinwire.optim.objective import Objective, SharedObjective, draw, draw_seed
-from thinwire.quantize import stage_codes
+from thinwire.optim.closure import Closure
+from thinwire.optim.evaluator import Curvature, Evaluator, Preconditioning, SolverVectors
+from thinwire.optim.newton import Method, Point, Trial, candidates, choose, probe, search, solve
+from thinwire.optim.objective import Objective, draw_seed
 from thinwire.search import Direction, after_failure, after_step
-from thinwire.solve import LinearLayer, Outcome, Preconditioner, Solution, jacobi, kronecker
-
-Curvature = Literal["replicated", "sharded", "auto"]
-Preconditioning = Literal["auto", "kronecker", "diagonal", "none"]
+from thinwire.solve import Outcome, Solution
 
 TRUSTED = 0.25  # least reduction ratio after which a step warm-starts the next solve
-WIDEST = 4096  # layers up to so wide get Kronecker factors by themselves
 
 
 @dataclass(frozen=True)
@@ -116,7 +92,9 @@ class HessianFree(torch.optim.Optimizer):
         method: see above.
         damping: lambda of the first iteration; by default 0.03, and 0.1 for "cg" and "hybrid".
         adapt_damping: change lambda by the reduction ratio, or leave it fixed.
-        solver_iterations: of each solve, at most; Bi-CG-STAB's take two products each.
+        solver_iterations: of each solve, at most; Bi-CG-STAB's take two products each. By default 5
+            with Kronecker factors, 10 with the diagonal, 20 without a preconditioner (Bi-CG-STAB:
+            10).
         curvature_batch: samples, over all workers, in the curvature batch.
         curvature: "replicated": every worker works on the whole curvature batch, so that the solver
             sends nothing; "sharded": each on its part, with one all-reduce for each product;
@@ -126,8 +104,11 @@ class HessianFree(torch.optim.Optimizer):
         preconditioner: "kronecker": Kronecker-factored empirical Fisher matrix (linear layers
             only); "diagonal": its diagonal to the power 3/4; "none"; "auto": the first that fits.
             Without one the solver needs more iterations.
+        solver_vectors: "replicated": every worker holds the solver's vectors; "sharded": each holds
+            1/W of them, which needs curvature="sharded", and sends each candidate once.
         gradient_code: how gradients travel, "float32" or another of ``quantize.CODE_NAMES``, with
             error feedback.
+        product_code: how sharded curvature products travel, without error feedback.
         seed: of the curvature batches.
         process_group: the workers. Without torch.distributed the job is one worker.
 
@@ -149,27 +130,35 @@ class HessianFree(torch.optim.Optimizer):
         method: Method = "gauss-newton",
         damping: float | None = None,
         adapt_damping: bool = True,
-        solver_iterations: int = 10,
+        solver_iterations: int | None = None,
         curvature_batch: int = 4096,
         curvature: Curvature = "replicated",
         warm_start: float = 0.95,
         preconditioner: Preconditioning = "auto",
+        solver_vectors: SolverVectors = "replicated",
         gradient_code: str = "float32",
+        product_code: str = "float32",
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         _expect_one_of("method", method, get_args(Method))
         _expect_one_of("curvature", curvature, get_args(Curvature))
         _expect_one_of("preconditioner", preconditioner, get_args(Preconditioning))
+        _expect_one_of("solver_vectors", solver_vectors, get_args(SolverVectors))
+        if solver_vectors == "sharded" and curvature != "sharded":
+            raise ValueError(
+                f'solver_vectors: "sharded" needs curvature="sharded", got {curvature!r}'
+            )
         if damping is None:
             damping = 0.03 if method in ("gauss-newton", "bicgstab") else 0.1
         if not damping > 0:
             raise ValueError(f"damping: expected > 0, got {damping}")
-        if solver_iterations < 1 or curvature_batch < 1:
-            raise ValueError(
-                "solver_iterations, curvature_batch: expected >= 1, got "
-                f"{solver_iterations}, {curvature_batch}"
-            )
+        for name, value in {
+            "solver_iterations": solver_iterations,
+            "curvature_batch": curvature_batch,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected >= 1, got {value}")
         if not 0 <= warm_start <= 1:
             raise ValueError(f"warm_start: expected 0 to 1, got {warm_start}")
         super().__init__(params, {"damping": damping})
@@ -178,30 +167,40 @@ class HessianFree(torch.optim.Optimizer):
                 f"params: expected one group, got {len(self.param_groups)}: a Newton-type step has "
                 "one damping for all parameters"
             )
-        self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
         self._method: Method = method
         self._adapt_damping = adapt_damping
         self._solver_iterations = solver_iterations
-        self._batch_size = curvature_batch
-        self._curvature: Curvature = curvature
         self._warm_start = warm_start
-        self._preconditioning: Preconditioning = preconditioner
         self._seed = seed
         self.ledger = Ledger()
-        self._wire = Wire(process_group, self.ledger)
-        self._coded = self._coded_sum(gradient_code)
+        self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
+        self._evaluator = Evaluator(
+            self._parameters,
+            Wire(process_group, self.ledger),
+            batch_size=curvature_batch,
+            curvature=curvature,
+            preconditioner=preconditioner,
+            solver_vectors=solver_vectors,
+            gradient_code=gradient_code,
+            product_code=product_code,
+            seed=seed,
+        )
         self._iteration = 0
         self._gauss_newton_next = False
         self._previous: Tensor | None = None
         self._point: Point | None = None
-        self._drawn: tuple[int, Sums] | None = None
-        self._seen: tuple[Objective, SharedObjective] | None = None
-        self._fisher: FisherKind | None = None
-        self._layers: list[LinearLayer] = []
-        self._note = ""
-        self.passes = 0.0
         self.last_step: HessianFreeStep | None = None
         self._share_parameters()
+
+    @property
+    def damping(self) -> float:
+        """Lambda of the next iteration; it is the param group's, where a schedule may change it."""
+        return float(self.param_groups[0]["damping"])
+
+    @property
+    def passes(self) -> float:
+        """Effective passes over the data so far, over all workers."""
+        return self._evaluator.passes
 
     @torch.no_grad()
     def step(self, objective: Objective | Closure) -> float:  # type: ignore[override]
@@ -216,33 +215,27 @@ class HessianFree(torch.optim.Optimizer):
             The objective (with a closure: the minibatches' loss) after the step. It is never
             higher than before.
         """
-        problem = self._problem_of(objective)
-        share = min(1.0, self._batch_size / problem.total) if problem.lasting else 1.0
-        start = self._begin(problem, share)
-        batch = self._batch(problem, self._iteration)
-        inner = self._wire.alone() if self._is_replicated(problem) else self._wire
+        work = self._evaluator
+        work.take(objective)
+        start = self._begin()
         exact = self._takes_exact_hessian()
-        local = batch.hessian(start.theta) if exact else batch.gauss_newton(start.theta)
-        B = CurvatureOperator(local, inner, damping=self.damping)
+        B = work.operator(start, self._iteration, exact=exact, damping=self.damping)
         solution = solve(
             self._method,
             B,
-            start.gradient,
-            None if self._previous is None else self._warm_start * self._previous,
-            self._preconditioner(problem, batch, start, share),
-            self._solver_iterations,
+            B.part(start.gradient),
+            None if self._previous is None else self._warm_start * B.part(self._previous),
+            work.preconditioner(start, self._iteration, B),
+            self._solver_iterations or self._usual_iterations(),
         )
-        direction, tried = self._direction(B, start, solution, batch, inner, exact)
+        direction, tried = self._direction(B, start, solution, exact)
         products = B.products
-        del B, local  # with the graphs of the curvature batch
-        trial = Trial(0.0, start.theta, start.loss, start)
-        if direction is not None:
-            at = self._trial_of(problem, share) if problem.lasting else None
-            trial = search(start, direction, problem.full(), at, self._wire)
-        self.passes += share * (products + tried) + trial.losses
+        del B  # with the graphs of the curvature batch
+        trial = self._search(start, direction)
+        work.passes += work.share * (products + tried) + trial.losses
         ratio = self._adapt(start, direction, trial, solution)
-        problem.model.write(trial.theta)
-        self._point = trial.point if problem.lasting else None
+        work.problem.model.write(trial.theta)
+        self._point = trial.point if work.problem.lasting else None
         self._iteration += 1
         self.last_step = HessianFreeStep(
             iteration=self._iteration,
@@ -260,146 +253,49 @@ class HessianFree(torch.optim.Optimizer):
             candidates=tried,
             trials=trial.gradients + trial.losses,
             passes=self.passes,
-            note=self._note,
+            note=work.note,
         )
-        self._note = ""
+        work.note = ""
         return trial.loss
-
-    @property
-    def damping(self) -> float:
-        """Lambda of the next iteration; it is the param group's, where a schedule may change it."""
-        return float(self.param_groups[0]["damping"])
 
     # --- the parts of a step --------------------------------------------------------------------
 
-    def _problem_of(self, objective: Objective | Closure) -> Problem:
-        """The objective as this worker sees it, made once."""
-        if not isinstance(objective, Objective):
-            if self._preconditioning not in ("auto", "none"):
-                raise ValueError(
-                    f"preconditioner: {self._preconditioning!r} needs the samples' own gradients, "
-                    'which a closure does not give; pass an Objective, or choose "none"'
-                )
-            self._point = None
-            return ClosureProblem(objective, FlatParameters(self._parameters), self._wire)
-        if self._seen is None or self._seen[0] is not objective:
-            model = FlatModel(objective.model, self._parameters)
-            self._seen = objective, SharedObjective(objective, model, self._wire)
-            self._fisher = self._fisher_of(model)
-            self._drawn = None
-        return self._seen[1]
-
-    def _begin(self, problem: Problem, share: float) -> Point:
+    def _begin(self) -> Point:
         """Loss and gradient where the step begins: known from the last step, or computed now."""
-        theta = problem.model.read()
-        if self._point is not None and torch.equal(self._point.theta, theta):
-            return self._point
-        if self._curvature == "auto" and problem.lasting:
-            self._decide(problem, theta)
-        point = self._evaluate(problem, share, theta, self._iteration, None)
-        problem.model.write(point.theta)
-        if not (math.isfinite(point.loss) and bool(point.gradient.isfinite().all())):
+        work = self._evaluator
+        theta = work.problem.model.read()
+        known = self._point
+        if work.problem.lasting and known is not None and torch.equal(known.theta, theta):
+            return known
+        point = work.evaluate(theta, self._iteration)
+        work.problem.model.write(point.theta)
+        finite = bool(point.gradient.isfinite().all())
+        if not (math.isfinite(point.loss) and finite):
             raise FloatingPointError(
-                f"iteration {self._iteration + 1}: the loss is {point.loss} and its gradient "
-                f"{'' if point.gradient.isfinite().all() else 'not '}finite where it begins; look "
-                "at the data, or at the parameters it began with"
+                f"iteration {self._iteration + 1}: where it begins, the loss is {point.loss} and "
+                f"its gradient {'' if finite else 'not '}finite; look at the data, or at the "
+                "parameters it began with"
             )
-        if self._coded:
-            self._coded.keep()
+        if work.coded:
+            work.coded.keep()
         return point
-
-    def _evaluate(
-        self,
-        problem: Problem,
-        share: float,
-        theta: Tensor,
-        iteration: int,
-        direction: Direction | None,
-    ) -> Point:
-        """What is known at theta; should workers disagree on it, at worker 0's theta."""
-        fisher = None
-        if self._fisher and problem.lasting and not self._is_replicated(problem):
-            batch, kind = self._batch(problem, iteration), self._fisher
-            fisher = lambda theta: batch.fisher(theta, kind)  # noqa: E731
-            self.passes += share
-        self.passes += 1
-        full = problem.full()
-        point = evaluate(theta, full, fisher, self._wire, self._coded, direction)
-        while point is None:  # processors that round differently; not seen twice in a row
-            theta = theta.clone()
-            self._wire.broadcast(theta, "direction")
-            self._note = "workers' steps differed by rounding; worker 0's was taken"
-            point = evaluate(theta, full, fisher, self._wire, self._coded)
-        return point
-
-    def _trial_of(self, problem: Problem, share: float) -> Callable[[Tensor, Direction], Point]:
-        """Evaluates a trial point, and with it what the next iteration needs there."""
-        return lambda theta, direction: self._evaluate(
-            problem, share, theta, self._iteration + 1, direction
-        )
-
-    def _batch(self, problem: Problem, iteration: int) -> Sums:
-        """The curvature batch of an iteration; only the latest is kept."""
-        if not problem.lasting:
-            return problem.full()
-        if self._drawn is None or self._drawn[0] != iteration:
-            numbers = draw(problem.total, self._batch_size, self._seed, iteration)
-            replicated = self._is_replicated(problem)
-            self._drawn = iteration, problem.batch(numbers, replicated=replicated)
-        return self._drawn[1]
-
-    def _is_replicated(self, problem: Problem) -> bool:
-        return problem.lasting and self._curvature == "replicated"
 
     def _takes_exact_hessian(self) -> bool:
         if self._method == "hybrid":
             return not self._gauss_newton_next
         return self._method != "gauss-newton"
 
-    def _fisher_of(self, model: FlatModel) -> FisherKind | None:
-        """Which form of the Fisher matrix preconditions."""
-        kind = self._preconditioning
-        if kind == "none":
-            return None
-        layers = kronecker_layers(model)
-        self._layers = layers or []
-        if kind == "kronecker" and layers is None:
-            raise ValueError(
-                'preconditioner: "kronecker" needs a model all of whose parameters are those of '
-                'linear layers; use "diagonal"'
-            )
-        if kind == "auto":
-            narrow = layers and all(max(x.width, x.outputs) <= WIDEST for x in layers)
-            return "kronecker" if narrow else "diagonal"
-        return kind
-
-    def _preconditioner(
-        self, problem: Problem, batch: Sums, start: Point, share: float
-    ) -> Preconditioner | None:
-        if not problem.lasting and self._preconditioning == "auto":
-            return None
-        kind = self._fisher if problem.lasting else None
-        if kind is None:
-            return None
-        fisher = start.fisher
-        if fisher is None:  # every worker has the whole batch
-            fisher = batch.fisher(start.theta, kind)
-            self.passes += share
-        if kind == "diagonal":
-            return jacobi(fisher, self.damping)
-        return kronecker(fisher, self._layers, self.damping)
+    def _usual_iterations(self) -> int:
+        """What a solve is worth with the preconditioner at hand."""
+        unaided = 10 if self._method == "bicgstab" else 20
+        return {"kronecker": 5, "diagonal": 10, None: unaided}[self._evaluator.preconditioning]
 
     def _direction(
-        self,
-        B: CurvatureOperator,
-        start: Point,
-        solution: Solution,
-        batch: Sums,
-        inner: Wire,
-        exact: bool,
+        self, B: CurvatureOperator | StripedOperator, start: Point, solution: Solution, exact: bool
     ) -> tuple[Direction | None, int]:
         """Where to go, None at a stationary point; and how many candidates' losses it took."""
-        found, g_square = candidates(self._method, B, start.gradient, solution)
+        work = self._evaluator
+        found, g_square = candidates(self._method, B, B.part(start.gradient), solution)
         negligible = torch.finfo(start.theta.dtype).eps * abs(start.loss)
         if all(direction.model(1.0) >= -negligible for direction in found):
             # Nothing to gain by the model: a stationary point, maybe a saddle.
@@ -407,10 +303,25 @@ class HessianFree(torch.optim.Optimizer):
             escape = probe(B, start.gradient, start.theta, seed) if exact else None
             if escape is not None or found or g_square == 0:
                 return escape, 0
-        chosen = choose(found, start.theta, batch, inner) if found else None
+        chosen = None
+        if found:
+            batch = work.batch(self._iteration)
+            chosen = choose(found, B, start.theta, batch, work.solver_wire)
         if chosen is None:  # the solver came to nothing
             chosen = Direction(-start.gradient, -g_square, 0.0, g_square, B.damping, "gradient")
         return chosen, len(found)
+
+    def _search(self, start: Point, direction: Direction | None) -> Trial:
+        """How far to go."""
+        work = self._evaluator
+        if direction is None:
+            return Trial(0.0, start.theta, start.loss, start)
+
+        def at(theta: Tensor, direction: Direction) -> Point:
+            return work.evaluate(theta, self._iteration + 1, direction)
+
+        reusable = at if work.problem.lasting else None
+        return search(start, direction, work.problem.full(), reusable, work.wire)
 
     def _adapt(
         self, start: Point, direction: Direction | None, trial: Trial, solution: Solution
@@ -425,8 +336,8 @@ class HessianFree(torch.optim.Optimizer):
         if trial.alpha == 0:
             group["damping"] = after_failure(self.damping)
             return None
-        if self._coded:
-            self._coded.keep()
+        if self._evaluator.coded:
+            self._evaluator.coded.keep()
         ratio = None
         foretold = direction.model(trial.alpha)
         if direction.kind == "newton" and foretold < 0:
@@ -450,9 +361,10 @@ class HessianFree(torch.optim.Optimizer):
             and the ledger is the same on every worker. ``state[0]["fisher"]`` is the Fisher matrix
             that belongs to the gradient, flat. The first param group's "thinwire" holds counts.
         """
+        work = self._evaluator
         state = super().state_dict()
         flat, point = FlatParameters(self._parameters), self._point
-        coded = self._coded.state() if self._coded else [{} for _ in self._parameters]
+        coded = work.coded.state() if work.coded else [{} for _ in self._parameters]
         entries = dict(enumerate(coded))
         gradient = point.gradient if point else None
         for name, vector in (("step", self._previous), ("gradient", gradient)):
@@ -461,11 +373,11 @@ class HessianFree(torch.optim.Optimizer):
         if point is not None and point.fisher is not None:
             entries[0]["fisher"] = point.fisher
         counts = {
-            "rank": self._wire.rank,
-            "world": self._wire.world,
+            "rank": work.wire.rank,
+            "world": work.wire.world,
             "iteration": self._iteration,
             "gauss_newton_next": self._gauss_newton_next,
-            "curvature": self._curvature,
+            "curvature": work.curvature,
             "passes": self.passes,
             "loss": point.loss if point else None,
             "ledger": self.ledger.state_dict(),
@@ -489,54 +401,26 @@ class HessianFree(torch.optim.Optimizer):
         entries = {i: state_dict["state"].get(i, {}) for i in range(len(self._parameters))}
         flat = FlatParameters(self._parameters)
         previous, gradient = (_join(name, entries, flat) for name in ("step", "gradient"))
-        if self._coded:
-            check_counts(counts, rank=self._wire.rank, world=self._wire.world)
-            for i, own in enumerate(self._coded.state()):
+        work = self._evaluator
+        if work.coded:
+            check_counts(counts, rank=work.wire.rank, world=work.wire.world)
+            for i, own in enumerate(work.coded.state()):
                 copy_entry(f"parameter {i}", entries[i], own)
         super().load_state_dict(without_counts({**state_dict, "state": {}}))
         self._iteration = counts["iteration"]
         self._gauss_newton_next = counts["gauss_newton_next"]
-        self._curvature = counts["curvature"]
-        self.passes = counts["passes"]
+        work.curvature = counts["curvature"]
+        work.passes = counts["passes"]
         self.ledger.load_state_dict(counts["ledger"])
-        self._previous, self._point, self._drawn = previous, None, None
+        self._previous, self._point = previous, None
         if gradient is not None:
             self._point = Point(flat.read(), counts["loss"], gradient, entries[0].get("fisher"))
-
-    def _decide(self, problem: Problem, theta: Tensor) -> None:
-        """Settle "auto" by the time that one product takes either way, on the slowest worker."""
-        numbers = draw(problem.total, self._batch_size, self._seed, self._iteration)
-        took = []
-        for replicated in (False, True):
-            batch = problem.batch(numbers, replicated=replicated)
-            wire = self._wire.alone() if replicated else self._wire
-            B = CurvatureOperator(batch.gauss_newton(theta), wire)
-            B @ theta  # the first is slower
-            started = time.perf_counter()
-            for _ in range(3):
-                B @ theta
-            took.append((time.perf_counter() - started) / 3)
-        every = self._wire.all_gather(torch.tensor(took, dtype=torch.float64), "timings")
-        sharded, replicated_ = torch.stack(every).max(0).values.tolist()
-        self._curvature = "replicated" if replicated_ <= sharded else "sharded"
-        self._note = (
-            f"curvature batch {self._curvature}: a product takes {1e3 * sharded:.1f} ms sharded, "
-            f"with its all-reduce, and {1e3 * replicated_:.1f} ms replicated"
-        )
-
-    def _coded_sum(self, code: str) -> CodedSum | None:
-        codes = stage_codes(code)
-        if code == "float32":
-            return None
-        if any(p.dtype != torch.float32 for p in self._parameters):
-            raise ValueError(f"gradient_code: {code!r} needs float32 parameters")
-        return CodedSum(self._parameters, codes, self._wire, error_feedback=True)
 
     def _share_parameters(self) -> None:
         """Every worker begins with worker 0's parameters."""
         parameters = FlatParameters(self._parameters)
         theta = parameters.read()
-        self._wire.broadcast(theta, "initial parameters")
+        self._evaluator.wire.broadcast(theta, "initial parameters")
         parameters.write(theta)
 
 

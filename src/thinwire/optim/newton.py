@@ -7,18 +7,20 @@ step before any takes it.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from thinwire.curvature import CurvatureOperator, FisherKind, FlatParameters
+from thinwire.curvature import CurvatureOperator, FisherKind, FlatParameters, StripedOperator
 from thinwire.exchange import CodedSum, Wire, all_reduce
 from thinwire.search import Direction, largest_sufficient, lowest_sufficient, sufficient, turned
 from thinwire.solve import Preconditioner, Solution, bicgstab, cg, most_negative
 
 Method = Literal["gauss-newton", "bicgstab", "hybrid", "cg"]
+
+Matrix = CurvatureOperator | StripedOperator
 
 SHORTER = tuple(0.5**j for j in range(1, 11))
 """Trial steps after alpha = 1 has failed, all in one sweep."""
@@ -167,7 +169,7 @@ def _all_alike(own: Sequence[float], sums: Sequence[float], world: int) -> bool:
 
 def solve(
     method: Method,
-    B: CurvatureOperator,
+    B: Matrix,
     gradient: Tensor,
     start: Tensor | None,
     preconditioner: Preconditioner | None,
@@ -179,7 +181,7 @@ def solve(
 
 
 def candidates(
-    method: Method, B: CurvatureOperator, gradient: Tensor, solution: Solution
+    method: Method, B: Matrix, gradient: Tensor, solution: Solution
 ) -> tuple[list[Direction], float]:
     """Directions of descent among the iterates, and g.g. One small reduction.
 
@@ -196,32 +198,41 @@ def candidates(
     return turned(known, damping=B.damping, gradient_square=g_square), g_square
 
 
-def choose(found: Sequence[Direction], theta: Tensor, batch: Sums, wire: Wire) -> Direction | None:
+def choose(
+    found: Sequence[Direction], B: Matrix, theta: Tensor, batch: Sums, wire: Wire
+) -> Direction | None:
     """The direction with the lowest loss over the curvature batch at its end (CG-backtracking).
 
-    All losses are computed in one sweep and summed in one small reduction; None if none is finite.
+    All losses are summed in one small reduction. Where the solver holds parts of vectors, each
+    direction is gathered for its loss, and the chosen one once more.
+
+    Returns:
+        The direction, whole; None if no loss is finite.
     """
-    summands = batch.losses([theta + direction.d for direction in found])
+    if B.whole(found[0].d) is found[0].d:
+        summands = batch.losses([theta + direction.d for direction in found])
+    else:  # one at a time: memory is short
+        summands = [batch.losses([theta + B.whole(d.d)])[0] for d in found]
     losses = wire.sum(torch.tensor(summands, dtype=torch.float64), "candidate losses")
     if not losses.isfinite().any():
         return None
-    return found[int(losses.nan_to_num(nan=torch.inf).argmin())]
+    chosen = found[int(losses.nan_to_num(nan=torch.inf, neginf=torch.inf).argmin())]
+    return replace(chosen, d=B.whole(chosen.d))
 
 
-def probe(B: CurvatureOperator, gradient: Tensor, theta: Tensor, seed: int) -> Direction | None:
+def probe(B: Matrix, gradient: Tensor, theta: Tensor, seed: int) -> Direction | None:
     """Where a random vector finds negative curvature of the undamped matrix; None if nowhere."""
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(len(theta), generator=generator, dtype=theta.dtype).to(theta.device)
-    value, d = most_negative(B, random, iterations=PROBE_PRODUCTS)
+    value, part = most_negative(B, B.part(random), iterations=PROBE_PRODUCTS)
     curvature = value - B.damping
-    slope, size = B.dots([(gradient, d), (theta, theta)])
+    here = B.part(theta)
+    slope, size = B.dots([(B.part(gradient), part), (here, here)])
     if curvature >= 0:
         return None
     scale = max(1.0, size**0.5) / 16
-    sign = -1.0 if slope >= 0 else 1.0
-    return Direction(
-        sign * scale * d, -abs(slope) * scale, curvature * scale**2, scale**2, B.damping, "probe"
-    )
+    d = (-scale if slope >= 0 else scale) * B.whole(part)
+    return Direction(d, -abs(slope) * scale, curvature * scale**2, scale**2, B.damping, "probe")
 
 
 def search(

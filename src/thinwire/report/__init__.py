@@ -7,14 +7,17 @@ from thinwire.report.events import EVENTS_FILE, EventLog, read_events
 from thinwire.report.labels import load_runs, with_unique_labels
 from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
+from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
+from thinwire.report.thresholds import price_rows, price_tables
 from thinwire.report.traffic import traffic_svg
 from thinwire.report.words import Tile, sentence, tiles
 
 __all__ = [
     "AXES",
+    "COUNTING_RULES",
     "EVENTS_FILE",
     "FORMATS",
     "METRICS",
@@ -28,6 +31,8 @@ __all__ = [
     "load_run",
     "load_runs",
     "page_html",
+    "price_rows",
+    "price_tables",
     "read_events",
     "render",
     "residual_svg",

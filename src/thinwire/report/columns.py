@@ -11,12 +11,14 @@ from thinwire.report.formatting import (
     plain,
     short,
     significant,
+    tidy,
     two_decimals,
     whole,
     yes_no,
 )
 from thinwire.report.run import Run, number
 from thinwire.report.text import clean_text
+from thinwire.report.thresholds import best_test_error
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,7 @@ def _from_result(field: str, scale: float = 1.0) -> Callable[[Run], float | None
 
     def value(run: Run) -> float | None:
         found = number(run.result, field)
-        if found is None:
-            return None
-        # Scaling leaves binary dust (2.0300000000000002); nine decimals are beyond any reading.
-        return _tidy(round(found * scale, 9))
+        return None if found is None else tidy(found * scale)
 
     return value
 
@@ -60,9 +59,9 @@ def epochs_done(run: Run) -> float | None:
     return max(found) if found else None
 
 
-def _tidy(value: float | None) -> float | None:
-    """A whole number as an int, so that CSV and JSON say 4 and not 4.0."""
-    return int(value) if value is not None and value.is_integer() else value
+def _best_test(run: Run) -> float | None:
+    best = best_test_error(run)
+    return None if best is None else tidy(100 * best)
 
 
 def _replicas(run: Run) -> bool | None:
@@ -88,10 +87,17 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("workers", "workers", _from_result("workers"), whole),
     Column("steps", "steps", _from_result("steps"), whole),
-    Column("epochs", "epochs", lambda run: _tidy(epochs_done(run)), short),
+    Column("epochs", "epochs", lambda run: tidy(epochs_done(run)), short),
     Column("test_error_percent", "test error %", _from_result("test_error", 100), two_decimals),
     Column("train_error_percent", "train error %", _from_result("train_error", 100), two_decimals),
-    Column("communications", "communications", _from_result("communications"), whole),
+    Column("best_test_error_percent", "best test error %", _best_test, two_decimals),
+    Column("communications", "vector communications", _from_result("communications"), whole),
+    Column(
+        "scalar_communications",
+        "scalar communications",
+        _from_result("scalar_communications"),
+        whole,
+    ),
     Column(
         "mb_sent_per_worker",
         "MB sent per worker",

@@ -56,3 +56,15 @@ def data_size(count: float | None) -> str:
     value = count / divisor
     decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:,.{decimals}f} {unit}"
+
+
+def tidy(value: float | None) -> float | None:
+    """A number without binary dust, a whole one as an int: CSV and JSON say 4 and not 4.0.
+
+    >>> tidy(2.0300000000000002), tidy(4.0)
+    (2.03, 4)
+    """
+    if value is None:
+        return None
+    rounded = round(value, 9)  # nine decimals are beyond any reading
+    return int(rounded) if float(rounded).is_integer() else rounded

@@ -13,12 +13,15 @@ from typing import Any
 
 from thinwire.report.columns import COLUMNS
 from thinwire.report.details import Skips, setting_rows, skip_rows, traffic_rows
+from thinwire.report.iterations import ITERATION_HEADINGS, iteration_rows
 from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
+from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
 from thinwire.report.series import AXES, METRICS
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
+from thinwire.report.thresholds import HEADINGS, price_cells
 from thinwire.report.traffic import traffic_svg
 from thinwire.report.words import Tile, sentence, tiles
 
@@ -36,6 +39,7 @@ class _Card:
     tiles: list[Tile]
     skips: Skips
     traffic: list[tuple[str, str, str, str, str]]
+    iterations: list[list[str]]
     settings: list[tuple[str, str]]
 
 
@@ -77,6 +81,10 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         ],
         columns=COLUMNS,
         rows=table_cells(named),
+        price_headings=HEADINGS,
+        prices=price_cells(named),
+        rules=COUNTING_RULES,
+        iteration_headings=ITERATION_HEADINGS,
         sections=_curve_sections(named),
         extras=_extra_figures(named),
     )
@@ -121,6 +129,7 @@ def _card(run: Run, colour: str) -> _Card:
         tiles=tiles(run),
         skips=skip_rows(run),
         traffic=traffic_rows(run),
+        iterations=iteration_rows(run),
         settings=setting_rows(run),
     )
 

@@ -20,7 +20,7 @@ from thinwire.report.series import (
     axis_wants_log,
     epoch_points,
     residual_points,
-    step_points,
+    train_points,
     wants_log,
 )
 from thinwire.report.style import INK, MARKERS, figure_style, plain_ticks, run_colours, to_svg
@@ -32,7 +32,7 @@ RESIDUAL_WARN = 8.0
 def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = True) -> str:
     """Draw a metric of all runs against an axis.
 
-    Thin lines are training averages between step events, markers the test set after each epoch.
+    Thin lines are the training samples, markers the test set at each evaluation.
 
     Args:
         runs: The runs, in the order which decides their colours.
@@ -45,7 +45,7 @@ def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = T
         log_x = axis_wants_log(runs, axis)
         heights: list[float] = []
         for run, colour, marker in zip(runs, run_colours(len(runs)), cycle(MARKERS)):
-            train = _drawable(step_points(run, metric, axis), log_x)
+            train = _drawable(train_points(run, metric, axis), log_x)
             test = _drawable(epoch_points(run, metric, axis), log_x)
             draw_line(axes, train, color=colour, linewidth=0.9, alpha=0.6)
             draw_line(

@@ -12,13 +12,26 @@ from thinwire.report.text import clean_text
 SCHEMA = 1
 LABEL_LENGTH = 80
 
-_PLACE = ("step", "epoch", "samples", "communications", "bytes_sent", "seconds")
+_PLACE = (
+    *("step", "epoch", "samples", "communications", "scalar_communications"),
+    *("bytes_sent", "seconds"),
+)
 
 # What the report calculates with: null or a number, in these events.
 _NUMBERS = {
-    "step": (*_PLACE, "loss", "error", "compression", "samples_per_second"),
+    "step": (
+        *(*_PLACE, "loss", "error", "compression", "samples_per_second", "objective", "alpha"),
+        *("damping", "ratio", "solver_iterations", "products", "candidates", "trials"),
+    ),
     "epoch": (*_PLACE, "train_loss", "train_error", "test_loss", "test_error"),
-    "end": ("steps", "communications", "bytes_sent_per_worker", "compression", "seconds"),
+    "end": (
+        "steps",
+        "communications",
+        "scalar_communications",
+        "bytes_sent_per_worker",
+        "compression",
+        "seconds",
+    ),
 }
 
 
@@ -50,6 +63,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run wrote its end event."""
         return self.summary is not None
+
+    @property
+    def exact(self) -> bool:
+        """Whether training loss and error were measured on all samples, at one model each."""
+        return any(event.get("exact") is True for event in self.epochs)
 
     @property
     def result(self) -> Event:
@@ -148,7 +166,8 @@ def _partial_summary(run: Run) -> Event:
     behind = (number(last_step, "step") or 0) < (number(last_epoch, "step") or 0)
     latest = last_epoch if behind else last_step
     summary = {key: run.start.get(key) for key in ("name", "method", "workers", "params", "seed")}
-    summary |= {key: latest.get(key) for key in ("samples", "communications", "seconds")}
+    counted = ("samples", "communications", "scalar_communications", "seconds")
+    summary |= {key: latest.get(key) for key in counted}
     summary |= {
         key: last_epoch.get(key)
         for key in ("train_loss", "train_error", "test_loss", "test_error", "params_sha256")

@@ -42,32 +42,41 @@ class Metric:
         key: Its short name.
         title: The axis label, with its unit.
         train: Its field in step events (average since the previous one).
+        exact: Its field in epoch events, on all training samples where they say so.
         test: Its field in epoch events.
-        scale: What both are multiplied with.
+        scale: What all are multiplied with.
     """
 
     key: str
     title: str
     train: str
+    exact: str
     test: str
     scale: float = 1.0
 
 
 AXES: tuple[Axis, ...] = (
-    Axis("epochs", "epochs", "epoch"),
+    Axis("iterations", "iterations", "step", may_log=True),
+    Axis("epochs", "epochs (effective passes over the data)", "epoch"),
     Axis("communications", "vector communications", "communications", may_log=True),
     Axis("bytes", "MB sent per worker", "bytes_sent", scale=1e-6, may_log=True),
-    Axis("seconds", "training seconds", "seconds"),
+    Axis("seconds", "training seconds", "seconds", may_log=True),
 )
 
 METRICS: tuple[Metric, ...] = (
-    Metric("loss", "loss", "loss", "test_loss"),
-    Metric("error", "error (%)", "error", "test_error", scale=100.0),
+    Metric("loss", "loss", "loss", "train_loss", "test_loss"),
+    Metric("error", "error (%)", "error", "train_error", "test_error", scale=100.0),
 )
 
 
-def step_points(run: Run, metric: Metric, axis: Axis) -> Points:
-    """The curve over step events, decimated; a non-finite value makes a gap."""
+def train_points(run: Run, metric: Metric, axis: Axis) -> Points:
+    """The training curve, decimated; a non-finite value makes a gap.
+
+    Of a run that measured it on all training samples these values; of any other the averages of
+    its step events.
+    """
+    if run.exact:
+        return decimate(_points(run.epochs, metric.exact, metric.scale, axis))
     return decimate(_points(run.steps, metric.train, metric.scale, axis))
 
 

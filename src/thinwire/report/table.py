@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from thinwire.report.columns import COLUMNS
 from thinwire.report.labels import with_unique_labels
+from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.thresholds import HEADINGS, TITLE, price_cells, price_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +39,8 @@ def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word ca
     Args:
         runs: The runs, one row each.
         format: ``"md"``, ``"csv"`` or ``"json"``. Markdown rounds for reading; the others keep
-            every digit, with missing values empty (CSV) or null (JSON).
+            every digit, with missing values empty (CSV) or null (JSON). Markdown and JSON say too
+            what it took to reach training errors, Markdown also how that is counted.
 
     Returns:
         The text, without a line end after its last line.
@@ -50,7 +53,7 @@ def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word ca
     if format == "csv":
         return _csv(runs)
     if format == "json":
-        return json.dumps(table_rows(runs), indent=2)
+        return json.dumps(_json_rows(runs), indent=2)
     raise ValueError(f"format: got {format!r}, expected one of {', '.join(FORMATS)}")
 
 
@@ -77,14 +80,35 @@ def terminal_table(runs: Sequence[Run]) -> Table:
     return table
 
 
+def _json_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row per run, what it took to reach training errors under its key "reached"."""
+    rows = table_rows(runs)
+    for row in rows:
+        row["reached"] = []
+    reached = {row["run"]: row["reached"] for row in rows}
+    for price in price_rows(runs):
+        reached[price["run"]].append({k: value for k, value in price.items() if k != "run"})
+    return rows
+
+
 def _markdown(runs: Sequence[Run]) -> str:
-    lines = [
-        "| " + " | ".join(column.title for column in COLUMNS) + " |",
-        "|" + "|".join(" ---: " if column.numeric else " --- " for column in COLUMNS) + "|",
-    ]
-    for cells in table_cells(runs):
-        lines.append("| " + " | ".join(_markdown_text(cell) for cell in cells) + " |")
+    head = [(column.title, column.numeric) for column in COLUMNS]
+    lines = _markdown_table(head, table_cells(runs))
+    prices = price_cells(runs)
+    if prices:
+        head = [(heading, place > 0) for place, heading in enumerate(HEADINGS)]
+        lines += ["", f"{TITLE}:", "", *_markdown_table(head, prices), ""]
+        lines += [f"- {rule}" for rule in COUNTING_RULES]
     return "\n".join(lines)
+
+
+def _markdown_table(head: Sequence[tuple[str, bool]], rows: Sequence[list[str]]) -> list[str]:
+    """Lines of a table; ``head`` holds titles and whether their column is numeric."""
+    return [
+        "| " + " | ".join(title for title, _ in head) + " |",
+        "|" + "|".join(" ---: " if numeric else " --- " for _, numeric in head) + "|",
+        *("| " + " | ".join(map(_markdown_text, cells)) + " |" for cells in rows),
+    ]
 
 
 def _markdown_text(text: str) -> str:

@@ -55,10 +55,8 @@ def tiles(run: Run) -> list[Tile]:
     """The headline numbers of a run."""
     result = run.result
     error = number(result, "test_error")
-    steady = number(result, "compression_steady")
     dense = number(result, "dense_bytes_per_worker")
     seconds = number(result, "seconds")
-    compression = number(result, "compression")
     epochs = epochs_done(run)
     return [
         Tile(
@@ -66,13 +64,7 @@ def tiles(run: Run) -> list[Tile]:
             MISSING if error is None else f"{100 * error:.2f} %",
             "" if epochs is None else f"after {_count(epochs, 'epoch')}",
         ),
-        Tile(
-            "compression",
-            MISSING
-            if compression is None
-            else f"{one_decimal(compression)} \N{MULTIPLICATION SIGN}",
-            "" if steady is None else f"{_times(steady)} in steady state",
-        ),
+        _economy(run),
         Tile(
             "samples per second",
             whole(number(result, "samples_per_second")),
@@ -84,6 +76,23 @@ def tiles(run: Run) -> list[Tile]:
             "" if dense is None else f"dense: {data_size(dense)}",
         ),
     ]
+
+
+def _economy(run: Run) -> Tile:
+    """How little was sent: against a dense exchange, or in how many communications."""
+    compression = number(run.result, "compression")
+    steady = number(run.result, "compression_steady")
+    count = number(run.result, "communications")
+    scalars = number(run.result, "scalar_communications")
+    if compression is None and count is not None:
+        note = "" if scalars is None else f"and {whole(scalars)} of a few numbers"
+        return Tile("vector communications", whole(count), note)
+    factor = f"{one_decimal(compression)} \N{MULTIPLICATION SIGN}"
+    return Tile(
+        "compression",
+        MISSING if compression is None else factor,
+        "" if steady is None else f"{_times(steady)} in steady state",
+    )
 
 
 def _team(run: Run) -> str:

@@ -67,6 +67,7 @@ class _State:
     def __init__(self, B: Operator, b: Tensor, x0: Tensor | None) -> None:
         self.B, self.b = B, b
         self.epsilon = 16 * torch.finfo(b.dtype).eps  # cosines below it are rounding
+        self.most = torch.finfo(b.dtype).max
         # |r|^2 may grow so much: rounding, eps |r|, stays below sqrt(eps) of the first residual.
         self.largest = 1 / torch.finfo(b.dtype).eps
         self.x = torch.zeros_like(b) if x0 is None else x0
@@ -103,9 +104,9 @@ class _State:
         t, (zBz, ts) = self.B.product(z, against=[z, s])
         self.found.products += 1
         x_half = self.x + alpha * y
-        pairs = [(t, t), (t, self.shadow), (s, self.shadow), (s, s)]
+        pairs = [(x_half, x_half), (z, z), (t, t), (t, self.shadow), (s, self.shadow), (s, s)]
         pairs += [(w, q) for w in (x_half, z) for q in (self.b, s, t)]
-        tt, t_shadow, s_shadow, ss, xb, xs, xt, zb, zs, zt = self.B.dots(pairs)
+        xx, zz, tt, t_shadow, s_shadow, ss, xb, xs, xt, zb, zs, zt = self.B.dots(pairs)
         if not math.isfinite(tt + zBz + ss):
             return Outcome.NON_FINITE
         self.found.curvatures.append(zBz)
@@ -115,10 +116,10 @@ class _State:
         omega = 0.0 if vanishes else ts / tt
         # m(x) = -x.(b + r)/2 with x = x_half + omega z and r = s - omega t
         model = -(xb + xs - omega * xt + omega * (zb + zs - omega * zt)) / 2
-        x = x_half + omega * z
-        if not math.isfinite(model) or not bool(x.isfinite().all()):
+        size = math.sqrt(xx) + abs(omega) * math.sqrt(zz)  # at least |x|
+        if not (math.isfinite(model) and size < self.most):
             return Outcome.NON_FINITE
-        self.x, self.r, self.model = x, s - omega * t, model
+        self.x, self.r, self.model = x_half + omega * z, s - omega * t, model
         self.rr = ss - 2 * omega * ts + omega**2 * tt
         if self.rr <= 64 * self.epsilon * ss:  # all digits cancelled
             (self.rr,) = self.B.dots([(self.r, self.r)])

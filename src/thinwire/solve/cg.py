@@ -55,11 +55,14 @@ def cg(
     reference = (b, M(b) if x0 is not None else u)
     p = s = torch.zeros_like(b)
     gamma_old = alpha = scale = math.inf
+    p_most = x_most = 0.0  # bounds of |p| and |x|, from sums: all workers see x overflow, or none
+    most = torch.finfo(b.dtype).max
     models: list[float] = []
     for i in range(iterations):
-        Bu, inner = B.product(u, against=[u], pairs=[(r, u), *([reference] if i == 0 else [])])
-        delta, gamma = inner[:2]
-        scale = inner[2] if i == 0 else scale
+        pairs = [(r, u), (u, u), *([reference, (x, x)] if i == 0 else [])]
+        Bu, (delta, gamma, uu, *first) = B.product(u, against=[u], pairs=pairs)
+        if i == 0:
+            scale, x_most = first[0], math.sqrt(first[1])
         found.products += 1
         outcome = _verdict(gamma, delta, tolerance**2 * scale)
         if outcome is not None:
@@ -73,10 +76,12 @@ def cg(
             found.outcome, found.negative = Outcome.NEGATIVE_CURVATURE, p
             break
         alpha, gamma_old = gamma / curvature, gamma
-        x, r = x + alpha * p, r - alpha * s
-        if not bool(x.isfinite().all()):  # the same on every worker, as x is
+        p_most = math.sqrt(uu) + beta * p_most
+        x_most += alpha * p_most
+        if not x_most < most:
             found.outcome = Outcome.NON_FINITE
             break
+        x, r = x + alpha * p, r - alpha * s
         u = M(r)
         model -= alpha * gamma / 2
         models.append(model)
@@ -91,7 +96,7 @@ def cg(
 
 def _verdict(gamma: float, delta: float, negligible: float) -> Outcome | None:
     """Whether r.u and u.Bu end the solve."""
-    if not (math.isfinite(delta) and math.isfinite(gamma)):
+    if not math.isfinite(delta + gamma):
         return Outcome.NON_FINITE
     if abs(gamma) <= abs(negligible):
         return Outcome.CONVERGED

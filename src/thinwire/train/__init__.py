@@ -6,7 +6,8 @@ from thinwire.train.failure import naming_lost_workers
 from thinwire.train.loop import train
 from thinwire.train.model import build_model
 from thinwire.train.prepare import Job, prepare
-from thinwire.train.recipe import Recipe, find_recipe, recipe_names
+from thinwire.train.recipe import Recipe, foreign_fields
+from thinwire.train.recipe_files import find_recipe, recipe_names
 from thinwire.train.resume import Plan, make_plan
 from thinwire.train.stop import StopSignals
 
@@ -20,6 +21,7 @@ __all__ = [
     "build_model",
     "detect_workers",
     "find_recipe",
+    "foreign_fields",
     "make_plan",
     "naming_lost_workers",
     "prepare",

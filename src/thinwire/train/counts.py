@@ -1,17 +1,40 @@
-"""What a run has done so far, and the exact exchange it is compared with."""
+"""What a run has done so far: steps, samples, communications, seconds."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from thinwire.exchange import Ledger, Traffic
-from thinwire.exchange.reshard import share_traffic
+from thinwire.exchange import Ledger
 
-# Collectives that carry the model or its gradient; the rest are a few scalars each.
-VECTOR_STAGES = ("initial parameters", "cold start", "gradients", "updates")
+# Vector communications: sums over the workers of something as long as the model, and copies of it.
+# "updates" is not here: it is the second half of the sum that "gradients" begins, as the gathering
+# half of an all-reduce is.
+VECTOR_STAGES = (
+    *("initial parameters", "cold start", "gradients"),
+    *("gradient", "curvature products", "curvature batch", "direction"),
+)
+# Scalar communications: a few numbers that decide what an algorithm does next. The rest
+# (evaluation, agreement, checkpoint) serves the trainer; its bytes count, its number does not.
+SCALAR_STAGES = (
+    *("inner products", "candidate losses", "trial losses"),
+    *("sample counts", "timings"),
+)
 
-_SHARED = ["steps", "samples", "skipped", "steady_steps", "dense_bytes", "steady_dense_bytes"]
+
+def communications(ledger: Ledger) -> dict[str, int]:
+    """The number of vector and of scalar communications.
+
+    >>> ledger = Ledger()
+    >>> for stage in ("gradients", "updates", "trial losses", "evaluation"):
+    ...     ledger.record(stage, messages=1, bytes=8)
+    >>> communications(ledger)
+    {'communications': 1, 'scalar_communications': 1}
+    """
+    return {
+        "communications": ledger.total(*VECTOR_STAGES).collectives,
+        "scalar_communications": ledger.total(*SCALAR_STAGES).collectives,
+    }
 
 
 class Stopwatch:
@@ -38,18 +61,14 @@ class Stopwatch:
 
 @dataclass
 class Counts:
-    """Totals of one worker.
+    """Totals of a run, the same on every worker.
 
     Attributes:
         params: values in the model, M.
         workers: K.
-        steps: minibatches, skipped ones included.
-        samples: samples in them, over all workers.
+        steps: minibatches (skipped ones included) or outer iterations.
+        samples: samples gone through, over all workers.
         skipped: steps skipped for a non-finite gradient.
-        steady_steps: steps since the cold start.
-        dense_bytes: what a dense exchange would have sent so far, over all workers.
-        steady_dense_bytes: of these, since the cold start.
-        steady_from: this worker's gradient and update traffic when the cold start ended.
         watch: time spent training, evaluation excluded.
     """
 
@@ -58,52 +77,19 @@ class Counts:
     steps: int = 0
     samples: int = 0
     skipped: int = 0
-    steady_steps: int = 0
-    dense_bytes: int = 0
-    steady_dense_bytes: int = 0
-    steady_from: Traffic = field(default_factory=Traffic)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
-    @property
-    def dense_bytes_per_worker(self) -> float:
-        """What each worker would have sent: a ring all-reduce in float32 is 8 M (K-1)/K a step."""
-        return self.dense_bytes / self.workers
-
-    def add_step(self, samples: int, phase: str, ledger: Ledger) -> None:
-        """Count one minibatch of ``samples`` samples."""
-        self.steps += 1
-        self.samples += samples
-        dense = 8 * self.params * (self.workers - 1)
-        self.dense_bytes += dense
-        if phase == "steady":
-            self.steady_steps += 1
-            self.steady_dense_bytes += dense
-        else:
-            self.steady_from = ledger.total("gradients", "updates")
-
-    def steady_bytes(self, ledger: Ledger) -> int:
-        """Gradient and update bytes this worker sent since the cold start."""
-        return (ledger.total("gradients", "updates") - self.steady_from).bytes
-
     def shared(self) -> dict[str, Any]:
-        """What is the same on every worker, for a checkpoint; worker 0's watch counts for all."""
-        return {**{name: getattr(self, name) for name in _SHARED}, "seconds": self.watch.seconds}
+        """For a checkpoint; worker 0's watch counts for all."""
+        return {
+            "steps": self.steps,
+            "samples": self.samples,
+            "skipped": self.skipped,
+            "seconds": self.watch.seconds,
+        }
 
-    def restore(
-        self, shared: Mapping[str, Any], steady_from: Sequence[dict[str, int]], rank: int
-    ) -> None:
-        """Continue from a checkpoint of any number of workers.
-
-        Args:
-            shared: what ``shared`` gave.
-            steady_from: of every old worker.
-            rank: this worker.
-        """
-        for name in _SHARED:
-            setattr(self, name, shared[name])
+    def restore(self, shared: Mapping[str, Any]) -> None:
+        """Continue from what ``shared`` gave."""
+        self.steps, self.samples = shared["steps"], shared["samples"]
+        self.skipped = shared["skipped"]
         self.watch = Stopwatch(shared["seconds"])
-        if len(steady_from) == self.workers:
-            self.steady_from = Traffic(**steady_from[rank])
-        else:
-            parts = share_traffic([{"": part} for part in steady_from], rank, self.workers)
-            self.steady_from = Traffic(**parts[""])

@@ -11,13 +11,15 @@ class Display:
     """Progress of one run; worker 0 shows it, the others are given a quiet one.
 
     Args:
-        total: samples in the whole run.
+        total: samples, or whatever ``counter`` counts, in the whole run.
         console: where to; None shows nothing.
+        counter: the field of a step event that says how much of the total is done.
     """
 
-    def __init__(self, total: int, console: Console | None) -> None:
+    def __init__(self, total: int, console: Console | None, counter: str = "samples") -> None:
         self.console = console
         self.total = total
+        self._counter = counter
         self._live: Progress | None = None
         if console is not None and console.is_terminal:
             self._live = Progress(
@@ -52,25 +54,36 @@ class Display:
         """The state of training, from a step event."""
         line = describe_step(event)
         if self._live is not None:
-            self._live.update(self._task, description=line, completed=event["samples"])
+            self._live.update(self._task, description=line, completed=event[self._counter])
         else:
             self.say(line)
 
     def epoch(self, event: dict[str, Any]) -> None:
-        """The end of an epoch, from its event."""
+        """What has been evaluated, from its event."""
         self.say(
-            f"epoch {event['epoch']:3d}  train loss {event['train_loss']:.4f}  "
+            f"epoch {event['epoch']:6.2f}  train loss {event['train_loss']:.4f}  "
             f"train error {100 * event['train_error']:5.2f} %  "
             f"test error {100 * event['test_error']:5.2f} %  {event['seconds']:6.1f} s"
         )
 
 
 def describe_step(event: dict[str, Any]) -> str:
-    """One line: epoch, loss, error, speed, bytes and compression so far."""
+    """One line: where the run is, what the step did, what has been sent so far."""
+    if "objective" in event:
+        return _describe_iteration(event)
     compression = event["compression"]
     factor = f"{compression:5.1f}x" if compression is not None else "    -"
     return (
         f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  "
         f"error {100 * event['error']:5.2f} %  {event['samples_per_second']:7.0f} samples/s  "
         f"sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
+    )
+
+
+def _describe_iteration(event: dict[str, Any]) -> str:
+    return (
+        f"iteration {event['step']:3d}  objective {event['objective']:.4f}  "
+        f"{event['products']} products, {event['kind']} step {event['alpha']:.3g}, "
+        f"damping {event['damping']:.1e}  {event['communications']} communications  "
+        f"sent {event['bytes_sent'] / 1e6:8.2f} MB"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from thinwire.train.checkpoint import FOLDER, checkpoints_in
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import to_toml
+from thinwire.train.recipe_files import to_toml
 from thinwire.train.resume import Plan
 
 

@@ -8,15 +8,18 @@ import torch
 from torch import nn
 
 Activation = Literal["relu", "sigmoid"]
+Initialisation = Literal["glorot-he", "torch"]
 
 
 def build_model(
-    inputs: int, hidden: Sequence[int], classes: int, activation: Activation, seed: int
+    inputs: int,
+    hidden: Sequence[int],
+    classes: int,
+    activation: Activation,
+    seed: int,
+    initialisation: Initialisation = "glorot-he",
 ) -> nn.Sequential:
     """A multi-layer perceptron that returns logits.
-
-    Weights are drawn He-uniform for ReLU and Glorot-uniform (with the sigmoid's gain of 4) for
-    sigmoid layers, biases are 0; the output layer is Glorot-uniform.
 
     Args:
         inputs: features of a sample.
@@ -24,6 +27,10 @@ def build_model(
         classes: outputs.
         activation: of the hidden layers.
         seed: of the weights; the global random state is neither used nor changed.
+        initialisation: "glorot-he": weights are drawn He-uniform for ReLU and Glorot-uniform (with
+            the sigmoid's gain of 4) for sigmoid layers, biases are 0; the output layer is
+            Glorot-uniform. "torch": weights and biases are uniform in 1 / sqrt(fan in), as
+            torch.nn.Linear's own.
 
     Returns:
         A module from [N, inputs] to [N, classes].
@@ -34,14 +41,28 @@ def build_model(
     for depth, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         last = depth == len(hidden)
-        if last:
-            nn.init.xavier_uniform_(linear.weight, generator=generator)
-        elif activation == "relu":
-            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu", generator=generator)
+        if initialisation == "torch":
+            _draw_as_torch(linear, generator)
         else:
-            nn.init.xavier_uniform_(linear.weight, gain=4.0, generator=generator)
-        nn.init.zeros_(linear.bias)
+            _draw_glorot_he(linear, None if last else activation, generator)
         layers.append(linear)
         if not last:
             layers.append(nn.ReLU() if activation == "relu" else nn.Sigmoid())
     return nn.Sequential(*layers)
+
+
+def _draw_glorot_he(
+    linear: nn.Linear, activation: Activation | None, generator: torch.Generator
+) -> None:
+    if activation == "relu":
+        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu", generator=generator)
+    else:
+        gain = 1.0 if activation is None else 4.0
+        nn.init.xavier_uniform_(linear.weight, gain=gain, generator=generator)
+    nn.init.zeros_(linear.bias)
+
+
+def _draw_as_torch(linear: nn.Linear, generator: torch.Generator) -> None:
+    bound = linear.in_features**-0.5
+    nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(linear.bias, -bound, bound, generator=generator)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from thinwire.data import Dataset, Split, load_mnist
+from thinwire.train.build import build_hessian_free
 from thinwire.train.model import build_model
 from thinwire.train.recipe import Recipe
 
@@ -46,7 +47,7 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         progress: told of downloads, a line each.
 
     Raises:
-        ValueError: malformed data.
+        ValueError: malformed data, or an optimiser's argument out of range.
         OSError: data that cannot be read, a folder that cannot be written.
         RuntimeError: MNIST is neither here nor to be had.
     """
@@ -54,8 +55,15 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     dataset = standardise(load_mnist(recipe.data, progress=progress))
     features = dataset.train.inputs.shape[1]
     model = build_model(
-        features, recipe.model.hidden, dataset.classes, recipe.model.activation, recipe.seed
+        features,
+        recipe.model.hidden,
+        dataset.classes,
+        recipe.model.activation,
+        recipe.seed,
+        recipe.model.initialisation,
     )
+    if recipe.algorithm == "hessian-free":
+        build_hessian_free(recipe, model)  # refuses what it cannot work with
     return Job(name, recipe, dataset, model, folder)
 
 

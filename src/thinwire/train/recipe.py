@@ -1,78 +1,29 @@
-"""Recipes: what a run does, as typed fields. A TOML file or a flag sets any of them."""
+"""What a run does, as typed fields; which of them one algorithm reads and the other does not."""
 
-import difflib
-import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from importlib import resources
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from thinwire.optim import AdaGrad
-from thinwire.quantize import Axis, stage_codes
+from thinwire.train.fields import (
+    ExchangeFields,
+    HessianFreeFields,
+    ModelFields,
+    OptimizerFields,
+    expect_at_least,
+)
 
+Algorithm = Literal["sgd", "hessian-free"]
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFields:
-    """The network: a multi-layer perceptron."""
-
-    hidden: tuple[int, ...] = (512, 512, 512)
-    """Width of each hidden layer."""
-    activation: Literal["relu", "sigmoid"] = "relu"
-    """Non-linearity between layers; it also decides the initialisation."""
-
-    def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"model.hidden: expected widths >= 1, got {list(self.hidden)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerFields:
-    """What the owners do with the aggregated gradient."""
-
-    lr: float = 0.2
-    """Learning rate on the mean gradient of a minibatch, in the first epoch."""
-    lr_decay: float = 1.0
-    """Factor on the learning rate after each epoch."""
-    momentum_time_constant: float = 2500.0
-    """Samples over which momentum forgets; 0 is no momentum."""
-    weight_decay: float = 0.0
-    """As in torch.optim.SGD."""
-    adagrad: AdaGrad = "none"
-    """Where AdaGrad divides: at each worker, at the owner, or after momentum."""
-
-    def __post_init__(self) -> None:
-        _expect_at_least(0, "optimizer", self, "lr", "momentum_time_constant", "weight_decay")
-        if not 0 < self.lr_decay <= 1:
-            raise ValueError(f"optimizer.lr_decay: expected in (0, 1], got {self.lr_decay}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExchangeFields:
-    """How gradients and updates travel."""
-
-    code: Literal["sign", "rotated", "float32"] = "sign"
-    """What one bit a value means, or the exact twin."""
-    bits: tuple[int, int] = (1, 1)
-    """Bits a value, 1, 2, 4 or 8: of gradients to their owners, and of updates back."""
-    error_feedback: bool = True
-    """Carry the quantisation error into the next step; off for ablations."""
-    axis: Axis = "output"
-    """Whose weights share reconstruction levels: an output unit's or an input unit's."""
-    cold_start: int = 0
-    """Samples to train exactly before the code is used."""
-    cold_start_mode: Literal["serial", "dense"] = "serial"
-    """One worker alone and then one broadcast, or float32 exchanges."""
-    bucket_mb: float = 25.0
-    """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
-    max_skips: int = 10
-    """Steps in a row with a non-finite gradient after which the run stops."""
-
-    def __post_init__(self) -> None:
-        _expect_at_least(0, "exchange", self, "cold_start", "max_skips")
-        stage_codes(self.code, self.bits)
-        if self.bucket_mb <= 0:
-            raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
+_READ_BY: dict[Algorithm, tuple[str, ...]] = {
+    "sgd": ("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
+    "hessian-free": ("hessian_free",),
+}
+_METHODS = {
+    "gauss-newton": "Hessian-free, Gauss-Newton",
+    "bicgstab": "Hessian-free, Bi-CG-STAB",
+    "hybrid": "Hessian-free, hybrid CG",
+    "cg": "Hessian-free, CG",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +34,8 @@ class Recipe:
     """Worker processes to start here; under torchrun or Slurm theirs count."""
     out: Path | None = None
     """Run folder; runs/NAME by default."""
+    algorithm: Algorithm = "sgd"
+    """Small steps along exchanged gradients, or few large ones by Hessian-free optimisation."""
     seed: int = 0
     """Of initialisation and of the order of samples."""
     data: Path | None = None
@@ -93,6 +46,9 @@ class Recipe:
     """Samples in a minibatch, over all workers."""
     log_every: int = 20
     """Steps between lines in events.jsonl and on the display."""
+    evaluate_every: float | None = None
+    """Epochs between exact evaluations on all samples. By default the test set is evaluated after
+    each epoch, and training loss and error are the epoch's averages."""
     timeout: float = 120.0
     """Seconds a collective may take before the run fails."""
     resume: str = "auto"
@@ -107,15 +63,27 @@ class Recipe:
     model: ModelFields = field(default_factory=ModelFields)
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     exchange: ExchangeFields = field(default_factory=ExchangeFields)
+    hessian_free: HessianFreeFields = field(default_factory=HessianFreeFields)
 
     def __post_init__(self) -> None:
-        _expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
-        _expect_at_least(1, "", self, "keep_checkpoints")
-        _expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
+        expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
+        expect_at_least(1, "", self, "keep_checkpoints")
+        expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
+        if self.evaluate_every is not None and not self.evaluate_every > 0:
+            raise ValueError(f"evaluate_every: expected > 0, got {self.evaluate_every}")
+        for name in foreign_fields(self.algorithm):
+            _expect_default(name, getattr(self, name), _default(name), self.algorithm)
+
+    @property
+    def length_flag(self) -> str:
+        """The flag that says how long the run is."""
+        return "--hessian-free.iterations" if self.algorithm == "hessian-free" else "--epochs"
 
     @property
     def method(self) -> str:
         """What the run is called in comparisons."""
+        if self.algorithm == "hessian-free":
+            return _METHODS[self.hessian_free.method]
         if self.exchange.code == "float32":
             return "dense SGD"
         kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
@@ -123,102 +91,25 @@ class Recipe:
         return f"{kind}{one}-bit SGD" if one == two else f"{kind}{one}/{two}-bit SGD"
 
 
-def recipe_names() -> list[str]:
-    """The recipes shipped with the package."""
-    return sorted(path.name.removesuffix(".toml") for path in _shipped() if path.is_file())
+def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:
+    """Fields and sections that only the other algorithms read.
 
-
-def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
-    """The name and fields of a shipped recipe or of a TOML file.
-
-    Args:
-        name: "mnist-onebit", or a path that ends in .toml.
-
-    Returns:
-        The recipe's short name and its fields as a flat mapping, "optimizer.lr" -> value.
-
-    Raises:
-        ValueError: no such recipe (with the nearest name), or not TOML.
-        OSError: the file cannot be read.
+    >>> foreign_fields("sgd")
+    ('hessian_free',)
     """
-    if name.endswith(".toml"):
-        path = Path(name)
-        text, short = path.read_text(encoding="utf-8"), path.stem
-    else:
-        if name not in recipe_names():
-            close = difflib.get_close_matches(name, recipe_names(), n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(
-                f"no recipe {name!r}: {hint}expected one of {', '.join(recipe_names())}, "
-                "or a path to a .toml file"
-            )
-        file = resources.files("thinwire.recipes").joinpath(f"{name}.toml")
-        text, short = file.read_text(encoding="utf-8"), name
-    try:
-        return short, dict(_flatten(tomllib.loads(text)))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name}: not a TOML file: {error}") from None
+    return tuple(name for other, names in _READ_BY.items() if other != algorithm for name in names)
 
 
-def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML that ``find_recipe`` reads back; fields that are None are left out."""
-    nested = _lasting(recipe)
-    plain = {key: value for key, value in nested.items() if not isinstance(value, dict)}
-    tables = {key: value for key, value in nested.items() if isinstance(value, dict)}
-    lines = _toml_lines(plain)
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_toml_lines(table)]
-    return "\n".join(lines) + "\n"
+def _expect_default(name: str, value: object, default: object, algorithm: Algorithm) -> None:
+    """A field that would have no effect must not be set."""
+    if is_dataclass(default):
+        for part in fields(default):
+            inner = getattr(value, part.name), getattr(default, part.name)
+            _expect_default(f"{name}.{part.name}", *inner, algorithm)
+    elif value != default:
+        raise ValueError(f"{name}: algorithm {algorithm} does not use it, got {value}")
 
 
-def to_jsonable(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as nested plain values."""
-    nested = _lasting(recipe)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in nested.items()}
-
-
-def flat_fields(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's fields as ``find_recipe`` gives them: "optimizer.lr" -> plain value."""
-    return dict(_flatten(tomllib.loads(to_toml(recipe))))
-
-
-def _lasting(recipe: Recipe) -> dict[str, Any]:
-    """All fields but ``resume``, which is one call's and not the run's."""
-    nested = asdict(recipe)
-    del nested["resume"]
-    return nested
-
-
-def _toml_lines(table: dict[str, Any]) -> list[str]:
-    return [f"{key} = {_toml_value(value)}" for key, value in table.items() if value is not None]
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml_value(item) for item in value)}]"
-    if isinstance(value, str | Path):
-        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return repr(value)
-
-
-def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _shipped() -> Iterator[Any]:
-    return (p for p in resources.files("thinwire.recipes").iterdir() if p.name.endswith(".toml"))
-
-
-def _expect_at_least(least: float, section: str, fields: object, *names: str) -> None:
-    for name in names:
-        value = getattr(fields, name)
-        if not value >= least:
-            where = f"{section}.{name}" if section else name
-            raise ValueError(f"{where}: expected >= {least}, got {value}")
+def _default(name: str) -> object:
+    found = Recipe.__dataclass_fields__[name]
+    return found.default if found.default_factory is MISSING else found.default_factory()

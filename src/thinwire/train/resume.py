@@ -19,12 +19,14 @@ from thinwire.train.checkpoint import (
     open_checkpoint,
 )
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import find_recipe, flat_fields
+from thinwire.train.recipe import Algorithm, Recipe
+from thinwire.train.recipe_files import find_recipe, flat_fields
 
 # A run may go on with other values of these; all other fields decide what is computed.
 _FREE = {
     *("workers", "out", "data", "epochs", "log_every", "timeout", "exchange.max_skips"),
     *("checkpoint_every", "keep_checkpoints", "max_restarts"),
+    "hessian_free.iterations",
 }
 
 
@@ -86,7 +88,7 @@ def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
 
 def identity(job: Job) -> Facts:
     """What a checkpoint must agree in with the job that goes on from it."""
-    fields = {key: value for key, value in flat_fields(job.recipe).items() if key not in _FREE}
+    fields = _without(flat_fields(job.recipe), _FREE)
     targets = job.dataset.train.targets.numpy()
     return {
         "name": job.name,
@@ -99,7 +101,7 @@ def identity(job: Job) -> Facts:
 def check_fits(checkpoint: Checkpoint, job: Job) -> None:
     """Raise ValueError, naming the difference, unless the job can go on from the checkpoint."""
     facts, own = checkpoint.facts, identity(job)
-    old, new = facts["recipe"], own["recipe"]
+    old, new = _without(_completed(facts["recipe"]), _FREE), own["recipe"]
     for field in sorted(old.keys() | new.keys()):
         if old.get(field) != new.get(field):
             raise ValueError(
@@ -108,10 +110,19 @@ def check_fits(checkpoint: Checkpoint, job: Job) -> None:
     for key, what in (("shapes", "the model's shapes"), ("data", "the training data")):
         if facts[key] != own[key]:
             raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
-    sampler = facts["run"]["sampler"]
-    epochs = sampler["epoch"] + sampler["position"] / sampler["size"]
-    if epochs > job.recipe.epochs:
-        raise ValueError(f"it has trained {epochs:.2f} epochs, expected {job.recipe.epochs} in all")
+    _check_length(facts["run"], job.recipe)
+
+
+def _check_length(run: Facts, recipe: Recipe) -> None:
+    """Raise ValueError if a checkpoint is beyond what the recipe asks for."""
+    if recipe.algorithm == "hessian-free":
+        done, asked, unit = run["counts"]["steps"], recipe.hessian_free.iterations, "iterations"
+    else:
+        sampler = run["sampler"]
+        done = sampler["epoch"] + sampler["position"] / sampler["size"]
+        asked, unit = recipe.epochs, "epochs"
+    if done > asked:
+        raise ValueError(f"it has trained {done:.2f} {unit}, expected {asked} in all")
 
 
 def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None, list[str]]:
@@ -153,8 +164,14 @@ def _is_finished(job: Job) -> bool:
         _, before = find_recipe(str(job.folder / "config.toml"))
     except (OSError, ValueError):
         return False
-    differing = _FREE - {"epochs", "data"}
-    return _without(before, differing) == _without(flat_fields(job.recipe), differing)
+    differing = _FREE - {"epochs", "hessian_free.iterations", "data"}
+    return _without(_completed(before), differing) == _without(flat_fields(job.recipe), differing)
+
+
+def _completed(fields: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe; what a former version did not know was as it is by default."""
+    algorithm: Algorithm = fields.get("algorithm", "sgd")
+    return {**flat_fields(Recipe(algorithm=algorithm)), **fields}
 
 
 def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:

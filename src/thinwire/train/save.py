@@ -18,7 +18,7 @@ from thinwire.train.checkpoint import (
     write_manifest,
     write_tensors,
 )
-from thinwire.train.state import Training
+from thinwire.train.training import State
 
 _FAILED = "failed: "
 
@@ -50,11 +50,11 @@ class Saver:
             self._own = {self._root / name for name in names if name <= newest}
             self.newest = resumed.step if resumed.world == wire.world else None
 
-    def save(self, training: Training, facts: Facts) -> str:
+    def save(self, state: State, facts: Facts) -> str:
         """Write a checkpoint of all workers.
 
         Args:
-            training: this worker's state.
+            state: this worker's.
             facts: for the manifest, the same on every worker.
 
         Returns:
@@ -62,10 +62,10 @@ class Saver:
             cannot be written does not end a run.
         """
         rank = self._wire.rank
-        final = self._root / name_of_step(training.counts.steps)
+        final = self._root / name_of_step(state.counts.steps)
         temporary = self._root / f".{final.name}.part"
-        shared = {**facts, "world": self._wire.world, "run": training.shared()}
-        tensors, own = training.own()
+        shared = {**facts, "world": self._wire.world, "run": state.shared()}
+        tensors, own = state.own()
         reason = self._failures(self._attempt(lambda: _fresh(temporary)) if rank == 0 else "")
         if reason:
             return reason
@@ -75,14 +75,14 @@ class Saver:
         reason = _first_failure(files)
         if reason:
             return reason
-        complete = lambda: self._complete(training, temporary, final, shared, files)  # noqa: E731
+        complete = lambda: self._complete(state, temporary, final, shared, files)  # noqa: E731
         reason = self._failures(self._attempt(complete) if rank == 0 else "")
         if not reason:
-            self.newest = training.counts.steps
+            self.newest = state.counts.steps
         return reason
 
     def _complete(
-        self, training: Training, temporary: Path, final: Path, facts: Facts, files: list[str]
+        self, state: State, temporary: Path, final: Path, facts: Facts, files: list[str]
     ) -> str:
         """Worker 0: the model, the manifest, the name; then the old ones go."""
         named = {worker_file(rank): text for rank, text in enumerate(files)}
@@ -90,7 +90,7 @@ class Saver:
             path = temporary / name
             if not path.is_file() or path.stat().st_size != int(text.split()[0]):
                 raise OSError(f"{path} is not here: all workers must share the run folder")
-        named[MODEL] = write_tensors(temporary / MODEL, training.model.state_dict(), {})
+        named[MODEL] = write_tensors(temporary / MODEL, state.model.state_dict(), {})
         write_manifest(temporary, facts, named)
         give_name(temporary, final)
         self._own.add(final)

@@ -1,54 +1,24 @@
-"""Everything a run has that changes while it trains, and how it is stored and taken up again."""
+"""What a run of minibatches has that changes, and how it is stored and taken up again."""
 
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from thinwire.data import MinibatchSampler
-from thinwire.exchange import counts_of, reshard, with_counts, without_counts
+from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.exchange.reshard import add_rows
-from thinwire.optim import OneBitSGD, momentum_from_time_constant
-from thinwire.train.checkpoint import (
-    MODEL,
-    Checkpoint,
-    Facts,
-    StoredTensors,
-    read_tensors,
-    worker_file,
-)
+from thinwire.train.build import build_sgd
+from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
-from thinwire.train.recipe import Recipe
+from thinwire.train.stored import stored_files, stored_parts, stored_states
+from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
 
 
-def build_optimizer(recipe: Recipe, model: torch.nn.Module) -> OneBitSGD:
-    """The optimiser a recipe describes."""
-    fields, exchange = recipe.optimizer, recipe.exchange
-    return OneBitSGD(
-        model.named_parameters(),
-        fields.lr,
-        momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
-        weight_decay=fields.weight_decay,
-        adagrad=fields.adagrad,
-        batch_size=recipe.minibatch,
-        code=exchange.code,
-        bits=exchange.bits,
-        error_feedback=exchange.error_feedback,
-        axis=exchange.axis,
-        cold_start=exchange.cold_start,
-        cold_start_mode=exchange.cold_start_mode,
-        bucket_mb=exchange.bucket_mb,
-        max_skips=exchange.max_skips,
-        timeout=timedelta(seconds=recipe.timeout),
-    )
-
-
-class Training:
+class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
@@ -57,6 +27,7 @@ class Training:
         sampler: the stream of minibatches.
         scheduler: of the learning rate.
         counts: totals.
+        twin: the dense exchange it is compared with.
         since_event: float64 [3]: summed loss, errors and samples of this worker since the last
             step event.
         since_epoch: the same, from the epoch's beginning to the last step event.
@@ -64,8 +35,9 @@ class Training:
     """
 
     def __init__(self, job: Job, world: int) -> None:
+        self._rank = Wire(None, Ledger()).rank
         self.model = job.model
-        self.optimizer = build_optimizer(job.recipe, job.model)
+        self.optimizer = build_sgd(job.recipe, job.model)
         self.sampler = MinibatchSampler(
             len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
         )
@@ -74,6 +46,7 @@ class Training:
         )
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
+        self.twin = DenseTwin(params, world)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
@@ -81,7 +54,7 @@ class Training:
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
-            "counts": self.counts.shared(),
+            "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "param_groups": without_counts(self.optimizer.state_dict())["param_groups"],
@@ -90,74 +63,22 @@ class Training:
 
     def own(self) -> tuple[dict[str, Tensor], Facts]:
         """What is this worker's: tensors by parameter and kind, and counts."""
-        state = self.optimizer.state_dict()
-        names = _names(state["param_groups"])
-        tensors = {name: getattr(self, name) for name in _TOTALS}
-        owned = {}
-        for i, entry in state["state"].items():
-            for kind, value in entry.items():
-                if kind == "owned":
-                    owned[names[i]] = value
-                else:
-                    tensors[f"optimizer/{names[i]}.{kind}"] = value
-        facts = {
-            "owned": owned,
-            "optimizer": counts_of(state),
-            "steady_from": vars(self.counts.steady_from),
-        }
-        return tensors, facts
+        tensors, facts = stored_parts(self.optimizer.state_dict(), self._rank)
+        tensors |= {name: getattr(self, name) for name in _TOTALS}
+        return tensors, {**facts, "steady_from": vars(self.twin.steady_from)}
 
     def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
-        files = [
-            StoredTensors(checkpoint.folder / worker_file(old)) for old in range(checkpoint.world)
-        ]
+        files = stored_files(checkpoint)
         self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
-        states = [_optimizer_state(file, run["param_groups"]) for file in files]
+        states = stored_states(files, run["param_groups"])
         self.optimizer.load_state_dict(reshard(states, rank, world))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
-        self.counts.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
+        self.counts.restore(run["counts"])
+        self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]
         for name in _TOTALS:
             rows = [file[name] for file in files[rank::world]]
             getattr(self, name).copy_(add_rows(rows) if rows else torch.zeros(3))
-
-
-def _names(groups: list[dict[str, Any]]) -> list[str]:
-    return [name for group in groups for name in group["param_names"]]
-
-
-def _optimizer_state(file: StoredTensors, groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """What one worker's ``OneBitSGD.state_dict()`` was; its tensors are read when needed."""
-    entries = {
-        i: _StoredEntry(file, name)
-        for i, name in enumerate(_names(groups))
-        if f"optimizer/{name}.residual" in file
-    }
-    return with_counts({"state": entries, "param_groups": groups}, file.facts["optimizer"])
-
-
-class _StoredEntry(Mapping[str, Any]):
-    """One parameter's entry of a stored state."""
-
-    def __init__(self, file: StoredTensors, name: str) -> None:
-        self._file, self._prefix = file, f"optimizer/{name}."
-        self._owned = file.facts["owned"].get(name)
-
-    def __getitem__(self, kind: str) -> Any:
-        if kind == "owned" and self._owned is not None:
-            return tuple(self._owned)
-        return self._file[self._prefix + kind]
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._file:
-            prefix, _, kind = name.rpartition(".")
-            if prefix + "." == self._prefix:
-                yield kind
-        if self._owned is not None:
-            yield "owned"
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)

@@ -13,24 +13,28 @@ import threading
 from types import TracebackType
 from typing import Any
 
-PATIENCE = 10.0  # seconds from the signal to a point at which all workers can stop
+PATIENCE = 10.0  # seconds, beside a few steps, from the signal to where all workers can stop
+_STEPS = 3  # the one that is running, and those until all have agreed
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
     """Notices SIGTERM and SIGINT while it is entered (by the main thread).
 
-    A worker that has not answered after ``PATIENCE`` hangs, or its peers do: it prints where, and
-    exits. A second Ctrl-C exits at once. A repeated SIGTERM does not: schedulers send several.
+    A worker that has not answered after ``PATIENCE`` and a few steps hangs, or its peers do: it
+    prints where, and exits. A second Ctrl-C exits at once. A repeated SIGTERM does not: schedulers
+    send several.
 
     Attributes:
         received: the signal this worker got, or 0.
         agreed: the signal for which all workers stopped, or 0; its exit code is 128 + that.
+        step_seconds: what a step may take; the loop says so.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.agreed = 0
+        self.step_seconds = 0.0
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -70,7 +74,8 @@ class StopSignals:
             return
         if not self.received:
             self.received = number
-            faulthandler.dump_traceback_later(PATIENCE, exit=True)
+            patience = PATIENCE + _STEPS * self.step_seconds
+            faulthandler.dump_traceback_later(patience, exit=True)
         elif number == signal.SIGINT or number != self.received:
             with contextlib.suppress(OSError):
                 if sys.stdout.isatty():

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from thinwire import kernels
-from thinwire.exchange import Ledger, Wire
-from thinwire.train.counts import VECTOR_STAGES, Counts
+from thinwire.exchange import Wire
+from thinwire.train.counts import communications
+from thinwire.train.training import Training
 
 Summary = dict[str, Any]
 
@@ -28,29 +29,26 @@ def versions() -> dict[str, str]:
     }
 
 
-def summarise(counts: Counts, wire: Wire, ledger: Ledger, results: Mapping[str, Any]) -> Summary:
+def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Summary:
     """Combine the workers' counts.
 
     Args:
-        counts: this worker's.
-        wire: the workers; one small reduction.
-        ledger: this worker's traffic.
+        training: this worker's.
+        wire: the workers; a few small reductions.
         results: what else the summary holds (errors, hash, names).
 
     Returns:
-        ``results`` and the counts. "..._per_worker" are means over workers (worker 0's broadcasts
-        count at worker 0). "compression" is the dense exchange's bytes over all bytes sent,
-        whatever for; "compression_steady" compares gradients and updates since the cold start.
-        Both are None where nothing was sent (one worker).
+        ``results``, the counts and what the algorithm adds. "..._per_worker" are means over
+        workers (worker 0's broadcasts count at worker 0).
     """
+    counts, ledger = training.state.counts, wire.ledger
     names = sorted(ledger.stages)  # the same on every worker: all take part in every stage
     columns = ("collectives", "messages", "bytes")
     own = [[getattr(ledger.stages[name], column) for column in columns] for name in names]
-    own.append([ledger.total().bytes, counts.steady_bytes(ledger), 0])
+    own.append([0, 0, ledger.total().bytes])
+    so_far = communications(ledger)
     mean = (wire.sum(torch.tensor(own, dtype=torch.float64), "evaluation") / wire.world).tolist()
-    sent, steady_sent, _ = mean.pop()
-    dense = counts.dense_bytes_per_worker
-    steady_dense = counts.steady_dense_bytes / counts.workers
+    sent = mean.pop()[-1]
     seconds = counts.watch.seconds
     return {
         **results,
@@ -59,11 +57,10 @@ def summarise(counts: Counts, wire: Wire, ledger: Ledger, results: Mapping[str, 
         "steps": counts.steps,
         "skipped_steps": counts.skipped,
         "samples": counts.samples,
-        "communications": ledger.total(*VECTOR_STAGES).collectives,
+        "passes": training.epochs,
+        **so_far,
         "bytes_sent_per_worker": round(sent),
-        "dense_bytes_per_worker": round(dense),
-        "compression": dense / sent if sent else None,
-        "compression_steady": steady_dense / steady_sent if steady_sent else None,
+        **training.compare(wire, sent),
         "seconds": seconds,
         "samples_per_second": counts.samples / seconds if seconds else None,
         "traffic": [

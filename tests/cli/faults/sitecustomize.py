@@ -1,14 +1,16 @@
 """Injected into worker processes by the tests (PYTHONPATH): one worker fails at one step.
 
 THINWIRE_FAULT="KIND:RANK:STEP" with KIND raise, hang, kill or nan; killonce (not after a restart);
-SIGTERM or SIGINT: sent to the launcher. "nopickle:0:0": unpickling fails on every worker.
+SIGTERM or SIGINT: sent to the launcher. KIND@product counts a solver's products (from any run of
+Hessian-free) and not steps. "nopickle:0:0": unpickling fails on every worker.
 """
 
 import os
 import signal
 import time
 
-_kind, _rank, _step = os.environ.get("THINWIRE_FAULT", "none:0:0").split(":")
+_what, _rank, _step = os.environ.get("THINWIRE_FAULT", "none:0:0").split(":")
+_kind, _, _place = _what.partition("@")
 
 if _kind == "nopickle" and "RANK" in os.environ:
     import pickle
@@ -21,22 +23,14 @@ if _kind == "nopickle" and "RANK" in os.environ:
     pickle.load = pickle.loads = torch.load = _refuse  # type: ignore[assignment]
 
 if _kind not in ("none", "nopickle") and os.environ.get("RANK") == _rank:
+    from thinwire.curvature import CurvatureOperator
     from thinwire.optim import OneBitSGD
 
     _steps = iter(range(10**9))
-    _zero_grad = OneBitSGD.zero_grad
+    _zero_grad, _product = OneBitSGD.zero_grad, CurvatureOperator._sum
 
-    def _faulty(self: OneBitSGD, set_to_none: bool = True) -> None:
-        """Called first in every step of the loop."""
-        _zero_grad(self, set_to_none)
-        step = next(_steps)
-        if step < int(_step):
-            return
-        if _kind == "nan":
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    parameter.register_hook(lambda gradient: gradient * float("nan"))
-        if step > int(_step):
+    def _fail_now(step: int) -> None:
+        if step != int(_step):
             return
         if _kind == "raise":
             raise ZeroDivisionError("injected into this worker")
@@ -49,4 +43,21 @@ if _kind not in ("none", "nopickle") and os.environ.get("RANK") == _rank:
         if _kind == "hang":
             time.sleep(1000)
 
-    OneBitSGD.zero_grad = _faulty  # type: ignore[method-assign]
+    def _faulty(self: OneBitSGD, set_to_none: bool = True) -> None:
+        """Called first in every step of the loop."""
+        _zero_grad(self, set_to_none)
+        step = next(_steps)
+        if _kind == "nan" and step >= int(_step):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.register_hook(lambda gradient: gradient * float("nan"))
+        _fail_now(step)
+
+    def _faulty_product(self: CurvatureOperator, *args: object) -> object:
+        _fail_now(next(_steps))
+        return _product(self, *args)  # type: ignore[arg-type]
+
+    if _place == "product":
+        CurvatureOperator._sum = _faulty_product  # type: ignore[assignment,method-assign]
+    else:
+        OneBitSGD.zero_grad = _faulty  # type: ignore[method-assign]

@@ -1,0 +1,163 @@
+"""The planner against measurements: the paper's, and runs of one's own.
+
+    python benchmarks/planner.py paper                  # docs/planner.md's tables, as Markdown
+    python benchmarks/planner.py runs --profile P.json [--bandwidth 100Mbit/s] [--latency 200us]
+                                      [--shared] RUN...  # predicted against measured steps/s
+
+A run is a folder that ``thinwire train`` wrote. Its seconds a step are those of the stretches
+between step events after the cold start: their median, and their lower quartile, which is what
+calibration takes too and leaves out stretches that other programs disturbed. ``--shared``: all
+workers ran on the machine that was calibrated, as in a laboratory of network namespaces. In a list
+of runs of several networks, write ``RATE=FOLDER``, such as ``100Mbit/s=runs/w4``.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from thinwire.cli.plan.fields import PlanFields
+from thinwire.cli.plan.prediction import planned_methods
+from thinwire.cli.plan.runs import method_of, minibatch_of, seconds_per_step
+from thinwire.plan import Costs, paper, read_profile
+from thinwire.plan.methods import step
+from thinwire.report import load_run
+from thinwire.report.run import number
+
+BOUND = {"paper": 0.15, "runs": 0.20}
+
+
+def main() -> None:
+    """Print one of the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("paper")
+    runs = commands.add_parser("runs")
+    runs.add_argument("--profile", type=Path, required=True)
+    runs.add_argument("--bandwidth")
+    runs.add_argument("--latency")
+    runs.add_argument("--shared", action="store_true")
+    runs.add_argument("--json", type=Path, help="where the rows go as JSON")
+    runs.add_argument("runs", nargs="+", metavar="[RATE=]RUN")
+    args = parser.parse_args()
+    if args.command == "paper":
+        print(paper_tables())
+        return
+    rows = [compare_run(args, run) for run in args.runs]
+    print(run_table(rows))
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def paper_tables() -> str:
+    """Both variants of the prediction for every cell, and what other readings would give."""
+    bare, full = paper.bare_costs(), paper.full_costs()
+    header = ["", "N", "system", "measured", "eq. (3)-(4) alone", "", "with row 1 x 1", ""]
+    rows = []
+    for cell in paper.cells():
+        buffered = "DB" if cell.double_buffer else "no DB"
+        name = f"Table {cell.table}, {cell.data} x {cell.model}, {buffered}"
+        told = [name, f"{cell.minibatch:,}", cell.system, f"{cell.measured / 1e3:.1f}"]
+        for costs in (bare, full):
+            speed = paper.predicted(cell, costs).samples_per_second
+            told += [f"{speed / 1e3:.1f}", _percent(paper.deviation(cell, costs))]
+        rows.append(told)
+    return _markdown(header, rows) + "\n\n" + readings_table(full)
+
+
+def readings_table(full: Costs) -> str:
+    """How the prediction depends on what the paper leaves open."""
+    bare = paper.bare_costs()
+    spread = paper.predicted
+    small = paper.EXCHANGE[0]
+    readings: dict[str, Callable[[paper.Cell], float]] = {
+        "eq. (3)-(4) alone": lambda c: paper.deviation(c, bare),
+        "with row 1 x 1": lambda c: paper.deviation(c, full),
+        "same, T_comm / Z = 3 ms": lambda c: (
+            spread(c, full, comm=small).samples_per_second / c.measured - 1
+        ),
+        "same, the cost a step once for both halves": lambda c: paper.deviation(
+            c, replace(full, exchange=full.exchange / (2 if c.double_buffer else 1))
+        ),
+        "same, no cost a step": lambda c: paper.deviation(c, replace(full, exchange=0.0)),
+        "same, no cost a sample": lambda c: paper.deviation(c, replace(full, read=0.0)),
+        "same, Table 5 without DB": lambda c: paper.deviation(
+            replace(c, double_buffer=c.double_buffer and c.table == 4), full
+        ),
+    }
+    rows = []
+    for name, deviate in readings.items():
+        found = [deviate(cell) for cell in paper.cells()]
+        within = sum(abs(d) <= BOUND["paper"] for d in found)
+        worst = max(found, key=abs)
+        middle = statistics.median(map(abs, found))
+        rows.append([name, f"{within} of {len(found)}", _percent(middle)[1:], _percent(worst)])
+    return _markdown(["reading", "within 15 %", "median", "worst"], rows)
+
+
+def compare_run(args: argparse.Namespace, text: str) -> dict[str, Any]:
+    """One run against its prediction."""
+    rate, _, folder = text.rpartition("=")
+    run = load_run(Path(folder))
+    fields = PlanFields(profile=args.profile, bandwidth=rate or args.bandwidth)
+    fields = replace(fields, latency=args.latency, shared=args.shared)
+    setting = fields.setting(read_profile(args.profile))
+    workers, minibatch = int(number(run.start, "workers") or 1), minibatch_of(run)
+    name = method_of(run)
+    method = next(m for m in planned_methods(1) if m.name == name)
+    predicted = step(setting, method, minibatch, workers)
+    paces = seconds_per_step(run)
+    if predicted is None or len(paces) < 2:
+        raise SystemExit(
+            f"{folder}: needs three step events after the cold start; lower --log-every"
+        )
+    middle, quick = statistics.median(paces), statistics.quantiles(paces, n=4)[0]
+    return {
+        "run": run.label,
+        "rate": rate or args.bandwidth or "as calibrated",
+        "method": name,
+        "workers": workers,
+        "minibatch": minibatch,
+        "measured": 1 / middle,
+        "quartile": 1 / quick,
+        "predicted": 1 / predicted.seconds,
+        "deviation": middle / predicted.seconds - 1,
+        "deviation_quartile": quick / predicted.seconds - 1,
+    }
+
+
+def run_table(rows: Iterable[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    header = ["link", "method", "W", "N", "predicted steps/s"]
+    header += ["measured (median)", "deviation", "measured (quartile)", "deviation"]
+    cells = [
+        [
+            row["rate"],
+            row["method"],
+            str(row["workers"]),
+            f"{row['minibatch']:,}",
+            f"{row['predicted']:.2f}",
+            f"{row['measured']:.2f}",
+            _percent(row["deviation"]),
+            f"{row['quartile']:.2f}",
+            _percent(row["deviation_quartile"]),
+        ]
+        for row in rows
+    ]
+    return _markdown(header, cells)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

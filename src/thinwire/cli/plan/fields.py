@@ -1,0 +1,127 @@
+"""The flags of ``thinwire plan``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from thinwire.plan import ETHERNET_GOODPUT, Link, Network, Profile
+from thinwire.plan.methods import Setting
+from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PlanFields:
+    """Predict speed and K-hat from a profile of this machine; --calibrate measures one."""
+
+    profile: Path = Path("profile.json")
+    """The profile to read, or with --calibrate to write."""
+    workers: str | None = None
+    """Numbers of workers: 1..1024 (doubling) or 1,2,4. With --calibrate: processes to start."""
+    minibatch: str = "1024"
+    """Samples in a minibatch, over all workers; one or more, such as 512,4096."""
+    bandwidth: str | None = None
+    """Line rate of each machine's link, such as 1Gbit/s; the profile's measured one by default."""
+    latency: str | None = None
+    """Start-up of a collective, such as 50us; the profile's by default, 50us without one."""
+    per_node: int = 1
+    """Workers in one machine; they share its link."""
+    inner_bandwidth: str = "100Gbit/s"
+    """Between workers of one machine, where there are several."""
+    model_parallel: int = 1
+    """Also plan 1-bit with each model over this many workers (S 5.5)."""
+    efficiency: float = 0.55
+    """Of each further worker in model parallelism; S 5.5 measured 0.55 to 0.9."""
+    shared: bool = False
+    """All workers run on the one machine that was calibrated, and share its processors."""
+    fit: tuple[Path, ...] = ()
+    """Run folders whose convergence turns speed into time to the target."""
+    target: float = 2.5
+    """Error in per cent to reach, with --fit."""
+    metric: Literal["test", "train"] = "test"
+    """Whose error."""
+    curvature_samples: int | None = None
+    """Samples of a curvature product, for Hessian-free runs in --fit."""
+    out: Path = Path("plan.svg")
+    """Where the figure goes."""
+    calibrate: bool = False
+    """Measure this machine and, with --workers K or under torchrun, this network."""
+    layers: tuple[int, ...] = (784, 512, 512, 512, 10)
+    """With --calibrate: widths of the perceptron, inputs and classes included."""
+    activation: Literal["relu", "sigmoid"] = "relu"
+    """With --calibrate: between its layers."""
+    adagrad: Literal["none", "aggregate", "smoothed"] = "aggregate"
+    """With --calibrate: part of post-processing, beside momentum."""
+    bucket_mb: float = 25.0
+    """With --calibrate: as exchange.bucket-mb of a recipe."""
+    sizes: str = "16..2048"
+    """With --calibrate: sub-batch sizes to measure."""
+
+    def __post_init__(self) -> None:
+        for name in ("per_node", "model_parallel"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')}: expected >= 1, got {getattr(self, name)}"
+                )
+        if not 0 < self.efficiency <= 1:
+            raise ValueError(f"--efficiency: expected in (0, 1], got {self.efficiency}")
+        if not 0 < self.target < 100:
+            raise ValueError(f"--target: expected per cent between 0 and 100, got {self.target}")
+        if len(self.layers) < 2 or min(self.layers) < 1:
+            raise ValueError(f"--layers: expected two or more widths >= 1, got {list(self.layers)}")
+        if self.bucket_mb <= 0:
+            raise ValueError(f"--bucket-mb: expected > 0, got {self.bucket_mb}")
+        if self.curvature_samples is not None and self.curvature_samples < 1:
+            raise ValueError(f"--curvature-samples: expected >= 1, got {self.curvature_samples}")
+
+    @property
+    def worker_counts(self) -> list[int]:
+        """--workers as numbers."""
+        return _named("--workers", parse_counts, self.workers or "1..64")
+
+    @property
+    def minibatches(self) -> list[int]:
+        """--minibatch as numbers."""
+        return _named("--minibatch", parse_counts, self.minibatch)
+
+    @property
+    def sub_batches(self) -> list[int]:
+        """--sizes as numbers."""
+        return _named("--sizes", parse_counts, self.sizes)
+
+    def setting(self, profile: Profile) -> Setting:
+        """The network that was asked for, under the profile.
+
+        Raises:
+            ValueError: a flag cannot be read, or no bandwidth is known.
+        """
+        measured = profile.link
+        if self.bandwidth is not None:
+            # A line rate carries headers too; a measured bandwidth is payload already.
+            bandwidth = _named("--bandwidth", parse_rate, self.bandwidth) * ETHERNET_GOODPUT
+        elif measured is not None:
+            bandwidth = measured.bandwidth
+        else:
+            raise ValueError(
+                f"{self.profile} was calibrated by one worker alone and knows no network: "
+                "add --bandwidth, such as --bandwidth 1Gbit/s"
+            )
+        default = measured.latency if measured else 50e-6
+        latency = default
+        if self.latency is not None:
+            latency = _named("--latency", parse_seconds, self.latency)
+        message = measured.message if measured else 0.0
+        inner = Link(
+            _named("--inner-bandwidth", parse_rate, self.inner_bandwidth), min(latency, default)
+        )
+        network = Network(Link(bandwidth, latency, message), inner, self.per_node)
+        return Setting(profile, network, self.efficiency, self.shared)
+
+
+def _named(flag: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None

@@ -1,0 +1,207 @@
+"""The ways to train that the planner compares, and what each costs on a calibrated machine.
+
+The passes over the model that each method takes (values M, seconds a value from the profile):
+
+=================  ==========================  =========================  =======================
+                   T_upd, whole model          C T_post, divided by K     on the wire
+=================  ==========================  =========================  =======================
+dense, 1-bit       collect, encode, add the    post-process, encode       all_to_all, all_gather
+                   K packets of a stripe,                                 of the code's packets
+                   decode, apply
+fp16               cast and back, post-        nothing: every worker      ring all-reduce, 2 bytes
+                   process, apply              repeats it                 a value
+=================  ==========================  =========================  =======================
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from thinwire.plan import equations
+from thinwire.plan.network import Network
+from thinwire.plan.profile import Profile
+from thinwire.plan.step import Costs, Step, Wire, predict
+from thinwire.plan.wire_format import Shape, bucket_bytes, values
+
+HALF_BYTES = 2
+MOST_NODES = 4096  # up to which K-hat is looked for
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train.
+
+    Attributes:
+        name: in tables and figures.
+        code: of thinwire's exchange, or None for DistributedDataParallel's ring in fp16.
+        double_buffer: S 2.2.
+        model_parallel: processors that share one model.
+    """
+
+    name: str
+    code: str | None
+    double_buffer: bool = False
+    model_parallel: int = 1
+
+
+DENSE = Method("dense", "float32")
+FP16 = Method("fp16", None)
+ONE_BIT = Method("1-bit", "sign")
+DOUBLE_BUFFERED = Method("1-bit DB", "sign", double_buffer=True)
+METHODS = (DENSE, FP16, ONE_BIT, DOUBLE_BUFFERED)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a method runs.
+
+    Attributes:
+        profile: the machine and the model.
+        network: how machines are connected.
+        efficiency: of each further processor in model parallelism (S 5.5 measured 0.55).
+        shared: all workers share the processors of the one machine that was calibrated.
+    """
+
+    profile: Profile
+    network: Network
+    efficiency: float = 0.55
+    shared: bool = False
+
+
+def model_parallel(method: Method, degree: int) -> Method:
+    """The same method with each model over ``degree`` processors."""
+    return replace(method, name=f"{method.name} MP{degree}", model_parallel=degree)
+
+
+def costs_of(profile: Profile, method: Method) -> Costs:
+    """One worker's costs in seconds, model parallelism not yet considered."""
+    m = profile.values
+    if method.code is None:
+        decoded = profile.collect + profile.post + profile.apply
+        return Costs(
+            profile.compute,
+            post=0.0,
+            prepare=m * profile.collect,
+            apply=m * decoded,
+            exchange=profile.overhead,
+        )
+    code = profile.codes[method.code]
+    return Costs(
+        profile.compute,
+        post=m * (profile.post + code.encode),
+        prepare=m * (profile.collect + code.encode),
+        add=m * code.decode,
+        apply=m * (code.decode + profile.apply),
+        exchange=profile.overhead,
+    )
+
+
+def wires_of(profile: Profile, method: Method, network: Network, workers: int) -> list[Wire]:
+    """What each bucket takes on the wire.
+
+    Under model parallelism every shard has a group of its own that exchanges its part of the model;
+    the groups of one node share its link, so together they send what one model takes.
+
+    Args:
+        profile: the model's buckets.
+        method: how they travel.
+        network: over what.
+        workers: data-parallel nodes, K.
+    """
+    if workers == 1:
+        return []
+    wires = []
+    for shapes in profile.buckets:
+        share = values(shapes) / profile.values
+        wires.append(_wire(shapes, share, method.code, network, workers))
+    return wires
+
+
+def _wire(
+    shapes: Sequence[Shape], share: float, code: str | None, network: Network, workers: int
+) -> Wire:
+    if code is None:
+        total = HALF_BYTES * values(shapes)
+        return Wire(share, network.all_reduce(total, workers))
+    sent = bucket_bytes(shapes, code, workers)
+    gradients = network.all_to_all(sent.gradients, workers)
+    return Wire(share, gradients, network.all_gather(sent.packet, workers))
+
+
+def contention(setting: Setting, processors: int) -> float:
+    """How much slower computing is than when it was calibrated, where workers share processors."""
+    if not setting.shared:
+        return 1.0
+    profile = setting.profile
+    asked = processors * profile.threads / profile.processors
+    calibrated = profile.workers * profile.threads / profile.processors
+    return max(1.0, asked) / max(1.0, calibrated)
+
+
+def step(setting: Setting, method: Method, minibatch: int, processors: int) -> Step | None:
+    """Predict a step.
+
+    Args:
+        setting: where.
+        method: how.
+        minibatch: N, over all workers.
+        processors: workers in all; K is these over the method's model parallelism.
+
+    Returns:
+        The step; None if the processors do not divide by the model parallelism.
+    """
+    if processors % method.model_parallel:
+        return None
+    workers = processors // method.model_parallel
+    costs = _costs(setting, method, processors)
+    wires = wires_of(setting.profile, method, _network(setting, method), workers)
+    return predict(costs, wires, minibatch, workers, double_buffer=method.double_buffer)
+
+
+def alone(setting: Setting, minibatch: int) -> float:
+    """Seconds of a step of plain training on one processor: no quantising, nothing exchanged."""
+    profile = setting.profile
+    plain = profile.values * (profile.post + profile.apply)
+    return profile.compute.variable(minibatch) + plain + profile.overhead
+
+
+def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
+    """K-hat of eq. (3) in data-parallel nodes, with T_frm at the sub-batch size K-hat leads to.
+
+    Where T_frm is constant and the wire's time does not grow with K this is eq. (4). Without double
+    buffering it is where a step is half exchange (`equations.k_hat`).
+    """
+    halves = 2 if method.double_buffer else 1
+    network = _network(setting, method)
+
+    def calc(nodes: float) -> float:
+        costs = _costs(setting, method, math.ceil(nodes * method.model_parallel))
+        n = minibatch / halves / nodes
+        return equations.t_calc(
+            nodes,
+            minibatch,
+            costs.times.per_sample(n),
+            costs.post,
+            costs.upd + costs.exchange,
+            halves=halves,
+        )
+
+    def comm(nodes: float) -> float:
+        wires = wires_of(setting.profile, method, network, max(2, math.floor(nodes)))
+        return sum(wire.gradients + wire.updates for wire in wires)
+
+    return equations.crossing(calc, comm, limit=MOST_NODES)
+
+
+def _costs(setting: Setting, method: Method, processors: int) -> Costs:
+    """One node's costs where this many processors work."""
+    costs = costs_of(setting.profile, method).slowed(contention(setting, processors))
+    if method.model_parallel > 1:
+        return costs.split(method.model_parallel, setting.efficiency)
+    return costs
+
+
+def _network(setting: Setting, method: Method) -> Network:
+    """The network as data-parallel nodes see it: a node is several workers of a machine."""
+    per_node = max(1, setting.network.per_node // method.model_parallel)
+    return replace(setting.network, per_node=per_node)

@@ -1,0 +1,196 @@
+"""A profile: what one machine, one model and one network were measured to take. A JSON file.
+
+Nothing in a profile is guessed: what was not measured is None, and the planner asks for it.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from thinwire.plan.network import Link
+from thinwire.plan.subbatch import SubBatchTimes
+from thinwire.plan.wire_format import Shape, values
+
+SCHEMA = 1
+CODES = ("float32", "sign")
+
+
+@dataclass(frozen=True)
+class CodeTimes:
+    """Seconds a value takes in one code: ``encode`` with error feedback, ``decode``."""
+
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything the planner needs to know about a machine.
+
+    Attributes:
+        name: what it is called in tables.
+        buckets: shapes of the parameters, by bucket, in the order in which they leave.
+        compute: forward and backward by sub-batch size.
+        collect: seconds a value to gather gradients into a bucket.
+        post: seconds a value of post-processing at its owner.
+        apply: seconds a value to subtract the update from the parameters.
+        codes: by name, what quantising takes.
+        overhead: seconds an exchange takes beyond these, however large the model is.
+        product_ratio: a curvature product's time over a gradient's.
+        forward_ratio: a loss's time over a gradient's.
+        link: bandwidth and latency between the workers that calibrated, or None for one alone.
+        processors: of the machine.
+        threads: each worker computed with.
+        workers: how many measured at the same time.
+        versions: of the software.
+    """
+
+    name: str
+    buckets: tuple[tuple[Shape, ...], ...]
+    compute: SubBatchTimes
+    collect: float
+    post: float
+    apply: float
+    codes: dict[str, CodeTimes]
+    overhead: float
+    product_ratio: float
+    forward_ratio: float
+    link: Link | None
+    processors: int
+    threads: int
+    workers: int
+    versions: dict[str, str]
+
+    @property
+    def values(self) -> int:
+        """M, parameters in the model."""
+        return sum(values(shapes) for shapes in self.buckets)
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps({"profile": SCHEMA, **asdict(self)}, indent=1) + "\n"
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write the file, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(profile.to_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_profile(path: Path) -> Profile:
+    """Read and check a profile.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a profile; names the file, the field, what was found and expected.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    try:
+        return _parse(found)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _parse(found: Any) -> Profile:
+    """A profile from what JSON holds.
+
+    Raises:
+        ValueError: a field is missing, unknown or out of range.
+    """
+    fields = _record(found, "profile", {"profile", *Profile.__dataclass_fields__})
+    if fields["profile"] != SCHEMA:
+        raise ValueError(f"profile: expected version {SCHEMA}, got {fields['profile']!r}")
+    compute = _record(fields["compute"], "compute", {"sizes", "seconds"})
+    sizes = _list(compute["sizes"], "compute.sizes")
+    seconds = _list(compute["seconds"], "compute.seconds")
+
+    def number(name: str) -> float:
+        return _number(fields[name], name)
+
+    def whole(name: str) -> int:
+        return _whole(fields[name], name)
+
+    return Profile(
+        name=str(fields["name"]),
+        buckets=_buckets(fields["buckets"]),
+        compute=SubBatchTimes(
+            tuple(_whole(n, "compute.sizes") for n in sizes),
+            tuple(_number(t, "compute.seconds") for t in seconds),
+        ),
+        collect=number("collect"),
+        post=number("post"),
+        apply=number("apply"),
+        codes=_codes(fields["codes"]),
+        overhead=number("overhead"),
+        product_ratio=number("product_ratio"),
+        forward_ratio=number("forward_ratio"),
+        link=None if fields["link"] is None else _link(fields["link"]),
+        processors=whole("processors"),
+        threads=whole("threads"),
+        workers=whole("workers"),
+        versions={str(k): str(v) for k, v in _record(fields["versions"], "versions").items()},
+    )
+
+
+def _buckets(found: Any) -> tuple[tuple[Shape, ...], ...]:
+    buckets = tuple(
+        tuple(
+            tuple(_whole(size, "buckets") for size in _list(shape, "buckets"))
+            for shape in _list(bucket, "buckets")
+        )
+        for bucket in _list(found, "buckets")
+    )
+    if not buckets or not all(buckets):
+        raise ValueError("buckets: expected at least one, each with a parameter, got none")
+    return buckets
+
+
+def _codes(found: Any) -> dict[str, CodeTimes]:
+    codes = {}
+    for name in CODES:
+        times = _record(_record(found, "codes").get(name), f"codes.{name}", {"encode", "decode"})
+        codes[name] = CodeTimes(**{k: _number(t, f"codes.{name}.{k}") for k, t in times.items()})
+    return codes
+
+
+def _link(found: Any) -> Link:
+    fields = _record(found, "link", {"bandwidth", "latency", "message"})
+    return Link(**{name: _number(value, f"link.{name}") for name, value in fields.items()})
+
+
+def _record(found: Any, field: str, names: set[str] | None = None) -> Mapping[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{field}: expected an object, got {type(found).__name__}")
+    if names is not None and found.keys() != names:
+        missing, unknown = sorted(names - found.keys()), sorted(found.keys() - names)
+        what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
+        raise ValueError(f"{field}: {what}; `thinwire plan --calibrate` writes such files")
+    return found
+
+
+def _list(found: Any, field: str) -> list[Any]:
+    if not isinstance(found, list):
+        raise ValueError(f"{field}: expected a list, got {found!r}")
+    return found
+
+
+def _number(found: Any, field: str) -> float:
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise ValueError(f"{field}: expected a number, got {found!r}")
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{field}: expected a finite number >= 0, got {found!r}")
+    return float(found)
+
+
+def _whole(found: Any, field: str) -> int:
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ValueError(f"{field}: expected a whole number >= 1, got {found!r}")
+    return found

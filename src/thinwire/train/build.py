@@ -1,0 +1,44 @@
+"""The optimisers recipes describe."""
+
+from dataclasses import asdict
+from datetime import timedelta
+
+from torch import nn
+
+from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
+from thinwire.train.recipe import Recipe
+
+
+def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
+    """Of a recipe whose algorithm is "sgd"."""
+    fields, exchange = recipe.optimizer, recipe.exchange
+    return OneBitSGD(
+        model.named_parameters(),
+        fields.lr,
+        momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
+        weight_decay=fields.weight_decay,
+        adagrad=fields.adagrad,
+        batch_size=recipe.minibatch,
+        code=exchange.code,
+        bits=exchange.bits,
+        error_feedback=exchange.error_feedback,
+        axis=exchange.axis,
+        cold_start=exchange.cold_start,
+        cold_start_mode=exchange.cold_start_mode,
+        bucket_mb=exchange.bucket_mb,
+        max_skips=exchange.max_skips,
+        timeout=timedelta(seconds=recipe.timeout),
+    )
+
+
+def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
+    """Of a recipe whose algorithm is "hessian-free".
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+    fields = asdict(recipe.hessian_free)
+    del fields["iterations"]
+    fields["gradient_code"], fields["product_code"] = fields.pop("codes")
+    given = {name: value for name, value in fields.items() if value is not None}
+    return HessianFree(model.named_parameters(), **given, seed=recipe.seed)

@@ -1,0 +1,233 @@
+"""Calibration: measure what S eq. (3)-(4) need to know of this machine, model and network.
+
+Every worker measures the same thing at the same time, so that what they share (cores, memory, the
+wire) is shared as in training; a profile holds the means over workers.
+"""
+
+import copy
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thinwire.exchange import Ledger, Wire
+from thinwire.optim import OneBitSGD
+from thinwire.optim.bucket import cut_into_buckets
+from thinwire.optim.postprocess import AdaGrad, State, post_process
+from thinwire.plan import CodeTimes, Profile, SubBatchTimes
+from thinwire.plan.profile import CODES
+from thinwire.quantize import ErrorFeedback, FlatSpace, named_code
+from thinwire.train.measure_wire import measure_link
+from thinwire.train.summary import versions
+
+ROUNDS = 12
+LEAST_SECONDS = 0.002  # work shorter than this is repeated within a round
+
+Works = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is calibrated: a model and samples it can be trained on.
+
+    Attributes:
+        model: any module from inputs to logits.
+        inputs: ``[n, ...]``, at least as many as the largest sub-batch.
+        targets: int64 ``[n]``.
+        momentum: of the optimiser that post-processes.
+        adagrad: where it divides.
+        bucket_mb: see ``OneBitSGD``.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    momentum: float = 0.9
+    adagrad: AdaGrad = "aggregate"
+    bucket_mb: float = 25.0
+
+    def loss(self, samples: int) -> Tensor:
+        """Mean loss over samples gathered from the data, as in the training loop."""
+        chosen = torch.arange(samples).mul_(7919) % len(self.inputs)
+        return F.cross_entropy(self.model(self.inputs[chosen]), self.targets[chosen])
+
+
+def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
+    """Measure a profile; all workers call it together and get the same.
+
+    Args:
+        name: of the profile.
+        work: what to train.
+        sizes: sub-batch sizes to measure, ascending.
+    """
+    wire = Wire(None, Ledger())
+    parameters = [(n, p) for n, p in work.model.named_parameters() if p.requires_grad]
+    buckets = cut_into_buckets(parameters, work.bucket_mb * 2**20)
+    middle = sizes[len(sizes) // 2]
+    works: Works = {
+        **{f"gradient {n}": partial(_gradient, work, n) for n in sizes},
+        "forward": partial(_forward, work, middle),
+        "product": partial(_product, work, middle),
+        **_passes(work, buckets),
+        "step": _step(work, wire, middle),
+    }
+    seconds, least = _measure(wire, works)
+    each = {key: value / sum(p.numel() for _, p in parameters) for key, value in seconds.items()}
+    made = Profile(
+        name=name,
+        buckets=tuple(tuple(tuple(p.shape) for _, p in bucket) for bucket in buckets),
+        compute=SubBatchTimes.increasing(sizes, [seconds[f"gradient {n}"] for n in sizes]),
+        collect=each["collect"],
+        post=each["post"],
+        apply=each["apply"],
+        codes={code: CodeTimes(each[f"{code} encode"], each[f"{code} decode"]) for code in CODES},
+        overhead=0.0,
+        product_ratio=seconds["product"] / seconds[f"gradient {middle}"],
+        forward_ratio=seconds["forward"] / seconds[f"gradient {middle}"],
+        link=measure_link(),
+        processors=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        workers=wire.world,
+        versions=versions(),
+    )
+    # A difference of two noisy times: the least of each is the least noisy.
+    parts = [f"gradient {middle}", "collect", "post", "apply"]
+    parts += 2 * ["sign encode", "sign decode"]  # both are done in both stages
+    return replace(made, overhead=max(0.0, least["step"] - sum(least[part] for part in parts)))
+
+
+def _measure(wire: Wire, works: Works) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds each work takes: the lower quartile over rounds, and the least; means over workers.
+
+    Everything is measured once a round, so that a machine that is busier for a while slows all of
+    it; the quartile leaves out rounds that other programs disturbed.
+    """
+    repeats = {name: _repeats(work) for name, work in works.items()}
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            work()  # bring its data back into the caches, as in a loop that does nothing else
+            wire.sum(torch.zeros(1), "plan")  # begin together
+            started = time.perf_counter()
+            for _ in range(repeats[name]):
+                work()
+            times[name].append((time.perf_counter() - started) / repeats[name])
+    own = [[statistics.quantiles(t, n=4)[0], min(t)] for t in times.values()]
+    means = wire.sum(torch.tensor(own, dtype=torch.float64), "plan") / wire.world
+    quartiles, least = means.T.tolist()
+    return dict(zip(works, quartiles, strict=True)), dict(zip(works, least, strict=True))
+
+
+def _repeats(work: Callable[[], object]) -> int:
+    """How often to call short work in a row; the first call warms up."""
+    work()
+    started = time.perf_counter()
+    work()
+    return min(100, math.ceil(LEAST_SECONDS / max(time.perf_counter() - started, 1e-9)))
+
+
+# --- computing ----------------------------------------------------------------------------------
+
+
+def _gradient(work: Workload, samples: int) -> None:
+    work.model.zero_grad(set_to_none=True)
+    work.loss(samples).backward()
+
+
+def _forward(work: Workload, samples: int) -> None:
+    with torch.no_grad():
+        work.loss(samples)
+
+
+def _product(work: Workload, samples: int) -> None:
+    """A Hessian product by double backward, graph and all."""
+    parameters = [p for p in work.model.parameters() if p.requires_grad]
+    gradient = torch.autograd.grad(work.loss(samples), parameters, create_graph=True)
+    torch.autograd.grad(gradient, parameters, [g.detach() for g in gradient])
+
+
+# --- passes over the whole model ----------------------------------------------------------------
+
+
+def _passes(work: Workload, buckets: list[list[tuple[str, nn.Parameter]]]) -> Works:
+    """Collect, apply, post-process, and each code's encode and decode."""
+    members = [[p.detach().clone() for _, p in bucket] for bucket in buckets]
+    spaces = [FlatSpace([p.shape for p in bucket]) for bucket in members]
+    flats = [torch.zeros(space.values) for space in spaces]
+    update = torch.randn(sum(space.values for space in spaces))
+    state: State = {}
+
+    def collect() -> None:
+        for space, flat, bucket in zip(spaces, flats, members, strict=True):
+            space.collect(bucket, flat)
+
+    def apply() -> None:
+        for space, flat, bucket in zip(spaces, flats, members, strict=True):
+            torch._foreach_sub_(bucket, space.views(flat))
+
+    def post() -> None:
+        update.div_(1.0)  # the mean over samples
+        adagrad, momentum = work.adagrad, work.momentum
+        post_process(update, None, state, lr=1.0, momentum=momentum, adagrad=adagrad, eps=1.0)
+
+    passes: Works = {"collect": collect, "apply": apply, "post": post}
+    for name in CODES:
+        passes |= _code_passes(name, spaces)
+    return passes
+
+
+def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
+    """Quantising with error feedback, and decoding to add."""
+    code = named_code(name)
+    feedback = [ErrorFeedback(space.values) for space in spaces]
+    payloads = [
+        torch.empty(code.payload_bytes(space.columns), dtype=torch.uint8) for space in spaces
+    ]
+    for errors in feedback:
+        errors.values.normal_()
+
+    def encode() -> None:
+        for space, errors, payload in zip(spaces, feedback, payloads, strict=True):
+            errors.encode(code, 1.0, space.columns, payload)
+            errors.commit()
+
+    def decode() -> None:
+        for space, errors, payload in zip(spaces, feedback, payloads, strict=True):
+            code.decode(payload, space.columns, errors.values, accumulate=True)
+
+    return {f"{name} encode": encode, f"{name} decode": decode}
+
+
+# --- a whole step -------------------------------------------------------------------------------
+
+
+def _step(work: Workload, wire: Wire, samples: int) -> Callable[[], None]:
+    """A training step of the exchange with nobody else in it: what the parts do not explain."""
+    alone = None
+    if wire.world > 1:
+        alone = [dist.new_group([rank]) for rank in range(wire.world)][wire.rank]
+    model = copy.deepcopy(work.model)
+    copied = replace(work, model=model)
+    optimizer = OneBitSGD(
+        model.named_parameters(),
+        lr=1e-6,
+        momentum=work.momentum,
+        adagrad=work.adagrad,
+        bucket_mb=work.bucket_mb,
+        process_group=alone,
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        copied.loss(samples).backward()
+        optimizer.step()
+
+    return step

@@ -1,0 +1,115 @@
+"""The sections of a recipe: typed fields, each checked where it stands."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from thinwire.optim import AdaGrad
+from thinwire.optim.evaluator import Curvature, Preconditioning
+from thinwire.optim.newton import Method
+from thinwire.quantize import Axis, stage_codes
+from thinwire.train.model import Initialisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFields:
+    """The network: a multi-layer perceptron."""
+
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Width of each hidden layer."""
+    activation: Literal["relu", "sigmoid"] = "relu"
+    """Non-linearity between layers."""
+    initialisation: Initialisation = "glorot-he"
+    """He for ReLU and Glorot for sigmoid layers, or torch.nn.Linear's own."""
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"model.hidden: expected widths >= 1, got {list(self.hidden)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerFields:
+    """What the owners do with the aggregated gradient."""
+
+    lr: float = 0.2
+    """Learning rate on the mean gradient of a minibatch, in the first epoch."""
+    lr_decay: float = 1.0
+    """Factor on the learning rate after each epoch."""
+    momentum_time_constant: float = 2500.0
+    """Samples over which momentum forgets; 0 is no momentum."""
+    weight_decay: float = 0.0
+    """As in torch.optim.SGD."""
+    adagrad: AdaGrad = "none"
+    """Where AdaGrad divides: at each worker, at the owner, or after momentum."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "optimizer", self, "lr", "momentum_time_constant", "weight_decay")
+        if not 0 < self.lr_decay <= 1:
+            raise ValueError(f"optimizer.lr_decay: expected in (0, 1], got {self.lr_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeFields:
+    """How gradients and updates travel."""
+
+    code: Literal["sign", "rotated", "float32"] = "sign"
+    """What one bit a value means, or the exact twin."""
+    bits: tuple[int, int] = (1, 1)
+    """Bits a value, 1, 2, 4 or 8: of gradients to their owners, and of updates back."""
+    error_feedback: bool = True
+    """Carry the quantisation error into the next step; off for ablations."""
+    axis: Axis = "output"
+    """Whose weights share reconstruction levels: an output unit's or an input unit's."""
+    cold_start: int = 0
+    """Samples to train exactly before the code is used."""
+    cold_start_mode: Literal["serial", "dense"] = "serial"
+    """One worker alone and then one broadcast, or float32 exchanges."""
+    bucket_mb: float = 25.0
+    """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
+    max_skips: int = 10
+    """Steps in a row with a non-finite gradient after which the run stops."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "exchange", self, "cold_start", "max_skips")
+        stage_codes(self.code, self.bits)
+        if self.bucket_mb <= 0:
+            raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianFreeFields:
+    """The outer iterations of Hessian-free optimisation."""
+
+    method: Method = "gauss-newton"
+    """Which curvature matrix is solved with, and by which solver."""
+    iterations: int = 15
+    """Outer iterations: one gradient, one solve and one update each."""
+    curvature_batch: int = 4096
+    """Samples of the solver's random batch, over all workers."""
+    solver_iterations: int | None = None
+    """Iterations of the solver; the method's own number by default."""
+    damping: float | None = None
+    """What is added to the curvature at first; the method's own value by default."""
+    curvature: Curvature = "replicated"
+    """Every worker holds the whole batch and solves without communication, or a part of it."""
+    preconditioner: Preconditioning = "auto"
+    """Of the solver; auto is the method's own."""
+    warm_start: float | None = None
+    """The solver begins at this much of the previous step; the method's own by default."""
+    codes: tuple[str, str] = ("float32", "float32")
+    """How gradients and sharded curvature products travel: float32, sign, rotated, 2-bit ..."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(1, "hessian_free", self, "iterations", "curvature_batch")
+        expect_at_least(1, "hessian_free", self, "solver_iterations")
+        expect_at_least(0, "hessian_free", self, "damping", "warm_start")
+        for code in self.codes:
+            stage_codes(code)
+
+
+def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:
+    """Raise ValueError, naming the first of the fields that has a value below ``least``."""
+    for name in names:
+        value = getattr(fields, name)
+        if value is not None and not value >= least:
+            where = f"{section}.{name}" if section else name
+            raise ValueError(f"{where}: expected >= {least}, got {value}")

@@ -1,0 +1,136 @@
+"""``thinwire plan`` as a user runs it, in this process."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.plan.examples import profile
+from thinwire.cli import main
+from thinwire.cli.plan.runs import load_fitted, seconds_per_step
+from thinwire.plan import read_profile, write_profile
+from thinwire.report import EventLog, load_run
+
+END = {"steps": 40, "communications": 80, "seconds": 4.0}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    write_profile(profile(), tmp_path / "profile.json")
+    return tmp_path
+
+
+def write_run(folder: Path, method: str, minibatch: int, steps: int, products: int = 1) -> Path:
+    """A run that halves its error every ``steps`` updates."""
+    with EventLog(folder / "events.jsonl") as log:
+        recipe = {"minibatch": minibatch} if "bit" in method or "dense" in method else {}
+        log.write(
+            "start", schema=1, method=method, workers=2, train_samples=6000, recipe=recipe, params=9
+        )
+        for epoch in range(1, 5):
+            at = {"step": epoch * steps, "samples": epoch * steps * minibatch}
+            at |= {"communications": epoch * steps * (1 + products), "seconds": epoch * 1.0}
+            log.write("step", **at, phase="steady", loss=1.0)
+            log.write("epoch", **at, epoch=epoch, train_error=0.5**epoch, test_error=0.6**epoch)
+        log.write("end", method=method, workers=2, **END)
+    return folder
+
+
+def test_it_prints_and_draws(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--workers", "1..8", "--bandwidth", "1Gbit/s", "--model-parallel", "2"]
+    assert main(["plan", *flags, "--minibatch", "512,4096"]) == 0
+    printed = capsys.readouterr().out
+    for word in (
+        "samples/s",
+        "speed-up",
+        "K-hat",
+        "dense",
+        "fp16",
+        "1-bit",
+        "1-bit DB",
+        "1-bit MP2",
+    ):
+        assert word in printed
+    for name in ("plan-512.svg", "plan-4096.svg"):
+        svg = (here / name).read_text()
+        assert svg.startswith("<svg ")
+        assert "perfect scaling" in svg
+
+
+def test_sgd_and_hessian_free_stand_on_one_axis(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        write_run(here / "a", "1-bit SGD", 256, 40),
+        write_run(here / "b", "1-bit SGD", 1024, 20),
+        write_run(here / "c", "Hessian-free", 9000, 2, products=10),
+        write_run(here / "d", "dense SGD", 256, 4000),
+    ]
+    assert main(["plan", "--target", "20", "--workers", "1,4", "--fit", *map(str, runs)]) == 0
+    printed = capsys.readouterr().out
+    assert "time to 20 % test error" in printed
+    assert "1-bit DB*" in printed
+    assert "Hessian-free: 10.0 products of 300 samples" in printed
+    assert "fp16*" in printed
+    assert "measured at N = 256..1,024" in printed
+    assert "Hessian-free" in (here / "plan-target.svg").read_text()
+
+
+def test_what_runs_say(here: Path) -> None:
+    run = write_run(here / "a", "1-bit SGD", 256, 40)
+    fitted = load_fitted([run], 0.25, "train")
+    (found,) = fitted.reached["1-bit"]
+    assert (found.minibatch, found.steps, found.samples) == (256, 80, 80 * 256)
+    assert fitted.train_samples == 6000
+    assert seconds_per_step(load_run(run)) == pytest.approx([1 / 40] * 3)
+    with pytest.raises(ValueError, match="no run reached 1 % test error"):
+        load_fitted([run], 0.01, "test")
+
+
+MISTAKES = [
+    (["--workers", "0..4"], "--workers: expected numbers >= 1"),
+    (["--bandwidth", "fast"], "--bandwidth: expected a rate such as"),
+    (["--latency", "5"], "--latency: expected a time such as"),
+    (["--minibatch", ""], "--minibatch: expected numbers"),
+    (["--efficiency", "2"], "--efficiency: expected in (0, 1], got 2.0"),
+    (["--per-node", "0"], "--per-node: expected >= 1"),
+    (["--profile", "none.json"], "none.json: no such profile; `thinwire plan --calibrate`"),
+    (["--fit", "nowhere"], "nowhere: not a run folder"),
+    (["--bandwith", "1Gbit/s"], "did you mean '--bandwidth'?"),
+    (["--calibrate", "--workers", "1,2"], "--workers: with --calibrate expected one number"),
+    (["--out", "no/such/folder.svg"], "No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("flags", "said"), MISTAKES, ids=[said for _, said in MISTAKES])
+def test_mistakes_are_one_line(
+    flags: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_profile_without_network_asks_for_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_profile(profile(link=None), here / "profile.json")
+    assert main(["plan"]) == 2
+    assert "add --bandwidth" in capsys.readouterr().err
+
+
+def test_calibration_alone(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    small = ["--layers", "8", "16", "4", "--sizes", "2,4"]
+    assert main(["plan", "--calibrate", "--profile", "new.json", *small]) == 0
+    assert "no network measured" in capsys.readouterr().out
+    made = read_profile(here / "new.json")
+    assert made.link is None
+    assert made.values == 8 * 16 + 16 + 16 * 4 + 4
+    assert made.compute.sizes == (2, 4)
+    assert min(made.collect, made.post, made.apply, made.product_ratio) > 0

@@ -1,0 +1,29 @@
+"""Calibration with a process group: every worker ends with the same profile."""
+
+from typing import Any
+
+import torch
+
+from thinwire.train import calibrate as calibration
+from thinwire.train import measure_wire
+from thinwire.train.calibrate import Workload, calibrate
+from thinwire.train.model import build_model
+
+
+def measure(rank: int, world: int) -> dict[str, Any]:
+    calibration.ROUNDS, measure_wire.MOST_BYTES = 4, 2**16  # quick rather than exact
+    work = Workload(
+        build_model(8, [16], 4, "relu", seed=rank), torch.randn(8, 8), torch.randint(4, (8,))
+    )
+    made = calibrate("test", work, [1, 4])
+    assert made.link is not None
+    return vars(made) | {"compute": made.compute.seconds, "link": vars(made.link)}
+
+
+def test_two_workers_measure_their_network(run_ranks: Any) -> None:
+    one, other = run_ranks(2, measure)
+    assert one == other
+    assert one["workers"] == 2
+    assert one["link"]["bandwidth"] > 1e5
+    assert 1e-6 < one["link"]["latency"] < 1
+    assert one["overhead"] >= 0
