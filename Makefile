@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-minibatch bench-preconditioners figures clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-curvature bench-minibatch bench-preconditioners figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ figures: install ## draw docs/results from benchmarks/results
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
 	$(BIN)/python -m benchmarks.frontier
 	$(BIN)/python -m benchmarks.figures
+
+bench-curvature: install ## time curvature products against a gradient
+	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
 
 bench-planner: install ## the paper's tables as the planner predicts them
 	$(BIN)/python benchmarks/planner.py paper

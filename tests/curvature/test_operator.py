@@ -6,7 +6,7 @@ from torch.func import functional_call, jacrev
 
 from tests.curvature.cases import CLASSES, LOSSES, MODELS, case
 from thinwire import GaussNewtonOperator, HessianOperator, gradient
-from thinwire.curvature import FlatModel
+from thinwire.curvature import FlatModel, samples
 from thinwire.exchange import Wire
 
 CASES = [(model, "cross entropy") for model in MODELS] + [("sigmoid", loss) for loss in LOSSES]
@@ -59,6 +59,26 @@ def test_one_linear_layer_is_its_own_gauss_newton():
     v = torch.randn(21, dtype=torch.float64)
     H, G = HessianOperator(module, loss, batch), GaussNewtonOperator(module, loss, batch)
     torch.testing.assert_close(H @ v, G @ v)
+
+
+@pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
+def test_large_batches_are_split_into_several_graphs(monkeypatch, operator):
+    module, loss, batch = case("sigmoid", "cross entropy")
+    v = torch.randn(43, dtype=torch.float64)
+    whole = operator(module, loss, batch) @ v
+    monkeypatch.setattr(samples, "AT_ONCE", 5)
+    torch.testing.assert_close(operator(module, loss, batch) @ v, whole)
+
+
+@pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
+def test_outputs_of_other_parameters_alone_have_no_curvature(operator):
+    """Only a parameter that the forward does not use is part of theta."""
+    module, loss, batch = case("tied", "cross entropy")
+    flat = FlatModel(module, [module.unused])
+    own = samples.Samples(flat, loss, [batch], len(batch[1]))
+    summand = own.hessian if operator is HessianOperator else own.gauss_newton
+    assert summand(flat.read())(torch.ones(2, dtype=torch.float64)).tolist() == [0, 0]
+    assert own.gradient(flat.read())[1].tolist() == [0, 0]
 
 
 def test_product_brings_inner_products_and_damping():

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call, grad, vmap
 
-from thinwire.curvature.flat import FlatModel, twice_differentiable
+from thinwire.curvature.flat import FlatModel, twice_differentiable, whole
 from thinwire.curvature.output_hessian import Loss
 from thinwire.solve import LinearLayer
 
@@ -41,6 +42,9 @@ def squared_gradients(
         theta: [P].
         inputs: [n, ...].
         targets: [n, ...].
+
+    Raises:
+        ValueError: a tensor-parallel model has parameters of other modules.
     """
     layers = linear_layers(model)
     signals = layers and _signals(model, layers, loss, theta, inputs, targets)
@@ -113,7 +117,7 @@ def linear_layers(model: FlatModel) -> list[nn.Linear] | None:
         own = list(module.parameters(recurse=False))
         if not wanted.intersection(own):
             continue
-        if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter:
+        if type(module) is not nn.Linear or not isinstance(module.weight, nn.Parameter):
             return None
         layers.append(module)
         held += own
@@ -136,7 +140,8 @@ def _signals(
         seen[layer] = args[0].detach(), output
         calls.append(args[0])
 
-    hooks = [layer.register_forward_hook(look) for layer in layers]
+    # Before the hooks of tensor parallelism, so that both are still known to be split.
+    hooks = [layer.register_forward_hook(look, prepend=True) for layer in layers]
     try:
         with torch.enable_grad():
             outputs = model.outputs(model.leaves(theta), inputs)
@@ -147,13 +152,18 @@ def _signals(
     if not len(calls) == len(seen) == len(layers) or any(h.ndim != 2 for h in calls):
         return None
     inner = torch.autograd.grad(summed, [seen[layer][1] for layer in layers])
-    return [(seen[layer][0], d) for layer, d in zip(layers, inner, strict=True)]
+    return [(whole(seen[layer][0]), whole(d)) for layer, d in zip(layers, inner, strict=True)]
 
 
 def _sample_by_sample(
     model: FlatModel, loss: Loss, theta: Tensor, inputs: Tensor, targets: Tensor
 ) -> Tensor:
     """Any module, SAMPLES_AT_ONCE gradients at a time."""
+    if any(isinstance(p, DTensor) for p in model.parameters):
+        raise ValueError(
+            "preconditioner: the diagonal of a tensor-parallel model is known for linear layers "
+            'only, each called once on inputs [n, in]; use "none"'
+        )
 
     def sample_loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         values = dict(zip(model.names, model.pieces(theta), strict=True))

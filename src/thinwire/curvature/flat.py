@@ -42,8 +42,7 @@ class FlatParameters:
     @torch.no_grad()
     def read(self) -> Tensor:
         """Theta, a copy, [P]."""
-        whole = [p.full_tensor() if isinstance(p, DTensor) else p for p in self.parameters]
-        return torch.cat([p.reshape(-1) for p in whole])
+        return self.flatten(self.parameters)
 
     @torch.no_grad()
     def write(self, theta: Tensor) -> None:
@@ -62,7 +61,7 @@ class FlatParameters:
 
     def flatten(self, tensors: Iterable[Tensor]) -> Tensor:
         """One tensor of each parameter's shape -> a new flat vector, [P]."""
-        return torch.cat([tensor.reshape(-1) for tensor in tensors])
+        return torch.cat([whole(tensor).reshape(-1) for tensor in tensors])
 
     @torch.no_grad()
     def leaves(self, theta: Tensor) -> list[Tensor]:
@@ -110,6 +109,11 @@ class FlatModel(FlatParameters):
         with twice_differentiable():
             outputs: Tensor = functional_call(self.model, values, (inputs,))
         return outputs
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be split over workers, all of it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _like(piece: Tensor, parameter: Tensor) -> Tensor:

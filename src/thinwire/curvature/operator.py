@@ -152,11 +152,12 @@ class HessianOperator(_OfBatch):
     Args:
         model: its forward must be deterministic and treat samples independently: dropout off, batch
             norm in eval mode. All parameters that require a gradient take part.
-        loss: (outputs, targets) -> mean over samples.
+        loss: (outputs, targets) -> mean over samples, each with the same weight: large batches are
+            split.
         batch: (inputs, targets), this worker's part.
         damping: lambda of ``B(v)`` and ``product``; ``@`` is undamped.
         process_group: the workers that hold the other parts; None is the default group, or this
-            process alone.
+            process alone. Of a mesh with a dimension of tensor parallelism: the other dimension's.
 
     Attributes:
         damping: lambda.

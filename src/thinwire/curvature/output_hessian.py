@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, targets) -> scalar, a mean over samples."""
+"""(outputs, targets) -> scalar, a mean over samples, each with the same weight."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -38,7 +38,7 @@ def output_hessian(loss: Loss, outputs: Tensor, targets: Tensor, *, weight: floa
             return torch.addcmul(pu, p, pu.sum(dim=1, keepdim=True), value=-1).mul_(scale)
 
         return cross_entropy
-    if loss is F.mse_loss or (isinstance(loss, nn.MSELoss) and loss.reduction == "mean"):
+    if loss is F.mse_loss or (type(loss) is nn.MSELoss and loss.reduction == "mean"):
         return lambda u: u * (2 * weight / outputs.numel())
     if _is_logistic(loss):
         s = outputs.sigmoid()
@@ -63,7 +63,7 @@ def by_differentiation(value: Tensor, outputs: Tensor) -> Product:
 
 
 def _is_cross_entropy(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    if isinstance(loss, nn.CrossEntropyLoss):
+    if type(loss) is nn.CrossEntropyLoss:
         if loss.weight is not None or loss.reduction != "mean":
             return False
     elif loss is not F.cross_entropy:
@@ -79,6 +79,6 @@ def _is_cross_entropy(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 def _is_logistic(loss: Loss) -> bool:
     if loss is F.binary_cross_entropy_with_logits:
         return True
-    if not isinstance(loss, nn.BCEWithLogitsLoss) or loss.reduction != "mean":
+    if type(loss) is not nn.BCEWithLogitsLoss or loss.reduction != "mean":
         return False
     return loss.weight is None and loss.pos_weight is None

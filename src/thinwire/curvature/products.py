@@ -52,6 +52,8 @@ def gauss_newton_product(
     used = [t for t in transposed if t.grad_fn is not None]
 
     def product(v: Sequence[Tensor]) -> Sequence[Tensor]:
+        if not used:  # the outputs depend on other parameters alone
+            return [torch.zeros_like(leaf) for leaf in leaves]
         along = [piece for piece, t in zip(v, transposed, strict=True) if t.grad_fn is not None]
         (jv,) = torch.autograd.grad(used, u, along, retain_graph=True)
         return torch.autograd.grad(

@@ -11,6 +11,8 @@ from thinwire.curvature.flat import FlatModel, twice_differentiable
 from thinwire.curvature.output_hessian import Loss, output_hessian
 from thinwire.curvature.products import LocalProduct, gauss_newton_product, hessian_product
 
+AT_ONCE = 1024  # samples in one retained graph: products are faster while they fit the cache
+
 FisherKind = Literal["diagonal", "kronecker"]
 
 Batch = tuple[Any, Tensor]
@@ -38,14 +40,14 @@ class Samples:
     @torch.enable_grad()
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """Summands of f and of its gradient, [P]."""
-        value, gradient = 0.0, torch.zeros_like(theta)
+        value, gradient = 0.0, None
         leaves = self.model.leaves(theta)
         for inputs, targets in self._chunks:
             loss = self._weighted(leaves, inputs, targets)
             parts = torch.autograd.grad(loss, leaves, materialize_grads=True)
-            gradient += self.model.flatten(parts).detach()
+            gradient = self._add(parts, gradient)
             value += float(loss.detach())
-        return value, gradient
+        return value, torch.zeros_like(theta) if gradient is None else gradient
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
         """Summands of f at several points, in one sweep over the samples."""
@@ -77,12 +79,12 @@ class Samples:
         return self._product(list(self._gauss_newtons(self.model.leaves(theta))))
 
     def _hessians(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:
-        for inputs, targets in self._chunks:
+        for inputs, targets in self._graphs():
             with torch.enable_grad():
                 yield hessian_product(self._weighted(leaves, inputs, targets), leaves)
 
     def _gauss_newtons(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:
-        for inputs, targets in self._chunks:
+        for inputs, targets in self._graphs():
             with torch.enable_grad():
                 outputs = self.model.outputs(leaves, inputs)
                 curvature = output_hessian(
@@ -91,16 +93,31 @@ class Samples:
                 if outputs.grad_fn is not None:
                     yield gauss_newton_product(outputs, curvature, leaves)
 
+    def _graphs(self) -> Iterator[Batch]:
+        """The chunks, none larger than AT_ONCE if it can be split."""
+        for inputs, targets in self._chunks:
+            if isinstance(inputs, Tensor) and len(inputs) == len(targets) > 0:
+                yield from zip(inputs.split(AT_ONCE), targets.split(AT_ONCE), strict=True)
+            else:
+                yield inputs, targets
+
     def _product(self, products: Sequence[LocalProduct]) -> Callable[[Tensor], Tensor]:
         def product(v: Tensor) -> Tensor:
-            pieces = self.model.pieces(v)
-            total = torch.zeros_like(v)
+            pieces, total = self.model.pieces(v), None
             with twice_differentiable():
                 for part in products:
-                    total += self.model.flatten(part(pieces))
-            return total
+                    total = self._add(part(pieces), total)
+            return torch.zeros_like(v) if total is None else total
 
         return product
+
+    def _add(self, parts: Sequence[Tensor], total: Tensor | None) -> Tensor:
+        """Parts of one chunk, added to the total of those before it."""
+        if total is None:
+            return self.model.flatten(parts)
+        for sum_, part in zip(self.model.pieces(total), parts, strict=True):
+            sum_.add_(part)
+        return total
 
     def _weighted(self, pieces: Sequence[Tensor], inputs: Any, targets: Tensor) -> Tensor:
         """(n_k / n) times the mean loss of one chunk."""

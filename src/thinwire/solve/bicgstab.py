@@ -5,7 +5,6 @@ stabilising step. The symbols are H's, with omega for its second step length.
 """
 
 import math
-import sys
 
 import torch
 from torch import Tensor
@@ -13,8 +12,6 @@ from torch import Tensor
 from thinwire.solve.operator import Matrix, Operator, as_operator
 from thinwire.solve.preconditioner import Preconditioner
 from thinwire.solve.solution import Outcome, Solution, stagnates
-
-EPSILON = 16 * sys.float_info.epsilon
 
 
 def bicgstab(
@@ -46,26 +43,20 @@ def bicgstab(
     state = _State(B, b, x0)
     found = state.found
     models: list[float] = []
-    for _ in range(iterations):
-        if not math.isfinite(state.rr + state.rho):
-            found.outcome = Outcome.NON_FINITE
-            break
-        if state.rr <= tolerance**2 * state.bb:
-            found.outcome = Outcome.CONVERGED
+    outcome = state.verdict(tolerance)
+    while outcome is None:
+        if found.iterations == iterations:
+            outcome = Outcome.ITERATION_LIMIT
             break
         outcome = state.advance(M)
         if outcome in (None, Outcome.BREAKDOWN_OMEGA):
             models.append(state.model)
             found.iterations += 1
             found.record(state.x, state.model, last=False)
+            outcome = state.verdict(tolerance) or outcome
         if outcome is None and stagnates(models, progress):
             outcome = Outcome.STAGNATION
-        if outcome is not None:
-            found.outcome = outcome
-            break
-    else:
-        if state.rr <= tolerance**2 * state.bb:
-            found.outcome = Outcome.CONVERGED
+    found.outcome = outcome
     found.record(found.x, models[-1] if models else state.model, last=True)
     return found
 
@@ -75,7 +66,10 @@ class _State:
 
     def __init__(self, B: Operator, b: Tensor, x0: Tensor | None) -> None:
         self.B, self.b = B, b
-        self.rounding = 1e3 * torch.finfo(b.dtype).eps
+        self.epsilon = 16 * torch.finfo(b.dtype).eps  # cosines below it are rounding
+        self.most = torch.finfo(b.dtype).max
+        # |r|^2 may grow so much: rounding, eps |r|, stays below sqrt(eps) of the first residual.
+        self.largest = 1 / torch.finfo(b.dtype).eps
         self.x = torch.zeros_like(b) if x0 is None else x0
         self.found = Solution(self.x)
         self.r = b
@@ -88,34 +82,46 @@ class _State:
         self.rho, self.shadow_norm = self.rr, self.rr
         self.model = -(xb + xr) / 2
 
+    def verdict(self, tolerance: float) -> Outcome | None:
+        """Whether the residual ends the solve."""
+        if not math.isfinite(self.rr + self.rho):
+            return Outcome.NON_FINITE
+        return Outcome.CONVERGED if self.rr <= tolerance**2 * self.bb else None
+
     def advance(self, M: Preconditioner) -> Outcome | None:
         """One iteration; an outcome if it could not be completed."""
         y = M(self.p)
         v, (v_shadow, yBy) = self.B.product(y, against=[self.shadow, y])
         self.found.products += 1
-        self.found.curvatures.append(yBy)
         if not math.isfinite(v_shadow + yBy):
             return Outcome.NON_FINITE
-        if abs(self.rho) <= EPSILON * math.sqrt(self.rr * self.shadow_norm) or v_shadow == 0:
+        self.found.curvatures.append(yBy)
+        if abs(self.rho) <= self.epsilon * math.sqrt(self.rr * self.shadow_norm) or v_shadow == 0:
             return Outcome.BREAKDOWN_RHO
         alpha = self.rho / v_shadow
         s = self.r - alpha * v
         z = M(s)
         t, (zBz, ts) = self.B.product(z, against=[z, s])
         self.found.products += 1
-        self.found.curvatures.append(zBz)
         x_half = self.x + alpha * y
-        pairs = [(t, t), (t, self.shadow), (s, self.shadow), (s, s)]
+        pairs = [(x_half, x_half), (z, z), (t, t), (t, self.shadow), (s, self.shadow), (s, s)]
         pairs += [(w, q) for w in (x_half, z) for q in (self.b, s, t)]
-        tt, t_shadow, s_shadow, ss, xb, xs, xt, zb, zs, zt = self.B.dots(pairs)
+        xx, zz, tt, t_shadow, s_shadow, ss, xb, xs, xt, zb, zs, zt = self.B.dots(pairs)
         if not math.isfinite(tt + zBz + ss):
             return Outcome.NON_FINITE
-        omega = ts / tt if tt > 0 else 0.0
+        self.found.curvatures.append(zBz)
+        if self.largest * self.shadow_norm < ss:  # v.shadow was little more than rounding
+            return Outcome.BREAKDOWN_RHO
+        vanishes = abs(ts) <= self.epsilon * math.sqrt(tt * ss)
+        omega = 0.0 if vanishes else ts / tt
         # m(x) = -x.(b + r)/2 with x = x_half + omega z and r = s - omega t
-        self.model = -(xb + xs - omega * xt + omega * (zb + zs - omega * zt)) / 2
-        self.x, self.r = x_half + omega * z, s - omega * t
+        model = -(xb + xs - omega * xt + omega * (zb + zs - omega * zt)) / 2
+        size = math.sqrt(xx) + abs(omega) * math.sqrt(zz)  # at least |x|
+        if not (math.isfinite(model) and size < self.most):
+            return Outcome.NON_FINITE
+        self.x, self.r, self.model = x_half + omega * z, s - omega * t, model
         self.rr = ss - 2 * omega * ts + omega**2 * tt
-        if self.rr <= self.rounding * ss:  # all digits cancelled
+        if self.rr <= 64 * self.epsilon * ss:  # all digits cancelled
             (self.rr,) = self.B.dots([(self.r, self.r)])
         rho_old, self.rho = self.rho, s_shadow - omega * t_shadow
         if omega == 0 and ss > 0:

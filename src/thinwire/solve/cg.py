@@ -44,8 +44,8 @@ def cg(
         progress: least relative progress of the model per iteration, see ``stagnates``.
 
     Returns:
-        The solution; a matrix that is not positive definite, or a product that is not finite, is
-        an outcome, never an exception.
+        The solution; a matrix or preconditioner that is not positive definite, or a product that
+        is not finite, is an outcome, never an exception.
     """
     B, M = as_operator(B), preconditioner or (lambda r: r)
     x, r, found, model = _start(B, b, x0)
@@ -55,17 +55,18 @@ def cg(
     reference = (b, M(b) if x0 is not None else u)
     p = s = torch.zeros_like(b)
     gamma_old = alpha = scale = math.inf
+    p_most = x_most = 0.0  # bounds of |p| and |x|, from sums: all workers see x overflow, or none
+    most = torch.finfo(b.dtype).max
     models: list[float] = []
     for i in range(iterations):
-        Bu, inner = B.product(u, against=[u], pairs=[(r, u), *([reference] if i == 0 else [])])
-        delta, gamma = inner[:2]
-        scale = inner[2] if i == 0 else scale
+        pairs = [(r, u), (u, u), *([reference, (x, x)] if i == 0 else [])]
+        Bu, (delta, gamma, uu, *first) = B.product(u, against=[u], pairs=pairs)
+        if i == 0:
+            scale, x_most = first[0], math.sqrt(first[1])
         found.products += 1
-        if not (math.isfinite(delta) and math.isfinite(gamma)):
-            found.outcome = Outcome.NON_FINITE
-            break
-        if gamma <= tolerance**2 * scale:
-            found.outcome = Outcome.CONVERGED
+        outcome = _verdict(gamma, delta, tolerance**2 * scale)
+        if outcome is not None:
+            found.outcome = outcome
             break
         beta = gamma / gamma_old if i else 0.0
         curvature = delta - beta * gamma / alpha if i else delta
@@ -75,6 +76,11 @@ def cg(
             found.outcome, found.negative = Outcome.NEGATIVE_CURVATURE, p
             break
         alpha, gamma_old = gamma / curvature, gamma
+        p_most = math.sqrt(uu) + beta * p_most
+        x_most += alpha * p_most
+        if not x_most < most:
+            found.outcome = Outcome.NON_FINITE
+            break
         x, r = x + alpha * p, r - alpha * s
         u = M(r)
         model -= alpha * gamma / 2
@@ -86,6 +92,15 @@ def cg(
             break
     found.record(found.x, model, last=True)
     return found
+
+
+def _verdict(gamma: float, delta: float, negligible: float) -> Outcome | None:
+    """Whether r.u and u.Bu end the solve."""
+    if not math.isfinite(delta + gamma):
+        return Outcome.NON_FINITE
+    if abs(gamma) <= abs(negligible):
+        return Outcome.CONVERGED
+    return Outcome.INDEFINITE if gamma < 0 else None
 
 
 def _start(B: Matrix, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor, Solution, float]:

@@ -11,12 +11,13 @@ class Outcome(Enum):
     """Why a solver stopped, as a message for people."""
 
     CONVERGED = "converged: the residual is below the tolerance"
-    ITERATION_LIMIT = "iteration limit: the residual is still above the tolerance"
+    ITERATION_LIMIT = "iteration limit: all iterations that were allowed are done"
     STAGNATION = "stagnation: the quadratic model hardly improves any more"
     NEGATIVE_CURVATURE = "negative curvature: a direction d with d.Bd <= 0 was met"
-    BREAKDOWN_RHO = "breakdown: the residual became orthogonal to the shadow residual"
+    BREAKDOWN_RHO = "breakdown: the residual or its product is orthogonal to the shadow residual"
     BREAKDOWN_OMEGA = "breakdown: the stabilising step vanished"
-    NON_FINITE = "non-finite: a product with the matrix holds NaN or infinity"
+    INDEFINITE = "indefinite preconditioner: a residual r with r.Mr < 0 was met"
+    NON_FINITE = "non-finite: a product with the matrix, or a step, holds NaN or infinity"
 
     def __str__(self) -> str:
         return self.value
@@ -44,7 +45,8 @@ class Solution:
     Attributes:
         x: [P], the last iterate that is finite.
         outcome: why the solver stopped.
-        iterates: the recorded ones, in order; the last one is ``x``.
+        iterates: the recorded ones, in order; the last one is ``x``, unless not even the model's
+            value at the start is finite.
         curvatures: d.Bd of every search direction d, in order; any may be negative.
         iterations: completed iterations.
         products: products with the matrix.
@@ -62,7 +64,8 @@ class Solution:
     def record(self, x: Tensor, model: float, *, last: bool) -> None:
         """Keep an iterate if the grid ceil(1.3^j) says so (Martens 2010), or as the last one."""
         self.x = x
-        if (last or on_grid(self.iterations)) and not self._recorded():
+        wanted = (last and math.isfinite(model)) or on_grid(self.iterations)
+        if wanted and not self._recorded():
             self.iterates.append(Iterate(x.clone(), model, self.iterations))
 
     def _recorded(self) -> bool:
