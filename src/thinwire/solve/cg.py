@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from thinwire.solve.operator import Matrix, as_operator
+from thinwire.solve.operator import Matrix, Operator, as_operator
 from thinwire.solve.preconditioner import Preconditioner
 from thinwire.solve.solution import Outcome, Solution, stagnates
 
@@ -47,69 +47,71 @@ def cg(
         The solution; a matrix or preconditioner that is not positive definite, or a product that
         is not finite, is an outcome, never an exception.
     """
-    B, M = as_operator(B), preconditioner or (lambda r: r)
-    x, r, found, model = _start(B, b, x0)
-    if found.outcome is Outcome.NON_FINITE:
-        return found
-    u = M(r)
-    reference = (b, M(b) if x0 is not None else u)
-    p = s = torch.zeros_like(b)
-    gamma_old = alpha = scale = math.inf
-    p_most = x_most = 0.0  # bounds of |p| and |x|, from sums: all workers see x overflow, or none
-    most = torch.finfo(b.dtype).max
-    models: list[float] = []
-    for i in range(iterations):
-        pairs = [(r, u), (u, u), *([reference, (x, x)] if i == 0 else [])]
-        Bu, (delta, gamma, uu, *first) = B.product(u, against=[u], pairs=pairs)
-        if i == 0:
-            scale, x_most = first[0], math.sqrt(first[1])
-        found.products += 1
-        outcome = _verdict(gamma, delta, tolerance**2 * scale)
-        if outcome is not None:
-            found.outcome = outcome
+    state = _State(as_operator(B), b, x0, preconditioner or (lambda r: r))
+    found, models = state.found, list[float]()
+    outcome = None if math.isfinite(state.model) else Outcome.NON_FINITE
+    while outcome is None:
+        if found.iterations == iterations:
+            outcome = Outcome.ITERATION_LIMIT
             break
-        beta = gamma / gamma_old if i else 0.0
-        curvature = delta - beta * gamma / alpha if i else delta
-        p, s = u + beta * p, Bu + beta * s
-        found.curvatures.append(curvature)
-        if curvature <= 0:
-            found.outcome, found.negative = Outcome.NEGATIVE_CURVATURE, p
-            break
-        alpha, gamma_old = gamma / curvature, gamma
-        p_most = math.sqrt(uu) + beta * p_most
-        x_most += alpha * p_most
-        if not x_most < most:
-            found.outcome = Outcome.NON_FINITE
-            break
-        x, r = x + alpha * p, r - alpha * s
-        u = M(r)
-        model -= alpha * gamma / 2
-        models.append(model)
-        found.iterations += 1
-        found.record(x, model, last=False)
-        if stagnates(models, progress):
-            found.outcome = Outcome.STAGNATION
-            break
-    found.record(found.x, model, last=True)
+        outcome = state.advance(tolerance)
+        if outcome is None:
+            found.iterations += 1
+            models.append(state.model)
+            found.record(state.x, state.model, last=False)
+            outcome = Outcome.STAGNATION if stagnates(models, progress) else None
+    found.outcome = outcome
+    found.record(found.x, state.model, last=True)
     return found
 
 
-def _verdict(gamma: float, delta: float, negligible: float) -> Outcome | None:
-    """Whether r.u and u.Bu end the solve."""
-    if not math.isfinite(delta + gamma):
-        return Outcome.NON_FINITE
-    if abs(gamma) <= abs(negligible):
-        return Outcome.CONVERGED
-    return Outcome.INDEFINITE if gamma < 0 else None
+class _State:
+    """The vectors and scalars of one solve, by the names of the module's equations."""
 
+    def __init__(self, B: Operator, b: Tensor, x0: Tensor | None, M: Preconditioner) -> None:
+        self.B, self.M = B, M
+        self.x, self.r, self.model = torch.zeros_like(b), b, 0.0
+        self.found = Solution(self.x)
+        if x0 is not None:
+            Bx, (xBx, xb) = B.product(x0, against=[x0], pairs=[(x0, b)])
+            self.x, self.r, self.model = x0, b - Bx, xBx / 2 - xb
+            self.found = Solution(x0, products=1)
+        self.u = M(self.r)
+        self.p = self.s = torch.zeros_like(b)
+        self.first = [(b, M(b) if x0 is not None else self.u), (self.x, self.x)]
+        self.gamma = self.alpha = math.inf
+        # Bounds of |p| and |x|, from sums: all workers see x overflow, or none does.
+        self.p_most = self.x_most = 0.0
+        self.most = torch.finfo(b.dtype).max
 
-def _start(B: Matrix, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor, Solution, float]:
-    """x, r = b - B x, the empty solution, m(x)."""
-    if x0 is None:
-        x = torch.zeros_like(b)
-        return x, b, Solution(x), 0.0
-    Bx, (xBx, xb) = as_operator(B).product(x0, against=[x0], pairs=[(x0, b)])
-    found = Solution(x0, products=1)
-    if not (math.isfinite(xBx) and math.isfinite(xb)):
-        found.outcome = Outcome.NON_FINITE
-    return x0, b - Bx, found, xBx / 2 - xb
+    def advance(self, tolerance: float) -> Outcome | None:
+        """One iteration; an outcome if it could not be completed."""
+        begins, u = math.isinf(self.gamma), self.u
+        pairs = [(self.r, u), (u, u), *(self.first if begins else [])]
+        Bu, (delta, gamma, uu, *first) = self.B.product(u, against=[u], pairs=pairs)
+        self.found.products += 1
+        if begins:
+            self.negligible, self.x_most = tolerance**2 * abs(first[0]), math.sqrt(first[1])
+        if not math.isfinite(delta + gamma):
+            return Outcome.NON_FINITE
+        if abs(gamma) <= self.negligible:
+            return Outcome.CONVERGED
+        if gamma < 0:
+            return Outcome.INDEFINITE
+        beta = 0.0 if begins else gamma / self.gamma
+        curvature = delta if begins else delta - beta * gamma / self.alpha
+        self.p, self.s = u + beta * self.p, Bu + beta * self.s
+        self.found.curvatures.append(curvature)
+        if curvature <= 0:
+            self.found.negative = self.p
+            return Outcome.NEGATIVE_CURVATURE
+        alpha = gamma / curvature
+        self.p_most = math.sqrt(uu) + beta * self.p_most
+        self.x_most += alpha * self.p_most
+        if not self.x_most < self.most:
+            return Outcome.NON_FINITE
+        self.x, self.r = self.x + alpha * self.p, self.r - alpha * self.s
+        self.u = self.M(self.r)
+        self.model -= alpha * gamma / 2
+        self.alpha, self.gamma = alpha, gamma
+        return None
