@@ -2,8 +2,8 @@
 
     make bench-minibatch
 
-Every method on 784-400-10, one seed a point, its default settings with Kronecker factors; and
-Gauss-Newton and Bi-CG-STAB without a preconditioner, as H has them.
+Every method on 784-400-10, one seed a point, its default settings with Kronecker factors. Add
+``(method, "none")`` to the lines for runs without a preconditioner, as H has them.
 """
 
 from matplotlib import pyplot as plt
@@ -25,7 +25,6 @@ MOST = 16  # iterations after which a run gives up
 def specs() -> dict[str, dict[str, object]]:
     """Name of the run -> what to run."""
     lines = [(method, "auto") for method in COLOURS]
-    lines += [("gauss-newton", "none"), ("bicgstab", "none")]
     return {
         f"{method}, {preconditioner}, {size}": {
             "method": method,
