@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-frontier bench-curvature bench-planner bench-minibatch bench-preconditioners clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-curvature bench-minibatch bench-preconditioners figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,22 @@ bench-kernels: install ## time the kernels against an in-place add
 bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
 
+bench-exchange: install ## time and bytes of one exchange on throttled wires (root)
+	$(BIN)/python -m benchmarks.exchange
+
+bench-training: install ## time and bytes to a target on throttled wires (root)
+	$(BIN)/python -m benchmarks.training tune
+	$(BIN)/python -m benchmarks.training speed
+
+bench-growth: install ## bytes, memory and time of one worker as workers are added
+	$(BIN)/python -m benchmarks.growth
+
+figures: install ## draw docs/results from benchmarks/results
+	$(BIN)/python -m benchmarks.figures
+
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
-	$(BIN)/python benchmarks/frontier.py
-	$(BIN)/python benchmarks/figures.py
+	$(BIN)/python -m benchmarks.frontier
+	$(BIN)/python -m benchmarks.figures
 
 bench-curvature: install ## time curvature products against a gradient
 	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json

@@ -1,6 +1,6 @@
-"""Draw docs/results/frontier.svg and .png from benchmarks/results/frontier.json.
+"""Draw docs/results/*.svg and *.png from benchmarks/results/*.json.
 
-python benchmarks/figures.py
+python -m benchmarks.figures
 """
 
 import json
@@ -12,7 +12,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from benchmarks import lab_figures
 from thinwire.report.style import INK, figure_style, plain_ticks, to_svg
 
 HERE = Path(__file__).parent
@@ -103,17 +105,28 @@ def draw_mnist(axes: Axes, runs: dict[str, Any]) -> None:
     plain_ticks(axes)
 
 
-def main() -> None:
-    """Draw both panels into both files."""
+def draw_frontier() -> Figure:
+    """Both panels."""
     runs = json.loads((HERE / "results" / "frontier.json").read_text(encoding="utf-8"))["runs"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    draw_lm(left, runs)
+    draw_mnist(right, runs)
+    return figure
+
+
+def save(figure: Figure, name: str, about: str) -> None:
+    """Into both files."""
     OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / f"{name}.svg").write_text(to_svg(figure, about) + "\n", encoding="utf-8")
+    figure.savefig(OUT / f"{name}.png", dpi=110, facecolor="white")
+
+
+def main() -> None:
+    """Draw everything there are results of."""
     with figure_style("frontier"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-        draw_lm(left, runs)
-        draw_mnist(right, runs)
         about = "Loss against megabytes sent per worker, for every code, on two tasks."
-        (OUT / "frontier.svg").write_text(to_svg(figure, about) + "\n", encoding="utf-8")
-        figure.savefig(OUT / "frontier.png", dpi=110, facecolor="white")
+        save(draw_frontier(), "frontier", about)
+    lab_figures.draw_all(save)
 
 
 if __name__ == "__main__":

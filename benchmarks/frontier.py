@@ -1,6 +1,6 @@
 """Bytes against loss: what each code and number of bits costs and gives.
 
-    python benchmarks/frontier.py [--only NAME ...] [--steps 600] [--epochs 5] [--seed 0]
+    python -m benchmarks.frontier [--only NAME ...] [--steps 600] [--epochs 5] [--seed 0]
 
 Two tasks. Names that begin with "lm": a character-level transformer (254 528 parameters, AdamW) on
 the source of Python's standard library, 4 workers, loss on 32 768 held-out characters in nats.
@@ -29,20 +29,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 import thinwire
-from onebit_adam import OneBitAdam
+from benchmarks.char_lm import BATCH, CONTEXT, HELD_OUT, Transformer, load_text, loss_of
+from benchmarks.onebit_adam import OneBitAdam
 from thinwire.data import MinibatchSampler, load_mnist, shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.train.evaluate import evaluate
 from thinwire.train.model import build_model
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
-CONTEXT, WIDTH, BATCH, HELD_OUT = 64, 96, 32, 512
 PAYLOAD = ("cold start", "gradients", "updates")  # stages of the ledger
 
 
@@ -118,38 +118,6 @@ RUNS: dict[str, Lm | Mnist] = {
     "mnist recipe, rotated": Mnist("rotated", recipe=True),
     "mnist recipe, 4-bit": Mnist("4-bit", recipe=True),
 }
-
-
-class Transformer(nn.Module):
-    """Two layers of width 96 over ASCII; the model of examples/char_transformer.py."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token, self.place = nn.Embedding(128, WIDTH), nn.Embedding(CONTEXT, WIDTH)
-        layer = nn.TransformerEncoderLayer(
-            WIDTH, 4, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
-        )
-        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.out = nn.Linear(WIDTH, 128)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, CONTEXT] characters -> [N, CONTEXT, 128] logits."""
-        return self.out(self.layers(self.token(x) + self.place.weight, self.mask, is_causal=True))
-
-
-def load_text() -> tuple[Tensor, Tensor]:
-    """Train and held-out characters of the standard library's modules a to d."""
-    files = sorted(Path(argparse.__file__).parent.glob("[a-d]*.py"))
-    text = "".join(path.read_text(encoding="utf-8", errors="ignore") for path in files)
-    data = torch.frombuffer(bytearray(text.encode("ascii", "ignore")), dtype=torch.uint8).long()
-    return data[: int(0.95 * len(data))], data[int(0.95 * len(data)) :]
-
-
-def loss_of(net: nn.Module, source: Tensor, starts: Tensor) -> Tensor:
-    """Mean cross entropy in nats of the windows that begin at ``starts``."""
-    batch = torch.stack([source[s : s + CONTEXT + 1] for s in starts.tolist()])
-    return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
 
 
 def wrap(model: nn.Module, run: Lm, steps: int) -> tuple[nn.Module, Any, Ledger | None]:
@@ -288,7 +256,7 @@ def record(name: str, result: dict[str, Any], arguments: argparse.Namespace) -> 
         "thinwire": thinwire.__version__,
     }
     length = "steps" if isinstance(RUNS[name], Lm) else "epochs"
-    command = f"python benchmarks/frontier.py --only {name!r} --{length} "
+    command = f"python -m benchmarks.frontier --only {name!r} --{length} "
     command += f"{getattr(arguments, length)} --seed {arguments.seed}"
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     results["runs"][key(name, arguments.seed)] = {
@@ -340,7 +308,7 @@ def main() -> None:
     for workers in (4, 2):
         names = [name for name in todo if RUNS[name].workers == workers]
         if names:
-            command = [*torchrun, workers, __file__, *lengths, "--only", *names]
+            command = [*torchrun, workers, "-m", "benchmarks.frontier", *lengths, "--only", *names]
             environment = {"OMP_NUM_THREADS": "1", **os.environ}
             subprocess.run([str(word) for word in command], check=True, env=environment)
 

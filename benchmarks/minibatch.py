@@ -6,9 +6,9 @@ Every method on 784-400-10, one seed a point, its default settings with Kronecke
 Gauss-Newton and Bi-CG-STAB without a preconditioner, as H has them.
 """
 
-from benchmarks.hessian_free_runs import RESULTS, reached, run_all
 from matplotlib import pyplot as plt
 
+from benchmarks.hessian_free_runs import RESULTS, reached, run_all
 from thinwire.report.style import figure_style, plain_ticks, to_svg
 
 SIZES = (256, 1024, 4096, 8192)

@@ -55,7 +55,7 @@ class OneBitAdam(torch.optim.Optimizer):
         self.part.collect(local, hold=False)
         exchange.reduce(one, 1.0, self.wire, "gradients")
         exchange.owner.values.div_(self.wire.world)
-        exchange.distribute(two, exchange.requantise(two), out, self.wire, "updates")
+        exchange.distribute(two, out, self.wire, "updates")
         self.part.finish(keep=True)
         return self.part.space.views(out)
 

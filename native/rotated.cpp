@@ -219,11 +219,13 @@ inline void decode_piece(const uint8_t* packed, int64_t n, const Blocks& blocks,
 
 template <class T>
 void encode_piece(const Encode& e, int64_t start, int64_t n, const Blocks& blocks, int64_t level,
-                  uint8_t* packed) {
-  alignas(64) float c[2 * largest_block];
+                  uint8_t* packed, bool streamable) {
+  alignas(64) float c[2 * largest_block], own[2 * largest_block];
   const T* g = static_cast<const T*>(e.gradient) + start;
   const float* r = e.residual + start;
-  float* v = e.new_residual + start;
+  float* out = e.new_residual + start;
+  const bool streamed = streamable && aligned(out);
+  float* v = streamed ? own : out;
   int64_t i = 0;
   for (; i + width <= n; i += width) {
     const vf x = load(g + i) * e.scale + load(r + i);
@@ -242,13 +244,18 @@ void encode_piece(const Encode& e, int64_t start, int64_t n, const Blocks& block
   for (i = 0; i + width <= n; i += width) {
     __builtin_prefetch(g + n + i);
     __builtin_prefetch(r + n + i);
-    store(v + i, load(v + i) - load(c + i));
+    const vf left = load(v + i) - load(c + i);
+    if (streamed)
+      stream(out + i, left);
+    else
+      store(out + i, left);
   }
-  for (; i < n; ++i) v[i] -= c[i];
+  for (; i < n; ++i) out[i] = v[i] - c[i];
 }
 
 template <class T>
 void encode_typed(const Encode& e, int64_t first, int64_t last) {
+  const bool streamable = streams(e, e.layout.offsets[last] - e.layout.offsets[first]);
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
     uint8_t* packed = e.packed + 4 * e.layout.words[group];
@@ -257,9 +264,10 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
     for (int64_t k = 0; k < blocks.pieces; ++k) {
       const int64_t at = k * blocks.p;
       encode_piece<T>(e, start + at, k + 1 < blocks.pieces ? blocks.p : n - at, blocks,
-                      e.layout.levels[group] + k, packed + at / 8);
+                      e.layout.levels[group] + k, packed + at / 8, streamable);
     }
   }
+  if (streamable) finish_streams();
 }
 
 template <bool add>

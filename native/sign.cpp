@@ -57,9 +57,9 @@ inline void accumulate(const T* g, float scale, const float* r, int64_t n, float
 
 // Second pass: subtract what the receiver will decode. It works on cached values, so it also has
 // time to fetch the next group's.
-template <class T>
-inline void subtract_levels(float* v, int64_t n, float negative, float positive, const T* next_g,
-                            const float* next_r) {
+template <bool streamed, class T>
+inline void subtract_levels(const float* v, int64_t n, float negative, float positive, float* out,
+                            const T* next_g, const float* next_r) {
   const vf pos = broadcast(positive), neg = broadcast(negative), zero{};
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -67,23 +67,34 @@ inline void subtract_levels(float* v, int64_t n, float negative, float positive,
     __builtin_prefetch(next_r + i);
     for (int p = 0; p < parts; ++p) {
       const vf x = load(v + i + p * width);
-      store(v + i + p * width, x - select(x >= zero, pos, neg));
+      const vf left = x - select(x >= zero, pos, neg);
+      if (streamed)
+        stream(out + i + p * width, left);
+      else
+        store(out + i + p * width, left);
     }
   }
-  for (; i < n; ++i) v[i] -= v[i] >= 0.0f ? positive : negative;
+  for (; i < n; ++i) out[i] = v[i] - (v[i] >= 0.0f ? positive : negative);
 }
 
 template <class T>
 void encode_typed(const Encode& e, int64_t first, int64_t last) {
+  alignas(64) float own[block];  // v of one group, where it does not wait in new_residual
+  const bool streamable = streams(e, e.layout.offsets[last] - e.layout.offsets[first]);
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
+    const T* next_g = static_cast<const T*>(e.gradient) + start + n;
+    const float* next_r = e.residual + start + n;
+    float* out = e.new_residual + start;
+    const bool streamed = streamable && n <= block && aligned(out);
+    float* v = streamed ? own : out;
     uint8_t* bits = e.packed + 4 * e.layout.words[group];
     clear_last_word(bits, n);
     Sums sums;
     for (int64_t i = 0; i < n; i += block) {
       const int64_t m = n - i < block ? n - i : block;
       accumulate(static_cast<const T*>(e.gradient) + start + i, e.scale, e.residual + start + i, m,
-                 e.new_residual + start + i, bits + i / 8, sums);
+                 v + i, bits + i / 8, sums);
     }
     const int64_t negatives = n - sums.positives;
     float level[2];
@@ -91,12 +102,17 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
     level[1] = sums.positives ? static_cast<float>(sums.positive / sums.positives) : 0.0f;
     for (int bit = 0; bit < 2; ++bit)
       level[bit] = store_level(e.levels, e.level_type, 2 * group + bit, level[bit]);
-    subtract_levels(e.new_residual + start, n, level[0], level[1],
-                    static_cast<const T*>(e.gradient) + start + n, e.residual + start + n);
+    if (streamed)
+      subtract_levels<true>(v, n, level[0], level[1], out, next_g, next_r);
+    else
+      subtract_levels<false>(v, n, level[0], level[1], out, next_g, next_r);
   }
+  if (streamable) finish_streams();
 }
 
-template <bool add>
+enum class Deliver { store, add, stream };
+
+template <Deliver how>
 inline void decode_group(const uint8_t* bits, float negative, float positive, int64_t n, float* out) {
   const vf pos = broadcast(positive), neg = broadcast(negative);
   int64_t i = 0;
@@ -106,12 +122,15 @@ inline void decode_group(const uint8_t* bits, float negative, float positive, in
     for (int p = 0; p < parts; ++p) {
       float* at = out + i + p * width;
       const vf value = select(lanes_of(mask >> (p * width)), pos, neg);
-      store(at, add ? load(at) + value : value);
+      if constexpr (how == Deliver::stream)
+        stream(at, value);
+      else
+        store(at, how == Deliver::add ? load(at) + value : value);
     }
   }
   for (; i < n; ++i) {
     const float value = (bits[i / 8] >> (i % 8) & 1) ? positive : negative;
-    out[i] = add ? out[i] + value : value;
+    out[i] = how == Deliver::add ? out[i] + value : value;
   }
 }
 
@@ -126,16 +145,21 @@ void sign_encode(const Encode& e, int64_t first, int64_t last) {
 }
 
 void sign_decode(const Decode& d, int64_t first, int64_t last) {
+  const bool streamable = streams(d, d.layout.offsets[last] - d.layout.offsets[first]);
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = d.layout.offsets[group], n = d.layout.offsets[group + 1] - start;
     const uint8_t* bits = d.packed + 4 * d.layout.words[group];
     const float negative = load_level(d.levels, d.level_type, 2 * group);
     const float positive = load_level(d.levels, d.level_type, 2 * group + 1);
+    float* out = d.out + start;
     if (d.accumulate)
-      decode_group<true>(bits, negative, positive, n, d.out + start);
+      decode_group<Deliver::add>(bits, negative, positive, n, out);
+    else if (streamable && aligned(out))
+      decode_group<Deliver::stream>(bits, negative, positive, n, out);
     else
-      decode_group<false>(bits, negative, positive, n, d.out + start);
+      decode_group<Deliver::store>(bits, negative, positive, n, out);
   }
+  if (streamable) finish_streams();
 }
 
 }  // namespace THINWIRE_ISA

@@ -53,6 +53,36 @@ inline vf load<float>(const float* p) { return *reinterpret_cast<const vf*>(p); 
 
 inline void store(float* p, vf v) { *reinterpret_cast<vf*>(p) = v; }
 
+// Store past the caches, to an address aligned to the vector: a value nobody reads soon then costs
+// no fetch of its line. `finish_streams` before others may read.
+inline void stream(float* p, vf v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, (__m256)v);
+#elif defined(__SSE2__)
+  _mm_stream_ps(p, (__m128)v);
+#else
+  store(p, v);
+#endif
+}
+inline void finish_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(vf) == 0; }
+
+// Whether what is written is memory of its own, and enough of it to be out of the caches when it is
+// wanted again.
+constexpr int64_t worth_streaming = 1 << 16;  // values
+inline bool streams(const Encode& e, int64_t values) {
+  return values >= worth_streaming && e.new_residual != e.gradient && e.new_residual != e.residual;
+}
+inline bool streams(const Decode& d, int64_t values) {
+  return values >= worth_streaming && !d.accumulate;
+}
+
 // Bit j is v[j] >= 0; NaN gives 0.
 inline unsigned nonnegative(vf v) {
 #if defined(__AVX512F__)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange import Header, TwoStage
+from thinwire.exchange.packet import merge_headers
 from thinwire.quantize import Code, Columns
 
 
@@ -21,15 +22,18 @@ class Simulation:
     ) -> list[list[Header]]:
         """Stage 1: sub-gradients -> the sum in every owner's stripe."""
         samples = samples or [1.0] * len(gradients)
-        outgoing = []
-        for worker, gradient, count in zip(self.workers, gradients, samples, strict=True):
+        for worker, gradient in zip(self.workers, gradients, strict=True):
             worker.worker.values.copy_(gradient)
-            packets = worker.quantise(code, count)
-            outgoing.append(packets.split(worker.packet_bytes(code)))
-        return [
-            owner.sum(code, [packets[rank] for packets in outgoing])
-            for rank, owner in enumerate(self.workers)
-        ]
+        headers: list[list[list[Header]]] = [[] for _ in self.workers]
+        for index in range(len(self.workers[0].slices)):
+            outgoing = [
+                worker.quantise(code, count, index).split(worker.packet_bytes(code, index))
+                for worker, count in zip(self.workers, samples, strict=True)
+            ]
+            for rank, owner in enumerate(self.workers):
+                packets = [packets[rank] for packets in outgoing]
+                headers[rank].append(owner.sum(code, packets, index))
+        return [merge_headers(of_slices) for of_slices in headers]
 
     def commit(self) -> None:
         for worker in self.workers:
@@ -41,12 +45,11 @@ class Simulation:
 
     def distribute(self, code: Code) -> list[Tensor]:
         """Stage 2: what every worker decodes of the updates in the owners' stripes."""
-        packets = [worker.requantise(code) for worker in self.workers]
-        decoded = []
-        for worker in self.workers:
-            out = torch.empty(self.columns.values)
-            worker.decode(code, packets, out)
-            decoded.append(out)
+        decoded = [torch.empty(self.columns.values) for _ in self.workers]
+        for index in range(len(self.workers[0].slices)):
+            packets = [worker.requantise(code, index) for worker in self.workers]
+            for worker, out in zip(self.workers, decoded, strict=True):
+                worker.decode(code, packets, out, index)
         for worker in self.workers:
             worker.owner.commit()
         return decoded

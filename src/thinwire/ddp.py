@@ -188,19 +188,20 @@ class OneBitState:
         exact = self.iteration < self._cold_start
         codes = _EXACT if exact else part.codes
         self._carries |= not exact
-        part.collect(gradients, hold=self._carries)
-        headers = part.exchange.reduce(codes.gradients, weight, self._wire, "gradients")
+        part.collect(gradients, hold=self._carries, copy=buffer is None)
+        headers = part.exchange.reduce(
+            codes.gradients, weight, self._wire, "gradients", gradient=buffer
+        )
         if any(header.nonfinite_group >= 0 for header in headers):
             self._finite = False
             for gradient in gradients:
                 gradient.fill_(torch.nan)  # a GradScaler then skips on all workers
             return
         part.hold_owner(self._carries)
-        packet = part.exchange.requantise(codes.updates)
         direct = buffer is not None and buffer.dtype == torch.float32
         out = buffer if direct and buffer is not None else torch.empty(part.space.values)
-        part.exchange.distribute(codes.updates, packet, out, self._wire, "updates")
-        out.div_(sum(header.samples for header in headers))
+        samples = sum(header.samples for header in headers)
+        part.exchange.distribute(codes.updates, out, self._wire, "updates", divisor=samples)
         if not direct:
             torch._foreach_copy_(gradients, part.space.views(out))
 

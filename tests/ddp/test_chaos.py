@@ -3,6 +3,7 @@
 import multiprocessing
 
 import pytest
+
 from benchmarks import hook_stability
 
 RUNS = 20

@@ -161,7 +161,7 @@ def test_named_code() -> None:
         UniformCode(3)
     assert named_code("sign").name == "sign"
     with pytest.raises(
-        ValueError, match="one of sign, float32, rotated, 2-bit, 4-bit, 8-bit, got 'sing'"
+        ValueError, match="one of sign, float32, bfloat16, rotated, 2-bit, 4-bit, 8-bit, got 'sing'"
     ):
         named_code("sing")
     with pytest.raises(ValueError, match="float64"):

@@ -49,13 +49,11 @@ class CodedSum:
     def __call__(self, vector: Tensor, stage: str) -> Tensor:
         """The sum, [P], the same on every worker; NaN throughout if any summand is not finite."""
         exchange, codes = self.part.exchange, self.part.codes
-        exchange.worker.values.copy_(vector)
-        headers = exchange.reduce(codes.gradients, 1.0, self._wire, stage)
+        headers = exchange.reduce(codes.gradients, 1.0, self._wire, stage, vector)
         out = torch.empty_like(vector)
         if any(header.nonfinite_group >= 0 for header in headers):
             return out.fill_(torch.nan)
-        packet = exchange.requantise(codes.updates)
-        exchange.distribute(codes.updates, packet, out, self._wire, stage)
+        exchange.distribute(codes.updates, out, self._wire, stage)
         return out
 
     def keep(self) -> None:

@@ -1,6 +1,7 @@
 """Packets: a 16-byte header and one code's payload."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ class Header:
 
     Attributes:
         samples: how many samples its sub-gradient is the sum over.
-        nonfinite_group: the first group of its bucket that holds a NaN or infinity, or -1.
+        nonfinite_group: the first group of its bucket (in a packet: of its slice of the bucket)
+            that holds a NaN or infinity, or -1.
         sequence: number of this exchange; it must be the same on every worker.
     """
 
@@ -49,3 +51,13 @@ def read_headers(packets: list[Tensor], sequence: int) -> list[Header]:
                 "worker must hold the same parameters in the same order and take the same steps"
             )
     return headers
+
+
+def merge_headers(of_slices: Sequence[list[Header]]) -> list[Header]:
+    """For each worker what the headers of all its slices say together."""
+    merged = []
+    for headers in zip(*of_slices, strict=True):
+        groups = [header.nonfinite_group for header in headers if header.nonfinite_group >= 0]
+        first = headers[0]
+        merged.append(Header(first.samples, min(groups, default=-1), first.sequence))
+    return merged

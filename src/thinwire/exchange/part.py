@@ -53,21 +53,22 @@ class Part:
         self._held: list[tuple[int, Tensor]] = []
         self._held_runs: list[tuple[slice, Tensor]] = []
 
-    def collect(self, gradients: Sequence[Tensor], *, hold: bool) -> None:
+    def collect(self, gradients: Sequence[Tensor], *, hold: bool, copy: bool = True) -> None:
         """Sub-gradients, one for each parameter -> input of stage 1.
 
         Args:
             gradients: of the parameters' shapes; float32, bfloat16 or float16.
             hold: keep the residual of a parameter whose gradient is zero throughout.
+            copy: False where ``exchange.reduce`` is given the gradients end to end instead.
         """
-        self.space.collect(gradients, self.exchange.worker.values)
+        if copy:
+            self.space.collect(gradients, self.exchange.worker.values)
         self._held, self._held_runs = [], []
         if not hold:
             return
         residuals = self.space.views(self.exchange.worker.residual)
         for i, gradient in enumerate(gradients):
-            flat = gradient.reshape(-1)
-            if not (flat[:_GLANCE].any() or flat.any()):
+            if not _any(gradient.reshape(-1)):
                 self._held.append((i, residuals[i].clone()))
                 residuals[i].zero_()
 
@@ -77,7 +78,7 @@ class Part:
         for i, first, last in self.space.overlaps(stripe.start, stripe.stop) if hold else ():
             at = self.space.ranges[i][0] - stripe.start
             run = slice(at + first, at + last)
-            if not owner.values[run].any():
+            if not _any(owner.values[run]):
                 self._held_runs.append((run, owner.residual[run].clone()))
                 owner.residual[run].zero_()
 
@@ -156,6 +157,11 @@ def move_owner_residuals(before: Mapping[Parameter, Part], part: Part, wire: Wir
     for runs, values in zip(incoming, received, strict=True):
         for run, value in zip(runs, values.split([r.numel() for r in runs]), strict=True):
             run.copy_(value)
+
+
+def _any(flat: Tensor) -> bool:
+    """Whether any value is other than zero; mostly a glance is enough."""
+    return bool(flat[:_GLANCE].any()) or bool(flat.any())
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

@@ -5,7 +5,8 @@ its stripe; the owner adds the K decoded stripes, its own from the quantised for
 owner quantises the update it made of the sum and sends it to all; every worker, the owner included,
 decodes the same bytes, so replicas stay identical to the bit.
 
-The four methods are pure arithmetic on bytes; ``reduce`` and ``distribute`` put them on a wire.
+The four methods are pure arithmetic on bytes; ``reduce`` and ``distribute`` put them on a wire, one
+slice of the bucket after another (``stripes``): while one travels, the next is quantised.
 Invariant (conservation): the sum over workers of all sub-gradients equals what the owners have
 aggregated plus the workers' residuals, and the sum of all updates equals what has been applied plus
 the owners' residuals.
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from thinwire.exchange.packet import HEADER_BYTES, Header, read_headers
-from thinwire.exchange.stripes import Stripe, split
+from thinwire.exchange.packet import HEADER_BYTES, Header, merge_headers, read_headers
+from thinwire.exchange.stripes import Stripe, cut_slices, split
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import Code, Columns, ErrorFeedback
 
@@ -41,6 +42,7 @@ class TwoStage:
         owner: residual of stage 2 over this worker's stripe; ``sum`` leaves the aggregate in
             ``owner.values``, post-processing turns it into the update there.
         stripe: the stripe this worker owns.
+        slices: for each slice of the bucket the part of every stripe that travels in it.
 
     Args:
         columns: the bucket's groups.
@@ -65,75 +67,91 @@ class TwoStage:
         self.rank = rank
         self.stripes = list(stripes or split(columns, world))
         self.stripe = self.stripes[rank]
+        self.slices = cut_slices(self.stripes)
         self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
         self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)
         self.sequence = 0
 
-    def packet_bytes(self, code: Code) -> list[int]:
-        """Size of the stage 1 packet for each owner, in rank order."""
-        return [HEADER_BYTES + code.payload_bytes(stripe.columns) for stripe in self.stripes]
+    def packet_bytes(self, code: Code, index: int = 0) -> list[int]:
+        """Size of a slice's stage 1 packet for each owner, in rank order."""
+        return [HEADER_BYTES + code.payload_bytes(part.columns) for part in self.slices[index]]
 
-    def quantise(self, code: Code, samples: float) -> Tensor:
-        """Sub-gradient + residual -> one packet for each owner.
+    def quantise(
+        self, code: Code, samples: float, index: int = 0, gradient: Tensor | None = None
+    ) -> Tensor:
+        """Sub-gradient + residual -> one packet for each owner, of one slice.
 
         Args:
             code: stage 1's code.
-            samples: the number of samples ``worker.values`` is the mean over. The *sum* over
+            samples: the number of samples the sub-gradient is the mean over. The *sum* over
                 samples is what is sent and what residuals are in, as in S eq. (2), so that
                 minibatches of any size add up.
+            index: the slice; 0 begins an exchange, the others follow in order.
+            gradient: ``[values]``, the sub-gradient where it is not in ``worker.values``, which
+                then saves a copy; float32, bfloat16 or float16.
 
         Returns:
             uint8, the packets end to end (``packet_bytes``). Each header tells whether the whole
-            bucket is finite, so every owner, hence every worker, learns of a NaN anywhere.
+            slice is finite, so every owner, hence every worker, learns of a NaN anywhere.
         """
-        self.sequence += 1
-        sizes = self.packet_bytes(code)
+        self.sequence += index == 0
+        sizes = self.packet_bytes(code, index)
         outgoing = torch.empty(sum(sizes), dtype=torch.uint8, device=self.worker.values.device)
         packets = outgoing.split(sizes)
         nonfinite = -1
-        for packet, stripe in zip(packets, self.stripes, strict=True):
+        for packet, part in zip(packets, self.slices[index], strict=True):
             payload = packet[HEADER_BYTES:]
-            self.worker.encode(code, samples, stripe.columns, payload, stripe.start)
-            group = code.nonfinite_group(payload, stripe.columns)
+            self.worker.encode(code, samples, part.columns, payload, part.start, gradient)
+            group = code.nonfinite_group(payload, part.columns)
             if group >= 0 and nonfinite < 0:
-                nonfinite = stripe.first_group + group
+                nonfinite = part.first_group + group
         header = Header(samples, nonfinite, self.sequence)
         for packet in packets:
             header.write(packet)
         return outgoing
 
-    def sum(self, code: Code, packets: list[Tensor]) -> list[Header]:
-        """K packets for this stripe -> their sum in ``owner.values``, added in rank order.
+    def sum(self, code: Code, packets: list[Tensor], index: int = 0) -> list[Header]:
+        """K packets for this stripe's part -> their sum in ``owner.values``, added in rank order.
 
         Returns:
             The headers in rank order.
         """
         headers = read_headers(packets, self.sequence)
+        part = self.slices[index][self.rank]
+        out = self.owner.values[self._own(part)]
         for worker, packet in enumerate(packets):
-            payload = packet[HEADER_BYTES:]
-            code.decode(payload, self.stripe.columns, self.owner.values, accumulate=worker > 0)
+            code.decode(packet[HEADER_BYTES:], part.columns, out, accumulate=worker > 0)
         return headers
 
-    def requantise(self, code: Code) -> Tensor:
-        """Update in ``owner.values`` + owner residual -> the packet for everyone.
+    def requantise(self, code: Code, index: int = 0) -> Tensor:
+        """Update in ``owner.values`` + owner residual -> the packet for everyone, of one slice.
 
         Call ``owner.commit()`` once the exchange has succeeded.
 
         Returns:
             uint8 packet, padded to the largest stripe's so that all workers' are equally long.
         """
-        sizes = self.packet_bytes(code)
+        sizes = self.packet_bytes(code, index)
         packet = self.owner.values.new_zeros(max(sizes), dtype=torch.uint8)
         payload = packet[HEADER_BYTES : sizes[self.rank]]
-        with record_function("thinwire::requantise"):
-            self.owner.encode(code, 1.0, self.stripe.columns, payload)
-        group = code.nonfinite_group(payload, self.stripe.columns)
-        nonfinite = self.stripe.first_group + group if group >= 0 else -1
+        part = self.slices[index][self.rank]
+        self.owner.encode(code, 1.0, part.columns, payload, self._own(part).start)
+        group = code.nonfinite_group(payload, part.columns)
+        nonfinite = part.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)
         return packet
 
-    def decode(self, code: Code, packets: list[Tensor], out: Tensor) -> None:
-        """K packets -> the whole bucket's update, written to ``out`` ([values]).
+    def decode(
+        self, code: Code, packets: list[Tensor], out: Tensor, index: int = 0, divisor: float = 1.0
+    ) -> None:
+        """K packets -> one slice of the bucket's update, written to its place in ``out``.
+
+        Args:
+            code: stage 2's code.
+            packets: in rank order.
+            out: float32 ``[values]``.
+            index: the slice.
+            divisor: what the decoded values are divided by.
 
         Raises:
             NonFiniteUpdateError: on every worker, if any owner's update is not finite.
@@ -141,26 +159,52 @@ class TwoStage:
         for worker, header in enumerate(read_headers(packets, self.sequence)):
             if header.nonfinite_group >= 0:
                 raise NonFiniteUpdateError(worker, header.nonfinite_group)
-        sizes = self.packet_bytes(code)
-        for packet, size, stripe in zip(packets, sizes, self.stripes, strict=True):
-            run = out[stripe.start : stripe.stop]
-            code.decode(packet[HEADER_BYTES:size], stripe.columns, run, accumulate=False)
+        sizes = self.packet_bytes(code, index)
+        for packet, size, part in zip(packets, sizes, self.slices[index], strict=True):
+            run = out[part.start : part.stop]
+            code.decode(packet[HEADER_BYTES:size], part.columns, run, False, divisor)
 
-    def reduce(self, code: Code, samples: float, wire: Wire, stage: str) -> list[Header]:
-        """Stage 1 on the wire: sub-gradient in ``worker.values`` -> sum in ``owner.values``.
+    def reduce(
+        self, code: Code, samples: float, wire: Wire, stage: str, gradient: Tensor | None = None
+    ) -> list[Header]:
+        """Stage 1 on the wire: sub-gradient -> sum in ``owner.values``; see ``quantise``.
 
         The residual is not touched until ``worker.commit()``.
-        """
-        with record_function("thinwire::quantise"):
-            outgoing = self.quantise(code, samples)
-        with record_function("thinwire::all_to_all"):
-            packets = wire.all_to_all(outgoing, self.packet_bytes(code), stage)
-        with record_function("thinwire::sum"):
-            return self.sum(code, packets)
 
-    def distribute(self, code: Code, packet: Tensor, out: Tensor, wire: Wire, stage: str) -> None:
-        """Stage 2 on the wire: this owner's packet -> the whole bucket's update in ``out``."""
-        with record_function("thinwire::all_gather"):
-            packets = wire.all_gather(packet, stage)
-        with record_function("thinwire::decode"):
-            self.decode(code, packets, out)
+        Returns:
+            What each worker says about the bucket, in rank order.
+        """
+        arrivals, headers = [], []
+        for index in range(len(self.slices)):
+            with record_function("thinwire::quantise"):
+                outgoing = self.quantise(code, samples, index, gradient)
+            sizes = self.packet_bytes(code, index)
+            arrivals.append(wire.start_all_to_all(outgoing, sizes, stage))
+        for index, arrival in enumerate(arrivals):
+            with record_function("thinwire::all_to_all"):
+                packets = arrival.wait()
+            with record_function("thinwire::sum"):
+                headers.append(self.sum(code, packets, index))
+        return merge_headers(headers)
+
+    def distribute(
+        self, code: Code, out: Tensor, wire: Wire, stage: str, divisor: float = 1.0
+    ) -> None:
+        """Stage 2 on the wire: this owner's update -> the whole bucket's, in ``out`` (``decode``).
+
+        Call ``owner.commit()`` once the exchange has succeeded.
+        """
+        arrivals = []
+        for index in range(len(self.slices)):
+            with record_function("thinwire::requantise"):
+                packet = self.requantise(code, index)
+            arrivals.append(wire.start_all_gather(packet, stage))
+        for index, arrival in enumerate(arrivals):
+            with record_function("thinwire::all_gather"):
+                packets = arrival.wait()
+            with record_function("thinwire::decode"):
+                self.decode(code, packets, out, index, divisor)
+
+    def _own(self, part: Stripe) -> slice:
+        """Where a part of this worker's stripe lies in the owner's buffers."""
+        return slice(part.start - self.stripe.start, part.stop - self.stripe.start)

@@ -15,6 +15,19 @@ from torch import Tensor
 from thinwire.exchange.ledger import Ledger
 
 
+class Arrival:
+    """Packets that are on their way."""
+
+    def __init__(self, packets: list[Tensor], work: dist.Work | None = None) -> None:
+        self._packets, self._work = packets, work
+
+    def wait(self) -> list[Tensor]:
+        """One packet from each worker, in rank order."""
+        if self._work is not None:
+            self._work.wait()
+        return self._packets
+
+
 class Wire:
     """One process group and its ledger.
 
@@ -39,8 +52,8 @@ class Wire:
         wire.world, wire.rank = 1, 0
         return wire
 
-    def all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> list[Tensor]:
-        """Send each worker its packet; receive one from each.
+    def start_all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> Arrival:
+        """Begin to send each worker its packet and to receive one from each.
 
         Args:
             outgoing: uint8, the packets end to end, in rank order.
@@ -49,16 +62,18 @@ class Wire:
             stage: where the ledger enters it.
 
         Returns:
-            The packets received, in rank order, this worker's own among them.
+            The packets that will have been received, this worker's own among them.
         """
         if self.world == 1:
-            return [outgoing]
+            return Arrival([outgoing])
         incoming = [sizes[self.rank]] * self.world
         received = outgoing.new_empty(sum(incoming))
-        dist.all_to_all_single(received, outgoing, incoming, list(sizes), group=self.group)
+        work = dist.all_to_all_single(
+            received, outgoing, incoming, list(sizes), group=self.group, async_op=True
+        )
         sent = [size for rank, size in enumerate(sizes) if rank != self.rank]
         self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
-        return list(received.split(incoming))
+        return Arrival(list(received.split(incoming)), work)
 
     def scatter(self, tensor: Tensor | None, sizes: Sequence[int], stage: str) -> Tensor:
         """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
@@ -94,13 +109,17 @@ class Wire:
 
     def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:
         """Every worker's packet, in rank order; all must have the same size."""
+        return self.start_all_gather(packet, stage).wait()
+
+    def start_all_gather(self, packet: Tensor, stage: str) -> Arrival:
+        """Begin to send a packet to all; all workers' must have the same size."""
         if self.world == 1:
-            return [packet]
-        received = packet.new_empty(packet.numel() * self.world)
-        dist.all_gather(list(received.chunk(self.world)), packet, group=self.group)
+            return Arrival([packet])
+        received = list(packet.new_empty(packet.numel() * self.world).chunk(self.world))
+        work = dist.all_gather(received, packet, group=self.group, async_op=True)
         peers = self.world - 1
         self.ledger.record(stage, messages=peers, bytes=peers * packet.numel() * packet.itemsize)
-        return list(received.chunk(self.world))
+        return Arrival(received, work)
 
     def broadcast(self, tensor: Tensor, stage: str) -> None:
         """Worker 0's tensor to all, in place. All copies are counted at worker 0."""

@@ -270,8 +270,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 self.post_process(bucket, update, exchange.stripe.start, samples)
             if self.measure:
                 exchange.owner.note_input()
-            packet = exchange.requantise(code)
-            job = partial(exchange.distribute, code, packet, bucket.scratch, self._wire, "updates")
+            job = partial(exchange.distribute, code, bucket.scratch, self._wire, "updates")
             pending.append(self._thread.submit(job))
         for bucket, future in zip(self._buckets, pending, strict=True):
             try:

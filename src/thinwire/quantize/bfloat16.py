@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from thinwire.quantize.code import first_true
+from thinwire.quantize.code import decode_divided, first_true
 from thinwire.quantize.columns import Columns
 
 
@@ -13,8 +13,8 @@ class Bfloat16Code:
     name = "bfloat16"
 
     def payload_bytes(self, columns: Columns) -> int:
-        """Two bytes a value."""
-        return 2 * columns.values
+        """Two bytes a value, to whole words of four."""
+        return (2 * columns.values + 3) // 4 * 4
 
     def encode(
         self,
@@ -28,12 +28,23 @@ class Bfloat16Code:
         """See ``Code.encode``."""
         wanted = gradient.float() * scale + residual
         sent = wanted.to(torch.bfloat16)
-        payload.view(torch.bfloat16).copy_(sent)
+        payload[2 * columns.values :] = 0
+        payload[: 2 * columns.values].view(torch.bfloat16).copy_(sent)
         torch.sub(wanted, sent, out=new_residual)
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
         """See ``Code.decode``."""
-        values = payload.view(torch.bfloat16)
+        if divisor != 1:
+            decode_divided(self, payload, columns, out, accumulate, divisor)
+            return
+        values = payload[: 2 * columns.values].view(torch.bfloat16)
         if accumulate:
             out.add_(values)
         else:
@@ -41,5 +52,6 @@ class Bfloat16Code:
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """See ``Code.nonfinite_group``."""
-        value = first_true(~payload.view(torch.bfloat16).isfinite())
+        values = payload[: 2 * columns.values].view(torch.bfloat16)
+        value = first_true(~values.isfinite())
         return -1 if value < 0 else columns.group_of(value)

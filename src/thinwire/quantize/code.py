@@ -6,7 +6,8 @@ multiple of 4.
 
 from typing import Protocol
 
-from torch import Tensor, uint8
+import torch
+from torch import Tensor
 
 from thinwire.quantize.columns import Columns
 
@@ -42,8 +43,23 @@ class Code(Protocol):
         """
         ...
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
-        """Write the decoded values to ``out`` (float32 ``[n]``), or add them to it."""
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
+        """Write the decoded values to ``out``, or add them to it.
+
+        Args:
+            payload: the bytes.
+            columns: the groups of the ``n`` values.
+            out: float32 ``[n]``.
+            accumulate: add.
+            divisor: divide the decoded values by this; cheaper than doing it afterwards.
+        """
         ...
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
@@ -51,6 +67,19 @@ class Code(Protocol):
         ...
 
 
+def decode_divided(
+    code: Code, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool, divisor: float
+) -> None:
+    """``code.decode`` with a divisor, for codes that know no better way."""
+    if accumulate:
+        decoded = torch.empty_like(out)
+        code.decode(payload, columns, decoded, accumulate=False)
+        out.add_(decoded.div_(divisor))
+    else:
+        code.decode(payload, columns, out, accumulate=False)
+        out.div_(divisor)
+
+
 def first_true(mask: Tensor) -> int:
     """Index of the first True, or -1."""
-    return int(mask.to(uint8).argmax()) if bool(mask.any()) else -1
+    return int(mask.to(torch.uint8).argmax()) if bool(mask.any()) else -1

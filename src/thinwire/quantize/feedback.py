@@ -40,7 +40,13 @@ class ErrorFeedback:
         return float(self.residual.norm()) / self._input_norm if self._input_norm > 0 else 0.0
 
     def encode(
-        self, code: Code, scale: float, columns: Columns, payload: Tensor, start: int = 0
+        self,
+        code: Code,
+        scale: float,
+        columns: Columns,
+        payload: Tensor,
+        start: int = 0,
+        values: Tensor | None = None,
     ) -> None:
         """Encode ``scale * values + residual`` for the run that begins at ``start``.
 
@@ -50,10 +56,12 @@ class ErrorFeedback:
             columns: the run's groups.
             payload: uint8 ``[code.payload_bytes(columns)]``, receives the bytes.
             start: index of the run's first value.
+            values: ``[n]``, read in place of this object's own, which still receive the new
+                residual; float32, bfloat16 or float16.
         """
         run = slice(start, start + columns.values)
-        values = self.values[run]
-        code.encode(values, scale, self.residual[run], columns, values, payload)
+        left, given = self.values[run], self.values if values is None else values
+        code.encode(given[run], scale, self.residual[run], columns, left, payload)
 
     def commit(self) -> None:
         """Make what ``encode`` left behind the residual of the next step."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from thinwire.quantize.code import first_true
+from thinwire.quantize.code import decode_divided, first_true
 from thinwire.quantize.columns import Columns
 
 
@@ -29,8 +29,18 @@ class Float32Code:
         payload.view(torch.float32).copy_(gradient.float() * scale + residual)
         new_residual.zero_()
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
         """See ``Code.decode``."""
+        if divisor != 1:
+            decode_divided(self, payload, columns, out, accumulate, divisor)
+            return
         values = payload.view(torch.float32)
         if accumulate:
             out.add_(values)

@@ -49,9 +49,18 @@ class RotatedSignCode:
         )
         padding.zero_()
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
         """See ``Code.decode``."""
         levels, bits, _ = self._split(payload, columns)
+        if divisor != 1:
+            levels = levels.float().div_(divisor)  # all decoded values are proportional to them
         torch.ops.thinwire.rotated_decode(levels, bits, columns.block_table, out, accumulate)
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:

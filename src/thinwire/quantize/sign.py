@@ -40,9 +40,18 @@ class SignCode:
             gradient, scale, residual, columns.table, new_residual, levels, bits
         )
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
         """See ``Code.decode``."""
         levels, bits = self._split(payload, columns)
+        if divisor != 1:
+            levels = levels.float().div_(divisor)  # all decoded values are proportional to them
         torch.ops.thinwire.sign_decode(levels, bits, columns.table, out, accumulate)
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:

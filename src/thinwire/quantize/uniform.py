@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thinwire.kernels.schemas import UNIFORM_BITS
-from thinwire.quantize.code import first_true
+from thinwire.quantize.code import decode_divided, first_true
 from thinwire.quantize.columns import Columns
 
 
@@ -44,8 +44,18 @@ class UniformCode:
             gradient, scale, residual, layout, self.bits, new_residual, levels, packed
         )
 
-    def decode(self, payload: Tensor, columns: Columns, out: Tensor, accumulate: bool) -> None:
+    def decode(
+        self,
+        payload: Tensor,
+        columns: Columns,
+        out: Tensor,
+        accumulate: bool,
+        divisor: float = 1.0,
+    ) -> None:
         """See ``Code.decode``."""
+        if divisor != 1:
+            decode_divided(self, payload, columns, out, accumulate, divisor)
+            return
         levels, packed = self._split(payload, columns)
         layout = columns.packed_table(self.bits)
         torch.ops.thinwire.uniform_decode(levels, packed, layout, self.bits, out, accumulate)

@@ -49,7 +49,7 @@ def _collectives(wire: Wire, sent: int, repeats: int) -> float:
     sizes = [packet] * wire.world
 
     def work() -> None:
-        wire.all_to_all(outgoing, sizes, "plan")
+        wire.start_all_to_all(outgoing, sizes, "plan").wait()
         wire.all_gather(outgoing[:packet], "plan")
 
     seconds = quartile_seconds(work, repeats)

@@ -1,0 +1,184 @@
+"""What one worker pays as workers are added: bytes, memory, time of quantising and decoding.
+
+    python -m benchmarks.growth [--values 8388608] [--repeats 7]
+
+Bytes and memory are measured with 2 to 8 real workers on this machine's loopback: bytes by the
+ledger and by the kernel (what all workers put on the loopback interface, divided by their number),
+memory as the growth of the process's peak resident size over making the state and exchanging with
+it. Time is that of one worker's arithmetic alone, without a network, up to 1024 workers, so that
+the number of processors here does not matter: its packets stand in for those of its peers, which
+are as long. Results go to benchmarks/results/growth.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import record
+from benchmarks.lab import own_counters
+from thinwire.exchange import Ledger, TwoStage, Wire
+from thinwire.quantize import Columns, SignCode
+
+NAME = "growth"
+REAL = (2, 3, 4, 5, 6, 7, 8)
+SIMULATED = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+COLUMN = 2048
+EXCHANGES = 3
+
+
+def columns_of(values: int) -> Columns:
+    """One matrix with rows of 2048."""
+    return Columns.from_lengths([COLUMN] * (values // COLUMN))
+
+
+def peak_bytes(reset: bool = False) -> int:
+    """The process's largest resident size since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+def be_worker(values: int, out: Path) -> None:
+    """Some exchanges among real workers; worker 0 writes bytes and memory of one worker."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    gradient = torch.randn(values)
+    dist.all_reduce(torch.ones(1))  # connections and their buffers are not the exchange's
+    before = peak_bytes(reset=True)
+    ledger, code = Ledger(), SignCode()
+    wire, exchange = Wire(None, ledger), TwoStage(columns_of(values), rank, world)
+    dist.barrier()
+    sent = own_counters("lo")
+    for _ in range(EXCHANGES):
+        exchange.reduce(code, 1.0, wire, "gradients", gradient=gradient)
+        exchange.worker.commit()
+        exchange.distribute(code, gradient, wire, "updates")
+        exchange.owner.commit()
+    dist.barrier()
+    kernel = (own_counters("lo") - sent).tx_payload
+    memory = torch.tensor(float(peak_bytes() - before), dtype=torch.float64)
+    booked = torch.tensor(float(ledger.total().bytes), dtype=torch.float64)
+    dist.all_reduce(memory)
+    dist.all_reduce(booked)
+    if rank == 0:
+        row = {
+            "ledger_bytes": booked.item() / world / EXCHANGES,
+            "kernel_bytes": kernel / world / EXCHANGES,
+            "memory_bytes": memory.item() / world,
+        }
+        out.write_text(json.dumps(row), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def real(values: int) -> dict[str, Any]:
+    """Bytes and memory for each number of real workers."""
+    rows = {}
+    for world in REAL:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "row.json"
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            command += ["--nproc-per-node", str(world), "-m", "benchmarks.growth"]
+            command += ["--values", str(values), "--out", str(out)]
+            environment = {"OMP_NUM_THREADS": "1", **os.environ}
+            subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
+            rows[str(world)] = json.loads(out.read_text(encoding="utf-8"))
+    return rows
+
+
+def parts_of(exchange: TwoStage, world: int) -> dict[str, Callable[[], object]]:
+    """One worker's four computations; its own packets stand in for its peers'."""
+    code, out = SignCode(), torch.empty(exchange.columns.values)
+    slices = range(len(exchange.slices))
+    gradient = torch.randn(exchange.columns.values)
+    state: dict[str, list[list[torch.Tensor]]] = {}
+
+    def quantise() -> None:
+        packets = [
+            exchange.quantise(code, 1.0, i, gradient).split(exchange.packet_bytes(code, i))
+            for i in slices
+        ]
+        state["sent"] = [[of_slice[exchange.rank]] * world for of_slice in packets]
+
+    def add() -> None:
+        for i in slices:
+            exchange.sum(code, state["sent"][i], i)
+
+    def requantise() -> None:
+        state["updates"] = [[exchange.requantise(code, i)] * world for i in slices]
+
+    def decode() -> None:
+        for i in slices:
+            exchange.decode(code, state["updates"][i], out, i)
+
+    return {"quantise": quantise, "sum": add, "requantise": requantise, "decode": decode}
+
+
+def simulated(values: int, repeats: int) -> dict[str, Any]:
+    """Seconds of each computation for each number of workers, taken in turns."""
+    torch.set_num_threads(1)
+    work = {world: parts_of(TwoStage(columns_of(values), 0, world), world) for world in SIMULATED}
+    times: dict[int, dict[str, list[float]]] = {w: {name: [] for name in work[w]} for w in work}
+    for number in range(repeats + 1):
+        for world, parts in work.items():
+            for name, part in parts.items():
+                started = time.perf_counter()
+                part()
+                if number:  # the first round warms up
+                    times[world][name].append(time.perf_counter() - started)
+    return {str(w): {n: record.spread(t) for n, t in parts.items()} for w, parts in times.items()}
+
+
+def show(run: dict[str, Any]) -> None:
+    """Both tables."""
+    table = Table("workers", "MB by ledger", "MB by kernel", "MB of memory", title="one exchange")
+    for world, row in run["real"].items():
+        figures = (row["ledger_bytes"], row["kernel_bytes"], row["memory_bytes"])
+        table.add_row(world, *(f"{figure / 1e6:.3f}" for figure in figures))
+    Console().print(table)
+    names = ("quantise", "sum", "requantise", "decode")
+    table = Table("workers", *names, "all", title="ms of one worker's arithmetic, medians")
+    for world, row in run["simulated"].items():
+        medians = [1e3 * row[name][0] for name in names]
+        table.add_row(world, *(f"{ms:.2f}" for ms in (*medians, sum(medians))))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--values", type=int, default=2**23)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if "LOCAL_RANK" in os.environ:
+        be_worker(arguments.values, arguments.out)
+        return
+    before = record.load()
+    run = {
+        "settings": {"values": arguments.values, "code": "sign", "repeats": arguments.repeats},
+        "command": f"python -m benchmarks.growth --values {arguments.values}",
+        "simulated": simulated(arguments.values, arguments.repeats),
+        "real": real(arguments.values),
+        "load": [before, record.load()],
+    }
+    record.enter(NAME, f"{arguments.values} values", run)
+    show(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A laboratory, where this machine can have one."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import lab
+from benchmarks.lab.system import check_machine
+
+NAME = "thinwiretest"
+
+
+def namespaces() -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    return [line.split()[0] for line in listed.stdout.splitlines() if line.startswith(NAME)]
+
+
+@pytest.fixture
+def network() -> Iterator[lab.Network]:
+    """Two hosts at 200 Mbit/s."""
+    try:
+        check_machine()
+        lab.up(lab.Network(2, 200_000_000, NAME))
+    except lab.LabError as error:
+        if os.environ.get("CI") and os.geteuid() == 0 and "needs" not in str(error):
+            raise
+        pytest.skip(str(error))
+    yield lab.find(NAME)
+    lab.down(NAME)
+    assert namespaces() == []
