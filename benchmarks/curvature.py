@@ -52,7 +52,8 @@ BARS = {
 
 LARGE = 2**25 - 2**14  # bytes, just below the most that glibc adapts to
 
-IN_A_ROW = 3  # calls of a job in each round, as in a solver
+IN_A_ROW = 10  # calls of a job in each round: as many products as a solver makes,
+ROW_SECONDS = 0.5  # or as many gradients as fit in this time
 
 Batch = tuple[Tensor, Tensor]
 Job = Callable[[], object]
@@ -129,14 +130,17 @@ def interleaved(work: dict[str, Job], seconds: float, least: int) -> dict[str, l
     for job in work.values():  # warm up
         job()
         job()
+    started = time.perf_counter()
+    work["gradient"]()
+    calls = min(IN_A_ROW, max(2, round(ROW_SECONDS / (time.perf_counter() - started))))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times["gradient"]) < least:
         for name, job in work.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(IN_A_ROW):
+            for _ in range(calls):
                 job()
             spent = time.process_time() - cpu, time.perf_counter() - wall
-            times[name].append((spent[0] / IN_A_ROW, spent[1] / IN_A_ROW))
+            times[name].append((spent[0] / calls, spent[1] / calls))
     return times
 
 
@@ -246,7 +250,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--samples", nargs="+", type=int, default=[512, 4096])
     parser.add_argument("--seconds", type=float, default=20, help="of each net and batch size")
-    parser.add_argument("--rounds", type=int, default=7, help="at least so many")
+    parser.add_argument("--rounds", type=int, default=5, help="at least so many")
     parser.add_argument("--naive", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--fresh", action="store_true", help="do not free a large tensor first")
     parser.add_argument("--json", type=Path)
