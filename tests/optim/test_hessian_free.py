@@ -164,15 +164,16 @@ def test_coded_gradients_resume_to_the_bit_and_reshard(run_ranks):
     optimizer.step(Objective(model, F.cross_entropy, (inputs, targets)))
 
 
-def disagreeing(rank, world):
+def disagreeing(rank, world, how):
     """Worker 1 computes another direction, as a processor that rounds differently would."""
     original = newton.solve
 
     def solve(*args):
         solution = original(*args)
-        if rank == 1:
-            for iterate in solution.iterates:
-                iterate.x.mul_(1 + 1e-12)
+        for iterate in solution.iterates if rank == 1 else ():
+            iterate.x.mul_(1 + 1e-12)
+        if rank == 1 and how == "nothing found":
+            solution.iterates.clear()
         return solution
 
     hessian_free.solve = solve
@@ -180,17 +181,24 @@ def disagreeing(rank, world):
         losses, theta, optimizer = train(3)
     finally:
         hessian_free.solve = original
-    return losses, theta, optimizer.last_step.note, optimizer.ledger.total("direction").collectives
+    return losses, theta, optimizer.last_step, optimizer.ledger.total("direction").collectives
 
 
-def test_workers_that_round_differently_take_worker_0s_step(run_ranks):
+@pytest.mark.parametrize("how", ["rounding", "nothing found"])
+def test_workers_that_round_differently_take_worker_0s_step(run_ranks, how):
     alone, theta, _ = train(3)
-    for losses, parameters, note, broadcasts in run_ranks(2, disagreeing):
+    results = run_ranks(2, disagreeing, how)
+    for losses, parameters, last, broadcasts in results:
         assert losses == pytest.approx(alone, rel=1e-9)
         assert (parameters - theta).norm() <= 1e-9 * theta.norm()
-        assert torch.equal(parameters, parameters)
-        assert "worker 0's was taken" in note
-        assert broadcasts == 3
+        assert torch.equal(parameters, results[0][1])
+        assert "worker 0's was taken" in last.note
+        assert (last.kind, last.damping, last.ratio) == (
+            results[0][2].kind,
+            results[0][2].damping,
+            results[0][2].ratio,
+        )
+        assert broadcasts == 6  # a vector and its numbers in each step
 
 
 def test_automatic_choice_explains_itself(run_ranks):
@@ -266,10 +274,10 @@ def test_every_accepted_step_keeps_armijos_promise(monkeypatch):
     original, kept = newton.search, []
 
     def search(start, direction, *rest):
-        trial = original(start, direction, *rest)
+        trial, taken = original(start, direction, *rest)
         if trial.alpha:
-            kept.append(sufficient(start.loss, trial.loss, trial.alpha, direction))
-        return trial
+            kept.append(sufficient(start.loss, trial.loss, trial.alpha, taken))
+        return trial, taken
 
     monkeypatch.setattr(hessian_free, "search", search)
     for method in METHODS:

@@ -107,7 +107,7 @@ class CurvatureOperator:
         return with_Bv + [self._slice_dot(*pair) for pair in pairs]
 
     def _slice_dot(self, a: Tensor, b: Tensor) -> float:
-        """A . b over this worker's slice of the indices."""
+        """The inner product a . b over this worker's slice of the indices."""
         rank, world, size = self._wire.rank, self._wire.world, len(a)
         mine = slice(size * rank // world, size * (rank + 1) // world)
         return _dot(a[mine], b[mine])

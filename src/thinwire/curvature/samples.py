@@ -71,11 +71,11 @@ class Samples:
         return torch.stack(summands).sum(0).div_(self.total)
 
     def hessian(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """V -> summand of H v; the graphs are recorded now."""
+        """The product v -> summand of H v; the graphs are recorded now."""
         return self._product(list(self._hessians(self.model.leaves(theta))))
 
     def gauss_newton(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """V -> summand of G v; the graphs are recorded now."""
+        """The product v -> summand of G v; the graphs are recorded now."""
         return self._product(list(self._gauss_newtons(self.model.leaves(theta))))
 
     def _hessians(self, leaves: Sequence[Tensor]) -> Iterator[LocalProduct]:

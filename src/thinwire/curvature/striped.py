@@ -60,7 +60,7 @@ class StripedOperator:
         return total, self.dots([*((total, w) for w in against), *pairs])
 
     def dots(self, pairs: Sequence[Pair]) -> list[float]:
-        """A . b of whole vectors from their stripes; one small reduction."""
+        """Inner products a . b of whole vectors from their stripes; one small reduction."""
         mine = torch.tensor([float(torch.dot(a, b)) for a, b in pairs], dtype=torch.float64)
         sums: list[float] = self._wire.sum(mine, "inner products").tolist()
         return sums

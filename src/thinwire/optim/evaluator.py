@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ from thinwire.optim.closure import Closure, ClosureProblem
 from thinwire.optim.newton import Point, Problem, Sums, evaluate
 from thinwire.optim.objective import Objective, SharedObjective, draw
 from thinwire.quantize import stage_codes
-from thinwire.search import Direction
+from thinwire.search import KINDS, Direction
 from thinwire.solve import LinearLayer, Preconditioner, jacobi, kronecker
 
 Curvature = Literal["replicated", "sharded", "auto"]
@@ -110,30 +111,64 @@ class Evaluator:
         if self.curvature == "auto":
             self._decide()
 
-    def evaluate(self, theta: Tensor, iteration: int, direction: Direction | None = None) -> Point:
+    def evaluate(self, theta: Tensor, iteration: int) -> Point:
         """Loss, gradient and what rides along; should workers disagree, at worker 0's theta.
 
         Args:
             theta: [P].
             iteration: which will begin there; its curvature batch gives the Fisher matrix.
-            direction: what theta is a trial of.
         """
-        fisher = None
-        if self.preconditioning and not self.replicated:
-            batch, kind = self.batch(iteration), self.preconditioning
-            fisher = lambda theta: batch.fisher(theta, kind)  # noqa: E731
-            self.passes += self.share
-        self.passes += 1
-        full = self.problem.full()
-        point = evaluate(theta, full, fisher, self.wire, self.coded, direction)
-        if point is None:  # processors that round differently
+        point = self._try(theta, iteration)
+        if point is None:
             theta = theta.clone()
             self.wire.broadcast(theta, "direction")
-            self.note = "workers' steps differed by rounding; worker 0's was taken"
-            point = evaluate(theta, full, fisher, self.wire, self.coded)
+            point = self._try(theta, iteration, again=True)
+        return _known(point)
+
+    def trial(self, start: Tensor, direction: Direction, iteration: int) -> tuple[Point, Direction]:
+        """The same at the end of a direction; should workers disagree, of worker 0's direction.
+
+        Args:
+            start: where the direction begins, [P].
+            direction: which way this worker would go.
+            iteration: which will begin there.
+
+        Returns:
+            What is known there, and the direction that all workers take.
+        """
+        point = self._try(start + direction.d, iteration, direction)
         if point is None:
-            raise RuntimeError("workers hold different parameters after a broadcast")
-        return point
+            direction = self._first_workers(direction)
+            point = self._try(start + direction.d, iteration, direction, again=True)
+        return _known(point), direction
+
+    def _try(
+        self,
+        theta: Tensor,
+        iteration: int,
+        direction: Direction | None = None,
+        *,
+        again: bool = False,
+    ) -> Point | None:
+        fisher = None
+        kind = self.preconditioning
+        if kind and not self.replicated:
+            batch = self.batch(iteration)
+            fisher = partial(batch.fisher, kind=kind)
+        if again:
+            self.note = "workers' steps differed by rounding; worker 0's was taken"
+        self.passes += 1 + (self.share if fisher else 0)
+        return evaluate(theta, self.problem.full(), fisher, self.wire, self.coded, direction)
+
+    def _first_workers(self, direction: Direction) -> Direction:
+        """Worker 0's direction, on every worker."""
+        facts = [float(KINDS.index(direction.kind)), *direction.numbers]
+        numbers = torch.tensor(facts, dtype=torch.float64)
+        d = direction.d.clone()
+        self.wire.broadcast(numbers, "direction")
+        self.wire.broadcast(d, "direction")
+        kind, slope, curvature, square, damping = numbers.tolist()
+        return Direction(d, slope, curvature, square, damping, KINDS[int(kind)])
 
     def batch(self, iteration: int) -> Sums:
         """The curvature batch of an iteration; only the latest is kept."""
@@ -181,6 +216,9 @@ class Evaluator:
         if fisher is None:  # every worker has the whole batch
             fisher = self.batch(iteration).fisher(point.theta, kind)
             self.passes += self.share
+        if not bool(fisher.isfinite().all()):
+            self.note = "the Fisher matrix was not finite; solved without a preconditioner"
+            return None
         if kind == "diagonal":
             return jacobi(B.part(fisher), B.damping)
         return kronecker(fisher, self._layers, B.damping)
@@ -239,3 +277,9 @@ class Evaluator:
         if any(p.dtype != torch.float32 for p in self.parameters):
             raise ValueError(f"{option}: {code!r} needs float32 parameters")
         return CodedSum(self.parameters, codes, self.wire, error_feedback=feedback)
+
+
+def _known(point: Point | None) -> Point:
+    if point is None:
+        raise RuntimeError("workers hold different parameters after a broadcast")
+    return point

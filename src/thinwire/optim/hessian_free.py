@@ -231,7 +231,7 @@ class HessianFree(torch.optim.Optimizer):
         direction, tried = self._direction(B, start, solution, exact)
         products = B.products
         del B  # with the graphs of the curvature batch
-        trial = self._search(start, direction)
+        trial, direction = self._search(start, direction)
         work.passes += work.share * (products + tried) + trial.losses
         ratio = self._adapt(start, direction, trial, solution)
         work.problem.model.write(trial.theta)
@@ -244,7 +244,7 @@ class HessianFree(torch.optim.Optimizer):
             alpha=trial.alpha,
             damping=self.damping,
             ratio=ratio,
-            kind=direction.kind if direction else "none",
+            kind=direction.kind,
             matrix="hessian" if exact else "gauss-newton",
             outcome=str(solution.outcome),
             solver_iterations=solution.iterations,
@@ -292,8 +292,8 @@ class HessianFree(torch.optim.Optimizer):
 
     def _direction(
         self, B: CurvatureOperator | StripedOperator, start: Point, solution: Solution, exact: bool
-    ) -> tuple[Direction | None, int]:
-        """Where to go, None at a stationary point; and how many candidates' losses it took."""
+    ) -> tuple[Direction, int]:
+        """Where to go, and how many candidates' losses it took to tell."""
         work = self._evaluator
         found, g_square = candidates(self._method, B, B.part(start.gradient), solution)
         negligible = torch.finfo(start.theta.dtype).eps * abs(start.loss)
@@ -301,8 +301,11 @@ class HessianFree(torch.optim.Optimizer):
             # Nothing to gain by the model: a stationary point, maybe a saddle.
             seed = draw_seed(self._seed, "probe", self._iteration)
             escape = probe(B, start.gradient, start.theta, seed) if exact else None
-            if escape is not None or found or g_square == 0:
+            if escape is not None:
                 return escape, 0
+            if found or g_square == 0:
+                nowhere = torch.zeros_like(start.theta)
+                return Direction(nowhere, 0.0, 0.0, 0.0, B.damping, "none"), 0
         chosen = None
         if found:
             batch = work.batch(self._iteration)
@@ -311,26 +314,24 @@ class HessianFree(torch.optim.Optimizer):
             chosen = Direction(-start.gradient, -g_square, 0.0, g_square, B.damping, "gradient")
         return chosen, len(found)
 
-    def _search(self, start: Point, direction: Direction | None) -> Trial:
-        """How far to go."""
+    def _search(self, start: Point, direction: Direction) -> tuple[Trial, Direction]:
+        """How far to go, and the direction that all workers agreed on."""
         work = self._evaluator
-        if direction is None:
-            return Trial(0.0, start.theta, start.loss, start)
 
-        def at(theta: Tensor, direction: Direction) -> Point:
-            return work.evaluate(theta, self._iteration + 1, direction)
+        def at(direction: Direction) -> tuple[Point, Direction]:
+            return work.trial(start.theta, direction, self._iteration + 1)
 
         reusable = at if work.problem.lasting else None
         return search(start, direction, work.problem.full(), reusable, work.wire)
 
     def _adapt(
-        self, start: Point, direction: Direction | None, trial: Trial, solution: Solution
+        self, start: Point, direction: Direction, trial: Trial, solution: Solution
     ) -> float | None:
         """Learn from the step: damping, warm start, the hybrid's next matrix. Returns the ratio."""
         met = any(curvature <= 0 for curvature in solution.curvatures)
         self._gauss_newton_next = self._method == "hybrid" and met
         self._previous = None
-        if direction is None:
+        if direction.kind == "none":
             return None
         group = self.param_groups[0]
         if trial.alpha == 0:

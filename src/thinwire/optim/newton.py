@@ -1,8 +1,8 @@
 """The parts of one Hessian-free iteration: solve, choose, search (H Algorithm 2, lines 5-8).
 
 Every scalar on which a branch is taken is a sum over workers. In a replicated solve it is computed
-by each worker from the same samples instead; ``Workers.evaluate`` proves that all came to the same
-step before any takes it.
+by each worker from the same samples instead; ``evaluate`` proves that all came to the same step
+before any takes it, which is why every search begins with it, whatever was found.
 """
 
 import hashlib
@@ -149,13 +149,13 @@ def evaluate(
 
 
 def _fingerprint(theta: Tensor, direction: Direction | None) -> list[float]:
-    """H and h^2 for eight 6-bit hashes h of what must be the same on every worker.
+    """Eight 6-bit hashes h of what must be the same on every worker, each with its square.
 
     So small that their sums over 4096 workers are exact in float32.
     """
     digest = hashlib.blake2b(theta.cpu().numpy().tobytes(), digest_size=8)
     if direction is not None:
-        digest.update(repr(direction.numbers).encode())
+        digest.update(repr((direction.kind, direction.numbers)).encode())
     return [float(n) for byte in digest.digest() for n in (byte % 64, (byte % 64) ** 2)]
 
 
@@ -239,9 +239,9 @@ def search(
     start: Point,
     direction: Direction,
     full: Sums,
-    at: Callable[[Tensor, Direction], Point] | None,
+    at: Callable[[Direction], tuple[Point, Direction]] | None,
     wire: Wire,
-) -> Trial:
+) -> tuple[Trial, Direction]:
     """Armijo's rule.
 
     The first trial, alpha = 1, also computes the gradient: if it is accepted, the next iteration
@@ -251,21 +251,24 @@ def search(
         start: where the direction begins.
         direction: where to go.
         full: this worker's share of all samples.
-        at: evaluates a trial point of a direction, the same on every worker; None if the next
-            iteration has no use for its gradient.
+        at: evaluates the end of a direction, and tells which one all workers take; None if the
+            next iteration has no use for the gradient there.
         wire: the workers.
+
+    Returns:
+        The trial, and the direction that all workers took.
     """
-    gradients, tried = 0, 0
-    if direction.kind in ("newton", "negative curvature"):
-        theta = start.theta + direction.d
-        if at is not None:
-            point, gradients = at(theta, direction), 1
-            theta, loss = point.theta, point.loss
-        else:
-            point, tried = None, 1
-            (loss,) = _losses([theta], full, wire)
-        if sufficient(start.loss, loss, 1.0, direction):
-            return Trial(1.0, theta, loss, point, gradients, tried)
+    point, gradients, tried = None, 0, 0
+    if at is not None:
+        (point, direction), gradients = at(direction), 1
+        theta, loss = point.theta, point.loss
+    else:
+        theta, tried = start.theta + direction.d, 1
+        (loss,) = _losses([theta], full, wire)
+    if direction.kind == "none":
+        return Trial(0.0, theta, loss, point, gradients, tried), direction
+    if sufficient(start.loss, loss, 1.0, direction):
+        return Trial(1.0, theta, loss, point, gradients, tried), direction
     alphas = SHORTER if direction.kind == "newton" else ANY_LENGTH
     # Multiplied before it is added: one rounding each, on any processor.
     thetas = [start.theta + alpha * direction.d for alpha in alphas]
@@ -274,12 +277,12 @@ def search(
     pick = largest_sufficient if direction.kind == "newton" else lowest_sufficient
     i = pick(start.loss, losses, alphas, direction)
     if i is None:
-        return Trial(0.0, start.theta, start.loss, start, gradients, tried)
-    return Trial(alphas[i], thetas[i], losses[i], None, gradients, tried)
+        return Trial(0.0, start.theta, start.loss, start, gradients, tried), direction
+    return Trial(alphas[i], thetas[i], losses[i], None, gradients, tried), direction
 
 
 def _losses(thetas: Sequence[Tensor], full: Sums, wire: Wire) -> list[float]:
-    """F at several points, in one sweep and one small reduction."""
+    """Losses at several points, in one sweep and one small reduction."""
     summands = torch.tensor(full.losses(thetas), dtype=torch.float64)
     losses: list[float] = wire.sum(summands, "trial losses").tolist()
     return losses

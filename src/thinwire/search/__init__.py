@@ -2,9 +2,10 @@
 
 from thinwire.search.armijo import C, largest_sufficient, lowest_sufficient, sufficient
 from thinwire.search.damping import after_failure, after_step
-from thinwire.search.direction import Direction, Kind, turned
+from thinwire.search.direction import KINDS, Direction, Kind, turned
 
 __all__ = [
+    "KINDS",
     "C",
     "Direction",
     "Kind",

@@ -5,13 +5,14 @@ H, "Dealing with Negative Curvature".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from thinwire.solve import Iterate
 
-Kind = Literal["newton", "negative curvature", "probe", "gradient"]
+Kind = Literal["newton", "negative curvature", "probe", "gradient", "none"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FLAT = 1e-8  # |g.d| / (|g| |d|) below which a direction counts as level
 
@@ -28,7 +29,7 @@ class Direction:
         damping: lambda of the model that the solver minimised.
         kind: "newton" where d.Cd > 0, "negative curvature" where it is not; "probe" for negative
             curvature that a random probe found, "gradient" for -g where a solver gave nothing.
-            The length of the last two means nothing.
+            The length of these two means nothing. "none" at a stationary point, where d = 0.
     """
 
     d: Tensor
