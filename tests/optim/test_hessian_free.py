@@ -331,8 +331,8 @@ def closure_on_rank(rank, world, method):
     optimizer = HessianFree(
         model.parameters(), method=method, preconditioner="none", damping=0.1, solver_iterations=8
     )
-    mine = slice(0, 100) if rank == 0 else slice(100, 301)
-    mine = slice(None) if world == 1 else mine
+    bounds = {1: [0, 301], 2: [0, 100, 301], 3: [0, 100, 100, 301]}[world]  # one of 3 has none
+    mine = slice(bounds[rank], bounds[rank + 1])
 
     def closure():
         outputs = model(inputs[mine])
@@ -351,7 +351,9 @@ def test_closures_are_the_same_as_an_objective_of_their_samples(run_ranks, metho
     optimizer = HessianFree(model.parameters(), curvature_batch=301, **changed)
     assert losses == pytest.approx([optimizer.step(objective) for _ in range(5)], rel=1e-7)
     if method == "gauss-newton":
-        for found, parameters in run_ranks(2, closure_on_rank, method):
+        for found, parameters in run_ranks(2, closure_on_rank, method) + run_ranks(
+            3, closure_on_rank, method
+        ):
             assert found == pytest.approx(losses, rel=1e-9)
             assert (parameters - theta).norm() <= 1e-9 * theta.norm()
 
@@ -434,3 +436,22 @@ def test_coarse_products_still_train(run_ranks):
 def test_options_that_do_not_go_together(changed, message):
     with pytest.raises(ValueError, match=message):
         HessianFree(nn.Linear(2, 1).parameters(), **changed)
+
+
+def with_an_empty_shard(rank, world, as_tensors, curvature):
+    model, inputs, targets = problem()
+    bounds = [0, 3, 3, 301] if as_tensors else [0, 3, 4, 301]  # too few for each batch to meet
+    mine = slice(bounds[rank], bounds[rank + 1])
+    data = inputs[mine], targets[mine]
+    rows = data if as_tensors else list(zip(*data, strict=True))
+    objective = Objective(model, F.cross_entropy, rows, everywhere=False, chunk=50)
+    optimizer = HessianFree(model.parameters(), **options(curvature=curvature, curvature_batch=16))
+    return [optimizer.step(objective) for _ in range(3)]
+
+
+@pytest.mark.parametrize("as_tensors", [True, False])
+@pytest.mark.parametrize("curvature", ["replicated", "sharded"])
+def test_a_worker_may_hold_nothing(run_ranks, as_tensors, curvature):
+    alone, _, _ = train(3, curvature=curvature, curvature_batch=16)
+    for losses in run_ranks(3, with_an_empty_shard, as_tensors, curvature):
+        assert losses == pytest.approx(alone, rel=1e-8)

@@ -51,6 +51,8 @@ class ClosureProblem:
             )
         own = torch.tensor([len(returned[1])], dtype=torch.float64)
         self.total = int(wire.sum(own, "sample counts"))
+        if not self.total:
+            raise ValueError("closure: expected outputs of at least one sample on some worker")
         self._share = len(returned[1]) / self.total
 
     def full(self) -> "ClosureProblem":
@@ -63,6 +65,8 @@ class ClosureProblem:
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See ``thinwire.curvature.Samples``."""
+        if not self._share:  # no samples, whose mean would be NaN
+            return 0.0, torch.zeros_like(theta)
         with self._at(theta), torch.enable_grad():
             loss, _ = self._call()
             parts = torch.autograd.grad(loss, self.model.parameters, materialize_grads=True)
@@ -70,7 +74,9 @@ class ClosureProblem:
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
         """See ``thinwire.curvature.Samples``."""
-        values = []
+        values: list[float] = []
+        if not self._share:
+            return [0.0] * len(thetas)
         for theta in thetas:
             with self._at(theta), torch.no_grad():
                 values.append(float(self._call()[0]))
@@ -82,6 +88,8 @@ class ClosureProblem:
 
     def hessian(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """See ``thinwire.curvature.Samples``; theta is the present one."""
+        if not self._share:
+            return torch.zeros_like
         with torch.enable_grad():
             loss, _ = self._call()
             product = hessian_product(loss, self.model.parameters)
@@ -89,6 +97,8 @@ class ClosureProblem:
 
     def gauss_newton(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
         """See ``thinwire.curvature.Samples``; theta is the present one."""
+        if not self._share:
+            return torch.zeros_like
         with torch.enable_grad():
             loss, outputs = self._call()
             curvature = by_differentiation(loss, outputs)

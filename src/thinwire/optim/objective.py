@@ -52,18 +52,20 @@ class Objective:
         self.everywhere, self.chunk = everywhere, chunk
         self._data = data
         self.samples = len(data[1]) if isinstance(data, tuple) else len(data)
-        if self.samples < 1 or chunk < 1:
+        if chunk < 1 or (everywhere and not self.samples):
             raise ValueError(f"expected samples and chunk >= 1, got {self.samples}, {chunk}")
-        check_deterministic(FlatModel(model), *self.rows(range(min(8, self.samples))))
+        if self.samples:
+            check_deterministic(FlatModel(model), *self.rows(range(min(8, self.samples))))
 
     def rows(self, indices: range | Tensor) -> Batch:
         """The samples of these numbers, in order."""
         if isinstance(self._data, tuple):
             chosen = slice(indices.start, indices.stop) if isinstance(indices, range) else indices
             return self._data[0][chosen], self._data[1][chosen]
-        numbers = indices if isinstance(indices, range) else indices.tolist()
-        inputs, targets = default_collate([self._data[int(i)] for i in numbers])
-        return inputs, targets
+        numbers = list(indices) if isinstance(indices, range) else indices.tolist()
+        # No samples still have a shape, which another one tells.
+        inputs, targets = default_collate([self._data[i] for i in numbers or [0]])
+        return (inputs, targets) if numbers else (inputs[:0], targets[:0])
 
 
 class SharedObjective:
@@ -95,6 +97,8 @@ class SharedObjective:
         else:
             self._starts = [sum(counts[:k]) for k in range(wire.world + 1)]
             self.total = self._starts[-1]
+            if not self.total:
+                raise ValueError("data: no worker has any samples")
 
     def full(self) -> Samples:
         """This worker's share of all samples."""
