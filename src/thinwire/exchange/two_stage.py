@@ -118,9 +118,8 @@ class TwoStage:
         """
         headers = read_headers(packets, self.sequence)
         part = self.slices[index][self.rank]
-        out = self.owner.values[self._own(part)]
-        for worker, packet in enumerate(packets):
-            code.decode(packet[HEADER_BYTES:], part.columns, out, accumulate=worker > 0)
+        payloads = [packet[HEADER_BYTES:] for packet in packets]
+        code.sum(payloads, part.columns, self.owner.values[self._own(part)])
         return headers
 
     def requantise(self, code: Code, index: int = 0) -> Tensor:

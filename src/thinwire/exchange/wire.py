@@ -18,13 +18,13 @@ from thinwire.exchange.ledger import Ledger
 class Arrival:
     """Packets that are on their way."""
 
-    def __init__(self, packets: list[Tensor], work: dist.Work | None = None) -> None:
-        self._packets, self._work = packets, work
+    def __init__(self, packets: list[Tensor], works: Sequence[dist.Work] = ()) -> None:
+        self._packets, self._works = packets, works
 
     def wait(self) -> list[Tensor]:
         """One packet from each worker, in rank order."""
-        if self._work is not None:
-            self._work.wait()
+        for work in self._works:
+            work.wait()
         return self._packets
 
 
@@ -66,14 +66,16 @@ class Wire:
         """
         if self.world == 1:
             return Arrival([outgoing])
+        sent = [size for rank, size in enumerate(sizes) if rank != self.rank]
+        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
         incoming = [sizes[self.rank]] * self.world
         received = outgoing.new_empty(sum(incoming))
+        if outgoing.device.type == "cpu":
+            return self._start_messages(list(outgoing.split(list(sizes))), received)
         work = dist.all_to_all_single(
             received, outgoing, incoming, list(sizes), group=self.group, async_op=True
         )
-        sent = [size for rank, size in enumerate(sizes) if rank != self.rank]
-        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
-        return Arrival(list(received.split(incoming)), work)
+        return Arrival(list(received.split(incoming)), [work])
 
     def scatter(self, tensor: Tensor | None, sizes: Sequence[int], stage: str) -> Tensor:
         """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
@@ -115,11 +117,34 @@ class Wire:
         """Begin to send a packet to all; all workers' must have the same size."""
         if self.world == 1:
             return Arrival([packet])
-        received = list(packet.new_empty(packet.numel() * self.world).chunk(self.world))
-        work = dist.all_gather(received, packet, group=self.group, async_op=True)
         peers = self.world - 1
         self.ledger.record(stage, messages=peers, bytes=peers * packet.numel() * packet.itemsize)
-        return Arrival(received, work)
+        received = packet.new_empty(packet.numel() * self.world)
+        if packet.device.type == "cpu":
+            return self._start_messages([packet] * self.world, received)
+        packets = list(received.chunk(self.world))
+        return Arrival(packets, [dist.all_gather(packets, packet, group=self.group, async_op=True)])
+
+    def _start_messages(self, outgoing: Sequence[Tensor], received: Tensor) -> Arrival:
+        """One message to and from every other worker: k to k + 1, to k + 2, ..., all at once.
+
+        gloo's own collectives go through a thread of their own and, for all_gather, around a ring:
+        every message waits for several threads to wake up in turn.
+
+        Args:
+            outgoing: for each worker what to send it.
+            received: room for equally long packets from all of them.
+        """
+        incoming = list(received.chunk(self.world))
+        incoming[self.rank] = outgoing[self.rank]
+        works = []
+        for distance in range(1, self.world):
+            source = (self.rank - distance) % self.world
+            works.append(dist.irecv(incoming[source], group=self.group, group_src=source))
+        for distance in range(1, self.world):
+            target = (self.rank + distance) % self.world
+            works.append(dist.isend(outgoing[target], group=self.group, group_dst=target))
+        return Arrival(incoming, [work for work in works if work is not None])
 
     def broadcast(self, tensor: Tensor, stage: str) -> None:
         """Worker 0's tensor to all, in place. All copies are counted at worker 0."""
