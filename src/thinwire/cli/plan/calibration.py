@@ -70,7 +70,8 @@ def _say(profile: Profile, fields: PlanFields) -> None:
             f"  {size:6} samples {1e3 * seconds:9.2f} ms {1e6 * seconds / size:9.1f} us each"
         )
     sign = profile.codes["sign"]
-    whole = {"quantise": sign.encode, "decode": sign.decode, "post-process": profile.post}
+    whole = {"quantise": sign.encode, "add": sign.add, "decode": sign.decode}
+    whole["post-process"] = profile.post
     parts = ", ".join(f"{name} {1e3 * t * profile.values:.2f} ms" for name, t in whole.items())
     console.print(f"  {parts}, overhead {1e3 * profile.overhead:.2f} ms", soft_wrap=True)
     if profile.link is None:
