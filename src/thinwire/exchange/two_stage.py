@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 
 from thinwire.exchange.packet import HEADER_BYTES, Header, merge_headers, read_headers
 from thinwire.exchange.stripes import Stripe, cut_slices, split
+from thinwire.exchange.timeline import span
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import Code, Columns, ErrorFeedback
 
@@ -176,14 +176,15 @@ class TwoStage:
         """
         arrivals, headers = [], []
         for index in range(len(self.slices)):
-            with record_function("thinwire::quantise"):
+            with span("quantise", wire.spans):
                 outgoing = self.quantise(code, samples, index, gradient)
-            sizes = self.packet_bytes(code, index)
-            arrivals.append(wire.start_all_to_all(outgoing, sizes, stage))
+            with span("all_to_all", wire.spans):
+                sizes = self.packet_bytes(code, index)
+                arrivals.append(wire.start_all_to_all(outgoing, sizes, stage))
         for index, arrival in enumerate(arrivals):
-            with record_function("thinwire::all_to_all"):
+            with span("all_to_all", wire.spans):
                 packets = arrival.wait()
-            with record_function("thinwire::sum"):
+            with span("sum", wire.spans):
                 headers.append(self.sum(code, packets, index))
         return merge_headers(headers)
 
@@ -196,13 +197,14 @@ class TwoStage:
         """
         arrivals = []
         for index in range(len(self.slices)):
-            with record_function("thinwire::requantise"):
+            with span("requantise", wire.spans):
                 packet = self.requantise(code, index)
-            arrivals.append(wire.start_all_gather(packet, stage))
+            with span("all_gather", wire.spans):
+                arrivals.append(wire.start_all_gather(packet, stage))
         for index, arrival in enumerate(arrivals):
-            with record_function("thinwire::all_gather"):
+            with span("all_gather", wire.spans):
                 packets = arrival.wait()
-            with record_function("thinwire::decode"):
+            with span("decode", wire.spans):
                 self.decode(code, packets, out, index, divisor)
 
     def _own(self, part: Stripe) -> slice:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from thinwire.exchange.ledger import Ledger
+from thinwire.exchange.timeline import Span
 
 
 class Arrival:
@@ -37,11 +38,15 @@ class Wire:
         group: the workers; None is the default group, or this process alone where
             torch.distributed is not initialised.
         ledger: where traffic is entered.
+
+    Attributes:
+        spans: where exchanges over this wire enter when they did what; None: nowhere.
     """
 
     def __init__(self, group: dist.ProcessGroup | None, ledger: Ledger) -> None:
         self.group = group
         self.ledger = ledger
+        self.spans: list[Span] | None = None
         alone = not (dist.is_available() and dist.is_initialized())
         self.world = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
@@ -50,6 +55,12 @@ class Wire:
         """A wire of this worker by itself, on the same ledger: nothing is sent, all is summed."""
         wire = copy.copy(self)
         wire.world, wire.rank = 1, 0
+        return wire
+
+    def apart(self) -> "Wire":
+        """The same wire with accounts of its own, for what goes on beside the caller's work."""
+        wire = copy.copy(self)
+        wire.ledger, wire.spans = Ledger(), []
         return wire
 
     def start_all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> Arrival:
