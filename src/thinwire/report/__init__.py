@@ -9,8 +9,8 @@ from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
+from thinwire.report.seconds import StepTimes, step_rows, step_svg, step_times
 from thinwire.report.series import AXES, METRICS, Axis, Metric
-from thinwire.report.step_times import StepTimes, step_rows, step_svg, step_times
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
 from thinwire.report.thresholds import price_rows, price_tables
 from thinwire.report.traffic import traffic_svg

@@ -18,8 +18,8 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.seconds import step_rows, step_svg
 from thinwire.report.series import AXES, METRICS
-from thinwire.report.step_times import step_rows, step_svg
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
 from thinwire.report.thresholds import HEADINGS, price_cells
@@ -152,7 +152,7 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
 
 def _step_figure(runs: Sequence[Run]) -> _Figure | None:
     svg = step_svg(runs)
-    return None if svg is None else _Figure("a mean step after the cold start", _markup(svg))
+    return None if svg is None else _Figure("a mean step", _markup(svg))
 
 
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:

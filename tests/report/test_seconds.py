@@ -70,5 +70,5 @@ def test_the_page_shows_the_runs_that_tell(tmp_path: Path) -> None:
     html = page_html(runs)
     assert html.count("seconds of a step</h3>") == 1
     assert "<td>T_comm</td>" in html
-    assert "ms a step; pale" in html
+    assert "ms a step (pale" in html
     assert page_html(runs) == html

@@ -129,7 +129,7 @@ def step_svg(runs: Sequence[Run]) -> str | None:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlim(left=0)
-        axes.set_xlabel("ms a step; pale: on the communication thread meanwhile")
+        axes.set_xlabel("ms a step (pale: hidden behind it)")
         plain_ticks(axes, "x")
         figure.legend(loc="outside upper left", ncols=3)
         return to_svg(figure, "milliseconds of a step, by what they were spent on")
