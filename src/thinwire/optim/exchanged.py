@@ -10,7 +10,6 @@ thread; ``step`` does the rest. With double buffering one ``step`` begins all of
 ends it (``double_buffer``). ``OneBitSGD`` and ``OwnerOptimizer`` say what post-processing is.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -46,9 +45,7 @@ from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
 T = TypeVar("T")
-UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose accuracy
 _EXACT = StageCodes(Float32Code(), Float32Code())
-logger = logging.getLogger("thinwire")
 
 
 class ExchangeOptions(TypedDict, total=False):
@@ -107,7 +104,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._flight = DoubleBuffer(self._thread, self._wire)
         self.double_buffer = double_buffer
         self._syncing = True
-        self._warned = False
         self._buckets: list[Bucket] = []
         self._bucket_of: dict[Parameter, Bucket] = {}
         self._launched: list[Future[list[Header]]] = []
@@ -262,14 +258,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def _note(self, report: StepReport) -> None:
         self.last_step = report
-        ratio = report.residual_ratio
-        if ratio is not None and ratio[1] > UNHEALTHY_RATIO and not self._warned:
-            self._warned = True
-            logger.warning(
-                "the owners' residual is %.1f times their input (healthy: below 3): shorten the "
-                "momentum's time constant or lower the learning rate",
-                ratio[1],
-            )
         self._progress.note(report)
 
     def _exchange_step(self) -> StepReport:
