@@ -40,6 +40,14 @@ class Ledger:
         traffic.messages += messages
         traffic.bytes += bytes
 
+    def add(self, other: "Ledger") -> None:
+        """Enter everything another ledger of the same worker holds."""
+        for stage, traffic in other.stages.items():
+            own = self.stages.setdefault(stage, Traffic())
+            own.collectives += traffic.collectives
+            own.messages += traffic.messages
+            own.bytes += traffic.bytes
+
     def total(self, *stages: str) -> Traffic:
         """The sum over the named stages, or over all."""
         chosen = [t for name, t in self.stages.items() if not stages or name in stages]

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 
 from thinwire.exchange.packet import HEADER_BYTES, Header, check_sequence
 from thinwire.exchange.stripes import Stripe, split
+from thinwire.exchange.timeline import span
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import Code, Columns, ErrorFeedback
 
@@ -193,13 +193,14 @@ class TwoStage:
         """
         packets = self.new_packets(code)
         incoming = [packets[self.rank].numel()] * len(packets)
-        messages = wire.start(packets, incoming, stage, HEADER_BYTES)
-        with record_function("thinwire::quantise"):
+        with span("all_to_all", wire.spans):
+            messages = wire.start(packets, incoming, stage, HEADER_BYTES)
+        with span("quantise", wire.spans):
             self.quantise(code, samples, packets, gradient, messages.send_early)
-        messages.send()
-        with record_function("thinwire::all_to_all"):
+        with span("all_to_all", wire.spans):
+            messages.send()
             received = messages.wait()
-        with record_function("thinwire::sum"):
+        with span("sum", wire.spans):
             return self.sum(code, received)
 
     def distribute(
@@ -209,15 +210,17 @@ class TwoStage:
 
         Call ``owner.commit()`` once the exchange has succeeded.
         """
-        with record_function("thinwire::requantise"):
+        with span("requantise", wire.spans):
             packet = self.requantise(code)
-        messages = wire.start_gather(packet, self.packet_bytes(code), stage)
-        messages.send()
+        with span("all_gather", wire.spans):
+            messages = wire.start_gather(packet, self.packet_bytes(code), stage)
+            messages.send()
         headers = {}
         for owner in (self.rank, *messages.ring(-1)):
-            with record_function("thinwire::all_gather"):
+            with span("all_gather", wire.spans):
                 packet = messages.receive(owner)
-            with record_function("thinwire::decode"):
+            with span("decode", wire.spans):
                 headers[owner] = self.decode(code, owner, packet, out, divisor)
-        messages.wait()
+        with span("all_gather", wire.spans):
+            messages.wait()
         self.check_updates([headers[owner] for owner in range(len(self.stripes))])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thinwire.exchange.ledger import Ledger
 from thinwire.exchange.messages import Messages, PassedOn
+from thinwire.exchange.timeline import Span
 
 
 class Wire:
@@ -31,11 +32,13 @@ class Wire:
         world: number of workers.
         rank: this worker.
         shares_links: several workers of a machine share its link to other machines.
+        spans: where exchanges over this wire enter when they did what; None: nowhere.
     """
 
     def __init__(self, group: dist.ProcessGroup | None, ledger: Ledger) -> None:
         self.group = group
         self.ledger = ledger
+        self.spans: list[Span] | None = None
         alone = not (dist.is_available() and dist.is_initialized())
         self.world = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
@@ -45,6 +48,12 @@ class Wire:
         """A wire of this worker by itself, on the same ledger: nothing is sent, all is summed."""
         wire = copy.copy(self)
         wire.world, wire.rank = 1, 0
+        return wire
+
+    def apart(self) -> "Wire":
+        """The same wire with accounts of its own, for what goes on beside the caller's work."""
+        wire = copy.copy(self)
+        wire.ledger, wire.spans = Ledger(), []
         return wire
 
     def start(

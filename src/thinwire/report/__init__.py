@@ -9,6 +9,7 @@ from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
+from thinwire.report.seconds import StepTimes, step_rows, step_svg, step_times
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
 from thinwire.report.thresholds import price_rows, price_tables
@@ -25,6 +26,7 @@ __all__ = [
     "EventLog",
     "Metric",
     "Run",
+    "StepTimes",
     "Tile",
     "all_curves",
     "curves_svg",
@@ -37,6 +39,9 @@ __all__ = [
     "render",
     "residual_svg",
     "sentence",
+    "step_rows",
+    "step_svg",
+    "step_times",
     "table_rows",
     "terminal_table",
     "tiles",

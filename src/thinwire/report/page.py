@@ -18,6 +18,7 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.seconds import step_rows, step_svg
 from thinwire.report.series import AXES, METRICS
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
@@ -38,6 +39,7 @@ class _Card:
     sentence: str
     tiles: list[Tile]
     skips: Skips
+    times: list[tuple[str, str, str, str, str, str]]
     traffic: list[tuple[str, str, str, str, str]]
     iterations: list[list[str]]
     settings: list[tuple[str, str]]
@@ -86,6 +88,7 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         rules=COUNTING_RULES,
         iteration_headings=ITERATION_HEADINGS,
         sections=_curve_sections(named),
+        step_figure=_step_figure(named),
         extras=_extra_figures(named),
     )
 
@@ -128,6 +131,7 @@ def _card(run: Run, colour: str) -> _Card:
         sentence=sentence(run),
         tiles=tiles(run),
         skips=skip_rows(run),
+        times=step_rows(run),
         traffic=traffic_rows(run),
         iterations=iteration_rows(run),
         settings=setting_rows(run),
@@ -144,6 +148,11 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
         ]
         sections.append((f"Against {axis.title}", figures))
     return sections
+
+
+def _step_figure(runs: Sequence[Run]) -> _Figure | None:
+    svg = step_svg(runs)
+    return None if svg is None else _Figure("a mean step", _markup(svg))
 
 
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:

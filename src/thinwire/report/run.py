@@ -177,6 +177,7 @@ def _partial_summary(run: Run) -> Event:
         "bytes_sent_per_worker": latest.get("bytes_sent"),
         "compression": last_step.get("compression"),
         "samples_per_second": last_step.get("samples_per_second"),
+        "times": last_step.get("times"),
         "replicas_identical": last_epoch.get("replicas_identical"),
         "skipped_steps": len(run.skips),
         "versions": run.start.get("versions"),

@@ -27,6 +27,7 @@ def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
         cold_start_mode=exchange.cold_start_mode,
         bucket_mb=exchange.bucket_mb,
         max_skips=exchange.max_skips,
+        double_buffer=exchange.double_buffer,
         timeout=timedelta(seconds=recipe.timeout),
     )
 

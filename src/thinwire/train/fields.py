@@ -67,6 +67,9 @@ class ExchangeFields:
     """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
     """Steps in a row with a non-finite gradient after which the run stops."""
+    double_buffer: bool = False
+    """After the cold start exchange one half of each minibatch while the other is computed, on a
+    model that lacks it."""
 
     def __post_init__(self) -> None:
         expect_at_least(0, "exchange", self, "cold_start", "max_skips")

@@ -117,6 +117,14 @@ class HessianFreeTraining:
         """None: the model stands still between iterations, so all is evaluated."""
         return None
 
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """None: the terms are those of minibatches."""
+        return None
+
+    def finish(self) -> list[Told] | None:
+        """None: a step leaves nothing in flight."""
+        return None
+
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
         """A dense exchange of minibatches is no twin of these steps."""
         names = ("dense_bytes_per_worker", "compression", "compression_steady")

@@ -101,6 +101,7 @@ class _Run:
             self.agreement.receive()
             self.stop.answered()  # nearly done: finish rather than stop
             self._save()
+            self._finish()
             summary = self._summarise(self.state.last_epoch)
             self.log.write("end", **summary)
         if self.wire.rank == 0:
@@ -194,21 +195,38 @@ class _Run:
         progress, averages = self._progress(), self.training.averages()
         data, model = self.job.dataset, self.state.model
         train_loss, train_error = averages or evaluate(model, data.train, self.wire)
-        test_loss, test_error = evaluate(model, data.test, self.wire)
         event = {
             **progress,
             "train_loss": train_loss,
             "train_error": train_error,
             "exact": averages is None,
-            "test_loss": test_loss,
-            "test_error": test_error,
-            "params_sha256": compare_replicas(model, self.wire),
-            "replicas_identical": True,
+            **self._test(),
         }
         self.log.write("epoch", **event)
         self.display.epoch(event)
         self.state.last_epoch = event
         self.counts.watch.start()
+
+    def _test(self) -> dict[str, Any]:
+        """The test set's figures of the model as it is, the same on all workers."""
+        model = self.state.model
+        test_loss, test_error = evaluate(model, self.job.dataset.test, self.wire)
+        digest = compare_replicas(model, self.wire)
+        return {
+            "test_loss": test_loss,
+            "test_error": test_error,
+            "params_sha256": digest,
+            "replicas_identical": True,
+        }
+
+    def _finish(self) -> None:
+        """Complete what is in flight: after the checkpoint, from which more epochs may go on."""
+        told = self.training.finish()
+        if told is None:
+            return
+        for one in told:
+            self._tell(one)
+        self.state.last_epoch = {**self.state.last_epoch, **self._test()}
 
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
         data, model = self.job.dataset, self.state.model

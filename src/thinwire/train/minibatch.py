@@ -1,9 +1,10 @@
 """Steps of minibatch SGD: batch -> sub-gradient -> exchange -> update.
 
 Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``optim/exchanged.py``
-next.
+next. With double buffering a minibatch is two halves, each of which lands in the next one's step.
 """
 
+import time
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 from thinwire.data import shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import StepReport
+from thinwire.train.breakdown import Breakdown, per_step
 from thinwire.train.evaluate import batch_totals
+from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
@@ -32,6 +35,8 @@ class MinibatchTraining:
         self._optimizer, self._sampler = self.state.optimizer, self.state.sampler
         self._wire = Wire(None, self._optimizer.ledger)
         self.evaluation_due = False
+        self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
+        self._told = self._steady = self._now = self._breakdown.read()
 
     @property
     def ledger(self) -> Ledger:
@@ -55,19 +60,20 @@ class MinibatchTraining:
     def step(self) -> list[Told]:
         """One minibatch: this worker's share of it through model and exchange."""
         before, minibatch = self.epochs, self._sampler.next_minibatch()
-        self._train(minibatch)
-        report = self._optimizer.last_step
-        assert report is not None
-        counts = self.state.counts
+        phase, counts = self._optimizer.phase, self.state.counts
+        if self._now[0] == 0:  # the first step, maybe of a run that was taken up
+            self._told = self._steady = self._breakdown.read()
+        late = self._recipe.exchange.double_buffer and phase == "steady"
+        reports = self._train(halves(minibatch) if late else [minibatch])
         counts.steps += 1
         counts.samples += len(minibatch)
-        self.state.twin.add_step(report.phase, self.ledger)
-        told = []
-        if report.nonfinite is not None:
-            counts.skipped += 1
-            told.append(_skip(counts.steps, *report.nonfinite))
+        self.state.twin.add_step(phase, self.ledger)
+        # What the first half's step ended was the last half of the minibatch before.
+        told = self._skips(reports, [counts.steps - late, counts.steps])
+        self._now = self._breakdown.read()
+        self._steady = self._steady if phase == "steady" else self._now
         if counts.steps % self._recipe.log_every == 0:
-            told.append(self._report(report))
+            told.append(self._report(phase, reports[-1]))
         epoch_ends = self._sampler.position == 0
         if epoch_ends:
             self.state.scheduler.step()
@@ -85,6 +91,16 @@ class MinibatchTraining:
         self.state.since_epoch.zero_()
         return found
 
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """Seconds of a mean step since the cold start, or since the run was taken up."""
+        return per_step(wire.sum(self._now - self._steady, "evaluation") / wire.world)
+
+    def finish(self) -> list[Told] | None:
+        """Apply the half that is still in flight."""
+        self._optimizer.flush()
+        report = self._optimizer.last_step
+        return None if report is None else self._skips([report], [self.state.counts.steps])
+
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
         """The dense exchange's bytes, and how many times fewer were sent."""
         return self.state.twin.compare(wire, sent)
@@ -93,37 +109,63 @@ class MinibatchTraining:
         """End the communication thread."""
         self._optimizer.close()
 
-    def _train(self, minibatch: Tensor) -> None:
-        self._optimizer.zero_grad()
-        self._optimizer.measure = (self.state.counts.steps + 1) % self._recipe.log_every == 0
-        share = self._share(minibatch)
-        self._optimizer.samples = len(share)
-        if len(share):
-            data = self._job.dataset.train
-            targets = data.targets[share]
-            logits = self.state.model(data.inputs[share])
-            F.cross_entropy(logits, targets).backward()  # hands over each bucket when complete
-            self.state.since_event[:2] += batch_totals(logits, targets)
-            self.state.since_event[2] += len(share)
-        self._optimizer.step()
+    def _train(self, parts: list[Tensor]) -> list[StepReport | None]:
+        """Exchange and update by a minibatch, whole or in halves.
+
+        Returns:
+            What each part's step ended, if anything.
+        """
+        logged = (self.state.counts.steps + 1) % self._recipe.log_every == 0
+        reports = []
+        for place, part in enumerate(parts):
+            self._optimizer.zero_grad()
+            self._optimizer.measure = logged and place == 0  # a half is measured, and lands
+            share = self._share(part)
+            self._optimizer.samples = len(share)
+            if len(share):
+                self._backward(share)
+            self._optimizer.step()
+            reports.append(self._optimizer.last_step)
+        return reports
+
+    def _backward(self, share: Tensor) -> None:
+        data, started = self._job.dataset.train, time.perf_counter()
+        targets = data.targets[share]
+        logits = self.state.model(data.inputs[share])
+        F.cross_entropy(logits, targets).backward()  # hands over each bucket when complete
+        self._breakdown.frm += time.perf_counter() - started
+        self._breakdown.samples += len(share)
+        self.state.since_event[:2] += batch_totals(logits, targets)
+        self.state.since_event[2] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
         if self._optimizer.phase == "serial":
             return minibatch if self._wire.rank == 0 else minibatch[:0]
         return shard(minibatch, self._wire.rank, self._wire.world)
 
-    def _report(self, report: StepReport) -> Told:
+    def _skips(self, reports: list[StepReport | None], steps: list[int]) -> list[Told]:
+        """Count and tell what was skipped; ``steps`` are those the reports are of."""
+        told = []
+        for report, step in zip(reports, steps, strict=False):
+            if report is not None and report.nonfinite is not None:
+                self.state.counts.skipped += 1
+                told.append(_skip(step, *report.nonfinite))
+        return told
+
+    def _report(self, phase: str, report: StepReport | None) -> Told:
         loss, error = self._mean(self.state.since_event)
         self._fold()
         sent = self.ledger.total().bytes
+        since, self._told = self._now - self._told, self._now
         fields = {
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
             "loss": loss,
             "error": error,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
-            "phase": report.phase,
-            "residual_ratio": report.residual_ratio,
+            "phase": phase,
+            "residual_ratio": report.residual_ratio if report else None,
             "skipped": self.state.counts.skipped,
+            "times": per_step(since),
         }
         return Told("step", fields)
 
@@ -139,7 +181,7 @@ class MinibatchTraining:
 
 def _skip(step: int, worker: int, parameter: str) -> Told:
     line = f"step {step} skipped by all: worker {worker} has a non-finite gradient in {parameter}"
-    return Told("skip", {"worker": worker, "parameter": parameter}, line)
+    return Told("skip", {"step": step, "worker": worker, "parameter": parameter}, line)
 
 
 def _passed(before: float, after: float, every: float) -> bool:

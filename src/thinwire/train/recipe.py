@@ -84,11 +84,12 @@ class Recipe:
         """What the run is called in comparisons."""
         if self.algorithm == "hessian-free":
             return _METHODS[self.hessian_free.method]
+        late = ", double-buffered" if self.exchange.double_buffer else ""
         if self.exchange.code == "float32":
-            return "dense SGD"
+            return f"dense SGD{late}"
         kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
         one, two = self.exchange.bits
-        return f"{kind}{one}-bit SGD" if one == two else f"{kind}{one}/{two}-bit SGD"
+        return f"{kind}{one}{'' if one == two else f'/{two}'}-bit SGD{late}"
 
 
 def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:

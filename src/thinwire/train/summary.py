@@ -63,6 +63,7 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
         **training.compare(wire, sent),
         "seconds": seconds,
         "samples_per_second": counts.samples / seconds if seconds else None,
+        "times": training.times(wire),
         "traffic": [
             {"stage": name, **{c: round(value) for c, value in zip(columns, row, strict=True)}}
             for name, row in zip(names, mean, strict=True)

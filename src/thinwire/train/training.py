@@ -83,6 +83,12 @@ class Training(Protocol):
     def averages(self) -> tuple[float, float] | None:
         """Training loss and error as averaged since the last evaluation; None: evaluate them."""
 
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """What the summary says of a mean step's seconds (``breakdown``); None: nothing."""
+
+    def finish(self) -> list[Told] | None:
+        """After the last step: complete what it left in flight; None if that was nothing."""
+
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
         """What the summary says of ``sent`` bytes a worker beside those of a dense exchange."""
 
