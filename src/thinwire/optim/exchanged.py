@@ -61,6 +61,7 @@ class ExchangeOptions(TypedDict, total=False):
     max_skips: int
     process_group: dist.ProcessGroup | None
     timeout: timedelta | None
+    after: "ExchangedOptimizer | None"
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
@@ -84,6 +85,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         max_skips: int = 10,
         process_group: dist.ProcessGroup | None = None,
         timeout: timedelta | None = None,
+        after: "ExchangedOptimizer | None" = None,
     ) -> None:
         if bucket_mb <= 0:
             raise ValueError(f"bucket_mb: expected > 0, got {bucket_mb}")
@@ -94,8 +96,13 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        self.ledger = Ledger()
-        self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        if after is None:
+            self.ledger = Ledger()
+            self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        else:
+            self.ledger, self._wire = after.ledger, after._wire
+            self._progress.load(after._progress.counts())
+            after.close()
         self._thread = Fifo("thinwire exchange")
         self._syncing = True
         self._warned = False

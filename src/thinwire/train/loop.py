@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+from thinwire.data import Split
 from thinwire.exchange import Ledger, Wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
@@ -193,8 +194,8 @@ class _Run:
         self.counts.watch.stop()
         progress, averages = self._progress(), self.training.averages()
         data, model = self.job.dataset, self.state.model
-        train_loss, train_error = averages or evaluate(model, data.train, self.wire)
-        test_loss, test_error = evaluate(model, data.test, self.wire)
+        train_loss, train_error = averages or self._measure(data.train)
+        test_loss, test_error = self._measure(data.test)
         event = {
             **progress,
             "train_loss": train_loss,
@@ -210,9 +211,12 @@ class _Run:
         self.state.last_epoch = event
         self.counts.watch.start()
 
+    def _measure(self, split: Split) -> tuple[float, float | None]:
+        job = self.job
+        return evaluate(self.state.model, split, self.wire, job.loss, job.dataset.classes)
+
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
-        data, model = self.job.dataset, self.state.model
-        train_loss, train_error = evaluate(model, data.train, self.wire)
+        train_loss, train_error = self._measure(self.job.dataset.train)
         kept = ("test_loss", "test_error", "params_sha256", "replicas_identical")
         results = {
             "name": self.job.name,
