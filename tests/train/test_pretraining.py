@@ -1,6 +1,7 @@
 """Layer-wise pre-training as stages of a run of minibatches."""
 
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_every_stage_is_told_evaluated_and_its_bytes_are_counted(
     ]
     assert [epoch["step"] for epoch in run.epochs] == [2, 4, 14, 24]
     widths = [(36, *HIDDEN[:depth], 10) for depth in (1, 2, 3)]
-    params = [sum((i + 1) * o for i, o in zip(w, w[1:], strict=False)) for w in widths]
+    params = [sum((i + 1) * o for i, o in pairwise(w)) for w in widths]
     dense = sum(steps * 4 * n for steps, n in zip((2, 2, 20), params, strict=True))
     assert summary["params"] == params[-1]
     assert summary["dense_bytes_per_worker"] == dense
@@ -112,7 +113,7 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
     """2 -> 3 within the second stage, -> 1 in the last."""
-    fields = {**FIELDS, "exchange": {"cold_start": 0}}
+    fields = {**FIELDS, "exchange": {"cold_start": 0}, "optimizer": {"lr": 0.1}}
     assert run_ranks(2, run_once, idx_folder, tmp_path, 2, fields)[0][1] == signal.SIGTERM
     assert run_ranks(3, run_once, idx_folder, tmp_path, 3, fields)[0][1] == signal.SIGTERM
     summary, _, said = run_ranks(1, run_once, idx_folder, tmp_path, None, fields)[0]

@@ -17,6 +17,7 @@ from thinwire.data import Dataset, Split, load_mnist
 from thinwire.models import Loss, Normalisation, NormalisedBy, fit_normalisation
 from thinwire.optim import Objective
 from thinwire.train.build import build_hessian_free
+from thinwire.train.checkpoint import FOLDER, MODEL
 from thinwire.train.network import build_network
 from thinwire.train.recipe import Recipe
 
@@ -61,8 +62,7 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     folder = writable_folder(recipe.out or Path("runs") / name)
     data = load_mnist(recipe.data, progress=progress)
     dataset, normalisation = normalise(data, recipe.model.normalisation)
-    if recipe.model.start is not None and folder.resolve() in _self_and_parents(recipe.model.start):
-        raise ValueError(f"model.start: expected another run's, {recipe.model.start} is this run's")
+    _check_start(recipe.model.start, folder.resolve())
     model, loss = build_network(recipe, dataset)
     if recipe.algorithm == "hessian-free":
         model.eval()  # the objective is one function: no dropout
@@ -78,9 +78,13 @@ def normalise(dataset: Dataset, by: NormalisedBy) -> tuple[Dataset, Normalisatio
     return Dataset(train, test, dataset.classes, dataset.name), found
 
 
-def _self_and_parents(path: str) -> list[Path]:
-    whole = Path(path).resolve()
-    return [whole, *whole.parents]
+def _check_start(start: str | None, folder: Path) -> None:
+    """A run writes its own model and checkpoints anew, so it cannot start from them."""
+    if start is None:
+        return
+    path = Path(start).resolve()
+    if path in (folder, folder / MODEL) or folder / FOLDER in (path, *path.parents):
+        raise ValueError(f"model.start: expected another run's, {start} is this run's")
 
 
 def writable_folder(folder: Path) -> Path:
