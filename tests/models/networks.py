@@ -54,6 +54,10 @@ def with_batch_norm(*, inputs: int, classes: int, seed: int) -> Any:
     return model, F.cross_entropy
 
 
+def too_wide(*, inputs: int, classes: int, seed: int) -> Any:
+    return nn.Linear(inputs + 1, classes), F.cross_entropy
+
+
 def no_loss(*, inputs: int, classes: int, seed: int) -> Any:
     return nn.Linear(inputs, classes)
 

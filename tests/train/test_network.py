@@ -173,6 +173,7 @@ def test_fields_that_make_no_sense_are_refused(fields: dict[str, Any], said: str
     [
         ({"factory": f"{NETWORKS}:no_loss"}, "model.factory: .* must return"),
         ({"factory": f"{NETWORKS}:summing"}, "model.factory: the loss must be the mean"),
+        ({"factory": f"{NETWORKS}:too_wide"}, "model.factory: .*shapes cannot be multiplied"),
         ({"factory": "tests.nowhere:x"}, "model.factory: tests.nowhere cannot be imported"),
         ({"start": "nowhere"}, "model.start: nowhere: cannot be read"),
         ({"start": "OUT"}, "model.start: expected another run's"),

@@ -55,7 +55,7 @@ def build_model(
 def grow(trained: nn.Module, fresh: nn.Module) -> None:
     """Give a deeper perceptron the hidden layers of a trained one; its output layer is dropped.
 
-    One step of discriminative pre-training (Seide, Li, Chen, Yu, ASRU 2011; S sections 2 and 5).
+    One step of discriminative pre-training (Seide, Li, Chen, Yu, ASRU 2011; S section 2).
 
     Args:
         trained: from ``build_model``.

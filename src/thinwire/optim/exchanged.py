@@ -96,11 +96,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        if after is None:
-            self.ledger = Ledger()
-            self._wire = Wire(own_group(process_group, timeout), self.ledger)
-        else:
-            self.ledger, self._wire = after.ledger, after._wire
+        self.ledger = after.ledger if after else Ledger()
+        self._wire = after._wire if after else Wire(own_group(process_group, timeout), self.ledger)
+        if after:
             self._progress.load(after._progress.counts())
             after.close()
         self._thread = Fifo("thinwire exchange")
@@ -340,7 +338,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         for bucket in self._buckets:
             hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
 
-    # --- bookkeeping ----------------------------------------------------------------------------
+    # --- bookkeeping and checkpoints ------------------------------------------------------------
 
     def _run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""
@@ -352,8 +350,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def close(self) -> None:
         """End the communication thread."""
         self._thread.close()
-
-    # --- checkpoints ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """This worker's whole state: rates, residuals, and the owner's part of the rest.

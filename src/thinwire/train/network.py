@@ -59,10 +59,10 @@ def perceptron(recipe: Recipe, dataset: Dataset, depth: int) -> nn.Sequential:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Errors about a field's value begin with its name."""
+    """Errors about a field's value, and of a network that does not fit, begin with its name."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         raise ValueError(f"{field}: {error}") from error
 
 
