@@ -96,12 +96,12 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        self.ledger = after.ledger if after else Ledger()
-        self._wire = after._wire if after else Wire(own_group(process_group, timeout), self.ledger)
+        group = after._wire.group if after else own_group(process_group, timeout)
+        self.ledger: Ledger = after.ledger if after else Ledger()
+        self._wire: Wire = Wire(group, self.ledger)
+        self._thread: Fifo = after._thread if after else Fifo("thinwire exchange")
         if after:
             self._progress.load(after._progress.counts())
-            after.close()
-        self._thread = Fifo("thinwire exchange")
         self._syncing = True
         self._warned = False
         self._buckets: list[Bucket] = []
