@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks import char_lm
 from thinwire.data import MinibatchSampler, load_mnist
-from thinwire.train.model import build_model
+from thinwire.models import build_model
 
 HIDDEN = (2048, 2048, 1024)  # with 784 inputs and 10 outputs: 7.9 million parameters
 

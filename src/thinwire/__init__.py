@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from thinwire import models
 from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
@@ -41,6 +42,7 @@ __all__ = [
     "Traffic",
     "__version__",
     "gradient",
+    "models",
     "momentum_from_time_constant",
     "onebit_hook",
     "rates_for_batch",

@@ -62,6 +62,7 @@ class ExchangeOptions(TypedDict, total=False):
     double_buffer: bool
     process_group: dist.ProcessGroup | None
     timeout: timedelta | None
+    after: "ExchangedOptimizer | None"
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
@@ -86,6 +87,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         double_buffer: bool = False,
         process_group: dist.ProcessGroup | None = None,
         timeout: timedelta | None = None,
+        after: "ExchangedOptimizer | None" = None,
     ) -> None:
         if bucket_mb <= 0:
             raise ValueError(f"bucket_mb: expected > 0, got {bucket_mb}")
@@ -96,13 +98,16 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        self.ledger = Ledger()
-        self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        group = after._wire.group if after else own_group(process_group, timeout)
+        self.ledger: Ledger = after.ledger if after else Ledger()
+        self._wire: Wire = Wire(group, self.ledger)
         self._wire.spans = []
-        self.times = Timeline()
-        self._thread = Fifo("thinwire exchange")
+        self.times: Timeline = after.times if after else Timeline()
+        self._thread: Fifo = after._thread if after else Fifo("thinwire exchange")
         self._flight = DoubleBuffer(self._thread, self._wire)
         self.double_buffer = double_buffer
+        if after:
+            self._progress.load(after._progress.counts())
         self._syncing = True
         self._buckets: list[Bucket] = []
         self._bucket_of: dict[Parameter, Bucket] = {}
@@ -335,7 +340,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         for bucket in self._buckets:
             hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
 
-    # --- bookkeeping ----------------------------------------------------------------------------
+    # --- bookkeeping and checkpoints ------------------------------------------------------------
 
     def _run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""
@@ -344,8 +349,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def close(self) -> None:
         """End the communication thread."""
         self._thread.close()
-
-    # --- checkpoints ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """This worker's whole state: rates, residuals, and the owner's part of the rest.

@@ -61,6 +61,9 @@ class OneBitSGD(ExchangedOptimizer):
         process_group: the workers; a group of its own over the same ranks is made for the
             communication thread. Without torch.distributed the job is one worker.
         timeout: how long a collective may take before it fails.
+        after: an optimiser of other parameters that this one takes over from, when one model has
+            made way for another: its process group, its ledger and how far its cold start is. It
+            must not be used any more. What its residuals carried ends with it.
 
     Attributes:
         samples: samples in this worker's next minibatch, the weight of its mean gradient. The

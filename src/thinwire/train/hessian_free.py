@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.optim import HessianFreeStep, Objective
@@ -72,7 +71,7 @@ class HessianFreeTraining:
         data = job.dataset.train
         self.state = HessianFreeState(job, world)
         self._optimizer = self.state.optimizer
-        self._objective = Objective(job.model, F.cross_entropy, (data.inputs, data.targets))
+        self._objective = Objective(job.model, job.loss, (data.inputs, data.targets))
         self._samples, self._iterations = len(data), job.recipe.hessian_free.iterations
 
     @property
@@ -113,7 +112,7 @@ class HessianFreeTraining:
         counts.samples = round(self.epochs * self._samples)
         return [Told("step", _fields(step))]
 
-    def averages(self) -> tuple[float, float] | None:
+    def averages(self) -> tuple[float, float | None] | None:
         """None: the model stands still between iterations, so all is evaluated."""
         return None
 

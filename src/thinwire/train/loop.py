@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+from thinwire.data import Split
 from thinwire.exchange import Ledger, Wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
@@ -193,8 +194,7 @@ class _Run:
         """Measure errors and make sure that replicas agree; neither is in the counted seconds."""
         self.counts.watch.stop()
         progress, averages = self._progress(), self.training.averages()
-        data, model = self.job.dataset, self.state.model
-        train_loss, train_error = averages or evaluate(model, data.train, self.wire)
+        train_loss, train_error = averages or self._measure(self.job.dataset.train)
         event = {
             **progress,
             "train_loss": train_loss,
@@ -209,13 +209,11 @@ class _Run:
 
     def _test(self) -> dict[str, Any]:
         """The test set's figures of the model as it is, the same on all workers."""
-        model = self.state.model
-        test_loss, test_error = evaluate(model, self.job.dataset.test, self.wire)
-        digest = compare_replicas(model, self.wire)
+        test_loss, test_error = self._measure(self.job.dataset.test)
         return {
             "test_loss": test_loss,
             "test_error": test_error,
-            "params_sha256": digest,
+            "params_sha256": compare_replicas(self.state.model, self.wire),
             "replicas_identical": True,
         }
 
@@ -228,9 +226,12 @@ class _Run:
             self._tell(one)
         self.state.last_epoch = {**self.state.last_epoch, **self._test()}
 
+    def _measure(self, split: Split) -> tuple[float, float | None]:
+        job = self.job
+        return evaluate(self.state.model, split, self.wire, job.loss, job.dataset.classes)
+
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
-        data, model = self.job.dataset, self.state.model
-        train_loss, train_error = evaluate(model, data.train, self.wire)
+        train_loss, train_error = self._measure(self.job.dataset.train)
         kept = ("test_loss", "test_error", "params_sha256", "replicas_identical")
         results = {
             "name": self.job.name,

@@ -7,16 +7,18 @@ next. With double buffering a minibatch is two halves, each of which lands in th
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from thinwire.data import shard
+from thinwire.data import MinibatchSampler, shard
 from thinwire.exchange import Ledger, Wire
-from thinwire.optim import StepReport
+from thinwire.optim import OneBitSGD, StepReport
+from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
-from thinwire.train.evaluate import batch_totals
+from thinwire.train.evaluate import batch_totals, per_sample
 from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
+from thinwire.train.pretraining import full_depth, stage_is_over, stage_name
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
 
@@ -32,11 +34,18 @@ class MinibatchTraining:
     def __init__(self, job: Job, world: int) -> None:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
-        self._optimizer, self._sampler = self.state.optimizer, self.state.sampler
         self._wire = Wire(None, self._optimizer.ledger)
         self.evaluation_due = False
         self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
         self._told = self._steady = self._now = self._breakdown.read()
+
+    @property
+    def _optimizer(self) -> OneBitSGD:
+        return self.state.optimizer
+
+    @property
+    def _sampler(self) -> MinibatchSampler:
+        return self.state.sampler
 
     @property
     def ledger(self) -> Ledger:
@@ -46,7 +55,8 @@ class MinibatchTraining:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done."""
-        return self._sampler.epoch >= self._recipe.epochs
+        last = self.state.depth == full_depth(self._recipe)
+        return last and self._sampler.epoch >= self._recipe.epochs
 
     @property
     def epochs(self) -> float:
@@ -59,6 +69,7 @@ class MinibatchTraining:
 
     def step(self) -> list[Told]:
         """One minibatch: this worker's share of it through model and exchange."""
+        told = self._begin_stage()
         before, minibatch = self.epochs, self._sampler.next_minibatch()
         phase, counts = self._optimizer.phase, self.state.counts
         if self._now[0] == 0:  # the first step, maybe of a run that was taken up
@@ -69,7 +80,7 @@ class MinibatchTraining:
         counts.samples += len(minibatch)
         self.state.twin.add_step(phase, self.ledger)
         # What the first half's step ended was the last half of the minibatch before.
-        told = self._skips(reports, [counts.steps - late, counts.steps])
+        told += self._skips(reports, [counts.steps - late, counts.steps])
         self._now = self._breakdown.read()
         self._steady = self._steady if phase == "steady" else self._now
         if counts.steps % self._recipe.log_every == 0:
@@ -77,12 +88,31 @@ class MinibatchTraining:
         epoch_ends = self._sampler.position == 0
         if epoch_ends:
             self.state.scheduler.step()
-        every = self._recipe.evaluate_every
-        self.evaluation_due = epoch_ends if every is None else _passed(before, self.epochs, every)
-        self.evaluation_due |= self.finished
+        self.evaluation_due = self._evaluation_due(before, epoch_ends)
         return told
 
-    def averages(self) -> tuple[float, float] | None:
+    def _begin_stage(self) -> list[Told]:
+        """Add a layer when a stage of pre-training is over."""
+        state, told = self.state, []
+        if stage_is_over(self._recipe, state.depth, state.sampler):
+            told = self.finish() or []
+            state.deepen()
+        begins = state.sampler.epoch == state.sampler.position == 0
+        if begins and self._recipe.model.pretrain:
+            name = stage_name(self._recipe, state.depth)
+            line = f"{name} from step {state.counts.steps + 1}"
+            told.append(Told("phase", {"name": name}, line))
+        return told
+
+    def _evaluation_due(self, before: float, epoch_ends: bool) -> bool:
+        if self._optimizer.phase == "serial" and self._wire.world > 1 and not self.finished:
+            return False  # worker 0 alone has the model
+        every = self._recipe.evaluate_every
+        due = epoch_ends if every is None else _passed(before, self.epochs, every)
+        over = stage_is_over(self._recipe, self.state.depth, self._sampler)
+        return due or over or self.finished
+
+    def averages(self) -> tuple[float, float | None] | None:
         """Over the minibatches of the epoch, while the model was changing."""
         if self._recipe.evaluate_every is not None:
             return None
@@ -116,6 +146,9 @@ class MinibatchTraining:
             What each part's step ended, if anything.
         """
         logged = (self.state.counts.steps + 1) % self._recipe.log_every == 0
+        # Dropout and the like: the same in a run that was stopped.
+        purpose = f"worker {self._wire.rank}"
+        torch.manual_seed(draw_seed(self._recipe.seed, purpose, self.state.counts.steps))
         reports = []
         for place, part in enumerate(parts):
             self._optimizer.zero_grad()
@@ -129,13 +162,14 @@ class MinibatchTraining:
         return reports
 
     def _backward(self, share: Tensor) -> None:
-        data, started = self._job.dataset.train, time.perf_counter()
-        targets = data.targets[share]
-        logits = self.state.model(data.inputs[share])
-        F.cross_entropy(logits, targets).backward()  # hands over each bucket when complete
+        data, started = self._job.dataset, time.perf_counter()
+        targets = data.train.targets[share]
+        outputs = self.state.model(data.train.inputs[share])
+        loss = self._job.loss(outputs, targets)
+        loss.backward()  # hands over each bucket when complete
         self._breakdown.frm += time.perf_counter() - started
         self._breakdown.samples += len(share)
-        self.state.since_event[:2] += batch_totals(logits, targets)
+        self.state.since_event[:2] += batch_totals(loss, outputs, targets, data.classes)
         self.state.since_event[2] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
@@ -173,10 +207,10 @@ class MinibatchTraining:
         self.state.since_epoch += self.state.since_event
         self.state.since_event.zero_()
 
-    def _mean(self, totals: Tensor) -> tuple[float, float]:
+    def _mean(self, totals: Tensor) -> tuple[float, float | None]:
         """Loss and error per sample over all workers."""
-        loss, errors, samples = self._wire.sum(totals, "evaluation").tolist()
-        return loss / max(samples, 1), errors / max(samples, 1)
+        over_all = self._wire.sum(totals, "evaluation")
+        return per_sample(over_all[:2], float(over_all[2]))
 
 
 def _skip(step: int, worker: int, parameter: str) -> Told:

@@ -73,6 +73,8 @@ class Recipe:
             raise ValueError(f"evaluate_every: expected > 0, got {self.evaluate_every}")
         for name in foreign_fields(self.algorithm):
             _expect_default(name, getattr(self, name), _default(name), self.algorithm)
+        if self.algorithm == "hessian-free":
+            _expect_default("model.pretrain", self.model.pretrain, 0, self.algorithm)
 
     @property
     def length_flag(self) -> str:

@@ -3,15 +3,18 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thinwire.data import MinibatchSampler
 from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.exchange.reshard import add_rows
+from thinwire.models import grow
+from thinwire.optim import OneBitSGD
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.prepare import Job
+from thinwire.train.pretraining import first_depth, stage_model, stage_seed
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
@@ -22,6 +25,7 @@ class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
+        depth: hidden layers of the network; pre-training has one stage for each.
         model: the network.
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
@@ -35,25 +39,39 @@ class MinibatchState:
     """
 
     def __init__(self, job: Job, world: int) -> None:
+        self._job = job
         self._rank = Wire(None, Ledger()).rank
-        self.model = job.model
-        self.optimizer = build_sgd(job.recipe, job.model)
-        self.sampler = MinibatchSampler(
-            len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
-        )
-        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
-            self.optimizer, job.recipe.optimizer.lr_decay
-        )
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
         self.twin = DenseTwin(params, world)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
+        self._begin_stage(stage_model(job, first_depth(job.recipe)), first_depth(job.recipe))
+
+    def deepen(self) -> None:
+        """Begin the next stage: one more hidden layer, a new output layer, nothing carried over."""
+        depth = self.depth + 1
+        model = stage_model(self._job, depth)
+        grow(self.model, model)
+        self._begin_stage(model, depth, self.optimizer)
+        self.since_event.zero_()
+        self.since_epoch.zero_()
+
+    def _begin_stage(self, model: nn.Module, depth: int, before: OneBitSGD | None = None) -> None:
+        recipe, size = self._job.recipe, len(self._job.dataset.train)
+        self.model, self.depth = model, depth
+        self.optimizer = build_sgd(recipe, model, before)
+        self.sampler = MinibatchSampler(size, recipe.minibatch, stage_seed(recipe, depth))
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
+            self.optimizer, recipe.optimizer.lr_decay
+        )
+        self.twin.params = sum(parameter.numel() for parameter in model.parameters())
 
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
+            "depth": self.depth,
             "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -70,6 +88,9 @@ class MinibatchState:
     def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
+        depth = run.get("depth", self.depth)
+        if depth != self.depth:
+            self._begin_stage(stage_model(self._job, depth), depth, self.optimizer)
         files = stored_files(checkpoint)
         self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
         states = stored_states(files, run["param_groups"])

@@ -80,7 +80,7 @@ class Training(Protocol):
     def step(self) -> list[Told]:
         """One minibatch or one outer iteration; every worker calls it."""
 
-    def averages(self) -> tuple[float, float] | None:
+    def averages(self) -> tuple[float, float | None] | None:
         """Training loss and error as averaged since the last evaluation; None: evaluate them."""
 
     def times(self, wire: Wire) -> dict[str, Any] | None:

@@ -13,11 +13,11 @@ from torch.distributed.run import run as launch
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.train import describe_failure
 from thinwire.cli.usage import UsageError, user_errors
+from thinwire.models import build_model
 from thinwire.plan import Profile, write_profile
 from thinwire.plan.units import rate_text
 from thinwire.train import Workers, detect_workers, worker_processes
 from thinwire.train.calibrate import Workload, calibrate
-from thinwire.train.model import build_model
 
 TIMEOUT = timedelta(seconds=120)
 
