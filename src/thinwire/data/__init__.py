@@ -11,6 +11,7 @@ __all__ = [
     "MinibatchSampler",
     "Split",
     "find_idx_files",
+    "hold_out",
     "find_mnist",
     "load_idx_folder",
     "load_mnist",

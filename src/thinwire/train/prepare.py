@@ -7,13 +7,13 @@ range.
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from thinwire.data import Dataset, Split, load_mnist
+from thinwire.data import Dataset, Split, hold_out, load_mnist
 from thinwire.train.build import build_hessian_free
 from thinwire.train.model import build_model
 from thinwire.train.recipe import Recipe
@@ -52,7 +52,10 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         RuntimeError: MNIST is neither here nor to be had.
     """
     folder = writable_folder(recipe.out or Path("runs") / name)
-    dataset = standardise(load_mnist(recipe.data, progress=progress))
+    dataset = load_mnist(recipe.data, progress=progress)
+    if recipe.decay.held_out:
+        dataset = hold_out(dataset, recipe.decay.held_out, recipe.seed)
+    dataset = standardise(dataset)
     features = dataset.train.inputs.shape[1]
     model = build_model(
         features,
@@ -75,7 +78,9 @@ def standardise(dataset: Dataset) -> Dataset:
     def shifted(split: Split) -> Split:
         return Split((split.inputs - mean) * scale, split.targets)
 
-    return Dataset(shifted(dataset.train), shifted(dataset.test), dataset.classes, dataset.name)
+    held_out = None if dataset.held_out is None else shifted(dataset.held_out)
+    train, test = shifted(dataset.train), shifted(dataset.test)
+    return replace(dataset, train=train, test=test, held_out=held_out)
 
 
 def writable_folder(folder: Path) -> Path:
