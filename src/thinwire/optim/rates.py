@@ -56,7 +56,8 @@ def rates_for_batch(
     >>> round(lr, 4), round(m, 2)
     (0.228, 0.81)
     """
-    rate, converted, weight = rates_of_step(lr, momentum, stated_for, samples, normalised=normalised)
+    rates = rates_of_step(lr, momentum, stated_for, samples, normalised=normalised)
+    rate, converted, weight = rates
     return rate * weight, converted
 
 

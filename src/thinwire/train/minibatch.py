@@ -6,16 +6,18 @@ next.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from thinwire.data import shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import StepReport
-from thinwire.train.evaluate import batch_totals
+from thinwire.train.evaluate import batch_totals, evaluate
 from thinwire.train.prepare import Job
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
+from thinwire.train.trials import bytes_of_trials, seconds_of_trial, select
 
 
 class MinibatchTraining:
@@ -40,8 +42,8 @@ class MinibatchTraining:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self._sampler.epoch >= self._recipe.epochs
+        """Whether all epochs are done, or held-out accuracy has ended training before."""
+        return self._sampler.epoch >= self._recipe.epochs or self.state.decay.ended
 
     @property
     def epochs(self) -> float:
@@ -49,13 +51,20 @@ class MinibatchTraining:
         return self.state.counts.samples / self._sampler.size
 
     def expected_step_seconds(self) -> float:
-        """A minibatch is short."""
-        return 0.0
+        """A minibatch is short; a trial of a minibatch size need not be."""
+        return seconds_of_trial(self.state, self._recipe.selection)
 
     def step(self) -> list[Told]:
-        """One minibatch: this worker's share of it through model and exchange."""
+        """One minibatch; or, where the minibatch size is to be chosen, one trial of a size."""
+        self.evaluation_due = self._optimizer.measure = False
+        told = select(self.state, self._recipe.selection, self._wire, self._train)
+        return told if self.state.selection.untried else told + self._step()
+
+    def _step(self) -> list[Told]:
+        """This worker's share of a minibatch through model and exchange."""
         before, minibatch = self.epochs, self._sampler.next_minibatch()
-        self._train(minibatch)
+        self._optimizer.measure = (self.state.counts.steps + 1) % self._recipe.log_every == 0
+        self._train(minibatch, self.state.since_event)
         report = self._optimizer.last_step
         assert report is not None
         counts = self.state.counts
@@ -74,6 +83,10 @@ class MinibatchTraining:
         every = self._recipe.evaluate_every
         self.evaluation_due = epoch_ends if every is None else _passed(before, self.epochs, every)
         self.evaluation_due |= self.finished
+        held_out = self._job.dataset.held_out
+        if held_out is not None and self.evaluation_due:
+            _, error = evaluate(self.state.model, held_out, self._wire)
+            told += self.state.decay.note(1 - error)
         return told
 
     def averages(self) -> tuple[float, float] | None:
@@ -86,16 +99,21 @@ class MinibatchTraining:
         return found
 
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
-        """The dense exchange's bytes, and how many times fewer were sent."""
-        return self.state.twin.compare(wire, sent)
+        """The dense exchange's bytes and how many times fewer were sent; what trials have cost."""
+        found = {**self.state.twin.compare(wire, sent), "minibatch": self._sampler.minibatch}
+        if self._recipe.selection.every:
+            own = torch.tensor([bytes_of_trials(self.ledger)], dtype=torch.float64)
+            trial_bytes = float(wire.sum(own, "evaluation")) / wire.world
+            found |= {**self.state.counts.search(), "trial_bytes_per_worker": round(trial_bytes)}
+        return found
 
     def close(self) -> None:
         """End the communication thread."""
         self._optimizer.close()
 
-    def _train(self, minibatch: Tensor) -> None:
+    def _train(self, minibatch: Tensor, totals: Tensor) -> None:
+        """Update the model; this worker's loss, errors and samples go into ``totals``."""
         self._optimizer.zero_grad()
-        self._optimizer.measure = (self.state.counts.steps + 1) % self._recipe.log_every == 0
         share = self._share(minibatch)
         self._optimizer.samples = len(share)
         if len(share):
@@ -103,8 +121,8 @@ class MinibatchTraining:
             targets = data.targets[share]
             logits = self.state.model(data.inputs[share])
             F.cross_entropy(logits, targets).backward()  # hands over each bucket when complete
-            self.state.since_event[:2] += batch_totals(logits, targets)
-            self.state.since_event[2] += len(share)
+            totals[:2] += batch_totals(logits, targets)
+            totals[2] += len(share)
         self._optimizer.step()
 
     def _share(self, minibatch: Tensor) -> Tensor:
@@ -120,6 +138,7 @@ class MinibatchTraining:
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
             "loss": loss,
             "error": error,
+            "minibatch": self._sampler.minibatch,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
             "phase": report.phase,
             "residual_ratio": report.residual_ratio,

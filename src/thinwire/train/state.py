@@ -11,11 +11,14 @@ from thinwire.exchange.reshard import add_rows
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
+from thinwire.train.decay import Decay
 from thinwire.train.prepare import Job
+from thinwire.train.selection import Selection
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
+_ADAPTIVE = ("selection", "decay")
 
 
 class MinibatchState:
@@ -25,7 +28,9 @@ class MinibatchState:
         model: the network.
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
-        scheduler: of the learning rate.
+        scheduler: of the learning rate, by epochs.
+        decay: of the learning rate, by held-out accuracy.
+        selection: of the minibatch size; the size in use is the sampler's.
         counts: totals.
         twin: the dense exchange it is compared with.
         since_event: float64 [3]: summed loss, errors and samples of this worker since the last
@@ -44,6 +49,8 @@ class MinibatchState:
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
             self.optimizer, job.recipe.optimizer.lr_decay
         )
+        self.decay = Decay(self.optimizer, job.recipe.decay)
+        self.selection = Selection()
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
         self.twin = DenseTwin(params, world)
@@ -57,6 +64,7 @@ class MinibatchState:
             "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in _ADAPTIVE},
             "param_groups": without_counts(self.optimizer.state_dict())["param_groups"],
             "last_epoch": self.last_epoch,
         }
@@ -76,6 +84,9 @@ class MinibatchState:
         self.optimizer.load_state_dict(reshard(states, rank, world))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
+        for name in _ADAPTIVE:
+            if name in run:  # a former version's checkpoint has none
+                getattr(self, name).load_state_dict(run[name])
         self.counts.restore(run["counts"])
         self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]
