@@ -128,7 +128,7 @@ def test_training_goes_on_as_if_nothing_had_been_tried(
         )
 
 
-# --- a critical size that is known -----------------------------------------------------------------
+# --- a critical size that is known ----------------------------------------------------------------
 
 
 def accuracy_of(
@@ -175,7 +175,7 @@ def test_the_critical_size_of_a_quadratic_is_found(
     optimizer.close()
 
 
-# --- rates per sample where the size changes -------------------------------------------------------
+# --- rates per sample where the size changes ------------------------------------------------------
 
 
 @settings(max_examples=20)
@@ -183,7 +183,7 @@ def test_the_critical_size_of_a_quadratic_is_found(
 def test_each_sample_moves_the_model_as_far_whatever_the_sizes(
     sizes: list[int], momentum: float
 ) -> None:
-    """Under a constant gradient g, momentum's sum is g / (1 - m) and a sample moves lr / N of it."""
+    """Under a constant gradient g, momentum's sum is g / (1 - m), a sample moves lr / N of it."""
     w = nn.Parameter(torch.zeros(1))
     options = {"lr": 0.1, "momentum": momentum, "batch_size": 100, "code": "float32"}
     optimizer = OneBitSGD([w], **options)

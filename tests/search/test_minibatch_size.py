@@ -1,6 +1,7 @@
 """The ladder of sizes, and the choice between them, against their own definitions."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_a_ladder_is_bounded_and_rounded_to_the_number_of_workers(
         fit = [size // workers * workers for size in (current // 2, current)]
         assert set(fit) <= set(found), "it may shrink, and stay"
         assert found[-1] > min(largest, math.floor(growth * current)) - workers, "and grow"
-        assert all(after <= 2 * (before + workers) for before, after in zip(found, found[1:]))
+        assert all(after <= 2 * (before + workers) for before, after in pairwise(found))
 
 
 def test_a_size_may_always_stay_where_nothing_may_grow() -> None:

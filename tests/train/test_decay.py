@@ -128,10 +128,8 @@ def test_a_run_ends_when_lowering_is_of_no_use_and_resumes_on_the_way(
     expected = recurrence(measured, FIELDS["decay"])
     assert [ends for _, ends in expected] == [False] * (len(measured) - 1) + [True]
     assert [event["ended"] for event in run.decays][-1] is True
-    rates = [0.02 * rate for rate, _ in expected]
-    assert [event["lr"] for event in run.decays] == [
-        pytest.approx(rate) for rate, before in zip(rates, [0.02, *rates]) if rate < before
-    ]
+    rates = sorted({0.02 * rate for rate, _ in expected}, reverse=True)
+    assert [event["lr"] for event in run.decays] == pytest.approx(rates[1:])
     resumed, stops = None, 0
     while resumed is None:
         resumed, agreed, _ = run_once(0, 1, idx_folder, tmp_path / "b", 12, FIELDS)
@@ -166,7 +164,9 @@ def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
 def test_one_of_the_two_decays(idx_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"lr_decay: expected 1 where decay.held_out is 9 .*0\.5"):
         Recipe(optimizer=OptimizerFields(lr_decay=0.5), decay=DecayFields(held_out=9))
-    with pytest.raises(ValueError, match="decay.held_out: algorithm hessian-free does not use it"):
+    with pytest.raises(
+        ValueError, match=r"decay\.held_out: algorithm hessian-free does not use it"
+    ):
         Recipe(algorithm="hessian-free", decay=DecayFields(held_out=9))
     recipe = recipe_of(
         idx_folder, tmp_path, optimizer={"lr_decay": 1.0}, decay=DecayFields(held_out=600)

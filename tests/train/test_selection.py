@@ -221,9 +221,13 @@ def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
 
 def test_the_first_size_must_be_allowed() -> None:
     fields = SelectionFields(every=1000, largest=512)
-    with pytest.raises(ValueError, match="selection.largest: expected >= minibatch, which is 1024"):
+    with pytest.raises(
+        ValueError, match=r"selection\.largest: expected >= minibatch, which is 1024"
+    ):
         Recipe(selection=fields)
-    with pytest.raises(ValueError, match="selection.every: algorithm hessian-free does not use it"):
+    with pytest.raises(
+        ValueError, match=r"selection\.every: algorithm hessian-free does not use it"
+    ):
         Recipe(algorithm="hessian-free", selection=SelectionFields(every=5))
 
 
