@@ -22,7 +22,7 @@ from thinwire.train.selection import Selection
 from thinwire.train.state import MinibatchState
 from thinwire.train.trials import select
 
-SELECTION = SelectionFields(every=180, trial=130, margin=0.05, largest=60)
+SELECTION = SelectionFields(every=180, trial=480, margin=0.05, largest=60)
 FIELDS: dict[str, Any] = {
     "minibatch": 30,
     "selection": SELECTION,
@@ -74,10 +74,10 @@ def test_between_the_trials_a_run_is_what_it_was(
         assert not training.evaluation_due
         assert stored(state) == before
         assert torch.equal(torch.get_rng_state(), random)
-    assert (state.counts.trials, state.counts.trial_samples) == (2, 260)
+    assert (state.counts.trials, state.counts.trial_samples) == (2, 960)
     (told,) = [told for told in training.step() if told.event == "selection"]
     assert told.fields["sizes"] == [15, 30, 60]
-    assert told.fields["trial_samples"] == 390
+    assert told.fields["trial_samples"] == 1440
     assert state.counts.steps == 7, "the last trial is followed by a step of the chosen size"
     assert state.counts.samples == 180 + told.fields["minibatch"]
     training.close()
@@ -157,13 +157,13 @@ def test_a_trial_that_is_not_finite_fails(idx_folder: Path, tmp_path: Path, fail
 
 def test_sizes_grow_no_faster_and_no_further_than_allowed(idx_folder: Path, tmp_path: Path) -> None:
     """With a margin of 1 every size does: the largest is taken each time."""
-    fields = SelectionFields(every=60, trial=400, margin=1.0, growth=3.0, largest=200)
-    training = training_of(idx_folder, tmp_path, minibatch=20, selection=fields)
+    fields = SelectionFields(every=60, trial=640, margin=1.0, growth=3.0, largest=80)
+    training = training_of(idx_folder, tmp_path, minibatch=10, selection=fields)
     chosen = []
     while not training.finished:
         chosen += [t.fields["minibatch"] for t in training.step() if t.event == "selection"]
-    assert chosen[:3] == [60, 180, 200]
-    assert set(chosen[3:]) == {200}
+    assert chosen[:3] == [30, 80, 80]
+    assert set(chosen[3:]) == {80}
     training.close()
 
 
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_knows_no_selection_is_taken_up(idx_folder: Path, tmp_
         ({"margin": math.nan}, "selection.margin: expected >= 0, got nan"),
         ({"growth": 0.5}, r"selection.growth: expected >= 1, got 0\.5"),
         ({"largest": 0}, "selection.largest: expected >= 1, got 0"),
-        ({"trial": 100, "largest": 51}, "selection.trial: expected >= 102, got 100"),
+        ({"trial": 100, "largest": 51}, "selection.trial: expected >= 408, got 100"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
+from thinwire.report.schedule import SCHEDULE, schedule_svg
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
 from thinwire.report.thresholds import price_rows, price_tables
@@ -21,6 +22,7 @@ __all__ = [
     "EVENTS_FILE",
     "FORMATS",
     "METRICS",
+    "SCHEDULE",
     "Axis",
     "EventLog",
     "Metric",
@@ -36,6 +38,7 @@ __all__ = [
     "read_events",
     "render",
     "residual_svg",
+    "schedule_svg",
     "sentence",
     "table_rows",
     "terminal_table",

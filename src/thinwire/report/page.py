@@ -18,6 +18,7 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.schedule import SCHEDULE, SELECTION_HEADINGS, schedule_svg, selection_rows
 from thinwire.report.series import AXES, METRICS
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
@@ -40,6 +41,7 @@ class _Card:
     skips: Skips
     traffic: list[tuple[str, str, str, str, str]]
     iterations: list[list[str]]
+    selections: list[list[str]]
     settings: list[tuple[str, str]]
 
 
@@ -85,7 +87,9 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         prices=price_cells(named),
         rules=COUNTING_RULES,
         iteration_headings=ITERATION_HEADINGS,
+        selection_headings=SELECTION_HEADINGS,
         sections=_curve_sections(named),
+        schedule=_schedule_figures(named),
         extras=_extra_figures(named),
     )
 
@@ -130,6 +134,7 @@ def _card(run: Run, colour: str) -> _Card:
         skips=skip_rows(run),
         traffic=traffic_rows(run),
         iterations=iteration_rows(run),
+        selections=selection_rows(run),
         settings=setting_rows(run),
     )
 
@@ -144,6 +149,12 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
         ]
         sections.append((f"Against {axis.title}", figures))
     return sections
+
+
+def _schedule_figures(runs: Sequence[Run]) -> list[_Figure]:
+    """What the runs changed on their way; none of it where it stayed the same."""
+    drawn = [(quantity.title, schedule_svg(runs, quantity, legend=False)) for quantity in SCHEDULE]
+    return [_Figure(title, _markup(svg)) for title, svg in drawn if svg is not None]
 
 
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:

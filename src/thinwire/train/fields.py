@@ -81,19 +81,20 @@ class SelectionFields:
 
     every: int = 0
     """Samples from one selection to the next, none in the cold start; 0 keeps the size."""
-    trial: int = 16384
-    """Samples each size is tried on."""
+    trial: int = 32768
+    """Samples each size is tried on, at least eight of the largest minibatches."""
     margin: float = 0.005
     """Training accuracy, a fraction, by which a size may be worse than the best one tried."""
     growth: float = 2.0
     """The most one selection may multiply the size by; half the size is tried, too."""
-    largest: int = 8192
-    """No size is larger; at most half of trial, since a trial of one step would show nothing."""
+    largest: int = 4096
+    """No size is larger."""
 
     def __post_init__(self) -> None:
         expect_at_least(0, "selection", self, "every", "margin")
         expect_at_least(1, "selection", self, "growth", "largest")
-        expect_at_least(2 * self.largest, "selection", self, "trial")
+        # Harm shows in the steps after it: with three, a run grew into a size that broke it.
+        expect_at_least(8 * self.largest, "selection", self, "trial")
 
 
 @dataclass(frozen=True, kw_only=True)
