@@ -47,13 +47,15 @@ class Decay:
         Returns:
             The measurement, and the decay or the end if it brought one.
         """
-        before = self._plateau.best
+        before = float(self._plateau.best)
         self._plateau.step(accuracy)
         better = self._plateau.best != before
         lowered = not better and self._plateau.num_bad_epochs == 0
         self.fruitless = 0 if better else self.fruitless + lowered
         best, lr = float(self._plateau.best), float(self._optimizer.param_groups[0]["lr"])
-        line = f"held-out accuracy {100 * accuracy:.2f} %, best {100 * best:.2f} %"
+        line = f"held-out accuracy {100 * accuracy:.2f} %"
+        if math.isfinite(before):
+            line += f" (better: above {100 * (before + self._fields.threshold):.2f} %)"
         told = [Told("held_out", {"accuracy": accuracy, "best": best}, line)]
         if lowered:
             fields = {"lr": lr, "accuracy": accuracy, "best": best, "ended": self.ended}
