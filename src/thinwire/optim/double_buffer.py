@@ -114,9 +114,13 @@ class DoubleBuffer:
     def _wait(self) -> None:
         if self._future is None:
             return
-        self._arrived, self._future = self._future.result(), None
-        self._wire.ledger.add(self._flying.ledger)
-        self._spans += self._flying.spans or []
+        future, self._future = self._future, None
+        try:
+            self._arrived = future.result()
+        finally:
+            for stage, traffic in self._flying.ledger.stages.items():
+                self._wire.ledger.add(stage, traffic)
+            self._spans += self._flying.spans or []
 
 
 def show_pending(buckets: Sequence[Bucket], counts: dict[str, Any] | None) -> None:

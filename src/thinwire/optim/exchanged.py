@@ -383,6 +383,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
+        self._run(lambda: None)  # a step that raised may have left jobs on the thread
         counts = counts_of(state_dict)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
         super().load_state_dict({**without_counts(state_dict), "state": {}})

@@ -8,7 +8,7 @@ from torch import Tensor
 from thinwire.optim.bucket import Bucket
 from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
-from thinwire.optim.rates import rates_for_batch
+from thinwire.optim.rates import rates_of_step
 from thinwire.optim.stages import Group
 
 
@@ -34,7 +34,7 @@ class OneBitSGD(ExchangedOptimizer):
             best), "smoothed" (at the owner, after momentum) or "none".
         eps: AdaGrad's divisor offset.
         batch_size: samples, over all workers, for which ``lr`` and ``momentum`` are stated; they
-            are converted where a minibatch differs (``rates_for_batch``). None: used as they are.
+            are converted where a minibatch differs (``rates_of_step``). None: used as they are.
         code: what one bit means, "sign" or "rotated"; or "float32", the exact twin.
         bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
         error_feedback: carry the quantisation error into the next step. Off is for ablations.
@@ -116,7 +116,7 @@ class OneBitSGD(ExchangedOptimizer):
     ) -> None:
         """See ``ExchangedOptimizer``; S section 3.1 and Table 3."""
         adagrad: AdaGrad = group["adagrad"]
-        lr, momentum = rates_for_batch(
+        lr, momentum, weight = rates_of_step(
             float(group["lr"]),
             group["momentum"],
             group["batch_size"],
@@ -133,4 +133,5 @@ class OneBitSGD(ExchangedOptimizer):
             weight_decay=group["weight_decay"],
             adagrad=adagrad,
             eps=group["eps"],
+            weight=weight,
         )

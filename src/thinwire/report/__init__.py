@@ -9,6 +9,7 @@ from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
+from thinwire.report.schedule import SCHEDULE, schedule_svg
 from thinwire.report.seconds import StepTimes, step_rows, step_svg, step_times
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
@@ -22,6 +23,7 @@ __all__ = [
     "EVENTS_FILE",
     "FORMATS",
     "METRICS",
+    "SCHEDULE",
     "Axis",
     "EventLog",
     "Metric",
@@ -38,6 +40,7 @@ __all__ = [
     "read_events",
     "render",
     "residual_svg",
+    "schedule_svg",
     "sentence",
     "step_rows",
     "step_svg",

@@ -18,6 +18,7 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.schedule import SCHEDULE, SELECTION_HEADINGS, schedule_svg, selection_rows
 from thinwire.report.seconds import step_rows, step_svg
 from thinwire.report.series import AXES, METRICS
 from thinwire.report.style import run_colours
@@ -42,6 +43,7 @@ class _Card:
     times: list[tuple[str, str, str, str, str, str]]
     traffic: list[tuple[str, str, str, str, str]]
     iterations: list[list[str]]
+    selections: list[list[str]]
     settings: list[tuple[str, str]]
 
 
@@ -87,8 +89,10 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         prices=price_cells(named),
         rules=COUNTING_RULES,
         iteration_headings=ITERATION_HEADINGS,
+        selection_headings=SELECTION_HEADINGS,
         sections=_curve_sections(named),
         step_figure=_step_figure(named),
+        schedule=_schedule_figures(named),
         extras=_extra_figures(named),
     )
 
@@ -134,6 +138,7 @@ def _card(run: Run, colour: str) -> _Card:
         times=step_rows(run),
         traffic=traffic_rows(run),
         iterations=iteration_rows(run),
+        selections=selection_rows(run),
         settings=setting_rows(run),
     )
 
@@ -153,6 +158,12 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
 def _step_figure(runs: Sequence[Run]) -> _Figure | None:
     svg = step_svg(runs)
     return None if svg is None else _Figure("a mean step", _markup(svg))
+
+
+def _schedule_figures(runs: Sequence[Run]) -> list[_Figure]:
+    """What the runs changed on their way; none of it where it stayed the same."""
+    drawn = [(quantity.title, schedule_svg(runs, quantity, legend=False)) for quantity in SCHEDULE]
+    return [_Figure(title, _markup(svg)) for title, svg in drawn if svg is not None]
 
 
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:

@@ -119,6 +119,49 @@ class ExchangeFields:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectionFields:
+    """The minibatch size, chosen anew now and then by trying several (S section 4)."""
+
+    every: int = 0
+    """Samples from one selection to the next, none in the cold start; 0 keeps the size."""
+    trial: int = 32768
+    """Samples each size is tried on, at least eight of the largest minibatches."""
+    margin: float = 0.005
+    """Training accuracy, a fraction, by which a size may be worse than the best one tried."""
+    growth: float = 2.0
+    """The most one selection may multiply the size by; half the size is tried, too."""
+    largest: int = 4096
+    """No size is larger."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "selection", self, "every", "margin")
+        expect_at_least(1, "selection", self, "growth", "largest")
+        # Harm shows in the steps after it: with three, a run grew into a size that broke it.
+        expect_at_least(8 * self.largest, "selection", self, "trial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayFields:
+    """The learning rate, lowered where held-out accuracy stops improving (S section 4)."""
+
+    held_out: int = 0
+    """Training samples kept aside to measure accuracy on; 0 lowers nothing."""
+    factor: float = 0.5
+    """On the learning rate, each time."""
+    threshold: float = 0.001
+    """Accuracy, a fraction, by which an evaluation must beat the best so far to count as better."""
+    patience: int = 0
+    """Evaluations that may be no better before the learning rate is lowered."""
+    give_up: int = 3
+    """Training ends when, lowered this often without getting better, it would be lowered again."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "decay", self, "held_out", "threshold", "patience", "give_up")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"decay.factor: expected in (0, 1), got {self.factor}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class HessianFreeFields:
     """The outer iterations of Hessian-free optimisation."""
 

@@ -96,7 +96,7 @@ class HessianFreeTraining:
 
     def expected_step_seconds(self) -> float:
         """The first iteration goes over all samples several times."""
-        return _LONGEST_FIRST_STEP
+        return _LONGEST_FIRST_STEP if self._optimizer.last_step is None else 0.0
 
     def step(self) -> list[Told]:
         """One outer iteration.

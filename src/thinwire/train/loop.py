@@ -115,7 +115,8 @@ class _Run:
         for told in self.training.step():
             self._tell(told)
         self.longest_step = max(self.longest_step, time.monotonic() - started)
-        self.stop.step_seconds = self.longest_step
+        expected = self.training.expected_step_seconds()
+        self.stop.step_seconds = max(self.longest_step, expected)
 
     def _answer_wishes(self) -> bool:
         """Do what all agreed on after the last step; true if that is to stop."""
@@ -138,7 +139,7 @@ class _Run:
 
     def _save(self) -> None:
         """Write a checkpoint; if that fails, say so and go on."""
-        if self.saver.newest == self.counts.steps:
+        if self.saver.newest == self.counts.progress:
             return
         self.counts.watch.stop()
         started = time.monotonic()

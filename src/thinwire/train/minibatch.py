@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.data import MinibatchSampler, shard
+from thinwire.data import MinibatchSampler, Split, shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import OneBitSGD, StepReport
 from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
-from thinwire.train.evaluate import batch_totals, per_sample
+from thinwire.train.evaluate import batch_totals, evaluate, per_sample
 from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth, stage_is_over, stage_name
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
+from thinwire.train.trials import bytes_of_trials, seconds_of_trial, select
 
 
 class MinibatchTraining:
@@ -54,9 +55,9 @@ class MinibatchTraining:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
+        """Whether all epochs are done, or held-out accuracy has ended training before."""
         last = self.state.depth == full_depth(self._recipe)
-        return last and self._sampler.epoch >= self._recipe.epochs
+        return last and (self._sampler.epoch >= self._recipe.epochs or self.state.decay.ended)
 
     @property
     def epochs(self) -> float:
@@ -64,18 +65,28 @@ class MinibatchTraining:
         return self.state.counts.samples / self._sampler.size
 
     def expected_step_seconds(self) -> float:
-        """A minibatch is short."""
-        return 0.0
+        """A minibatch is short; a trial of a minibatch size need not be."""
+        return seconds_of_trial(self.state, self._recipe.selection)
 
     def step(self) -> list[Told]:
-        """One minibatch: this worker's share of it through model and exchange."""
+        """One minibatch; or, where the minibatch size is to be chosen, one trial of a size."""
+        self.evaluation_due = False
+        before = self._breakdown.read()
+        told = select(self.state, self._recipe.selection, self._wire, self._train)
+        trial = self._breakdown.read() - before  # is no part of a step
+        self._told, self._steady = self._told + trial, self._steady + trial
+        return told if self.state.selection.untried else told + self._step()
+
+    def _step(self) -> list[Told]:
+        """This worker's share of a minibatch through model and exchange."""
         told = self._begin_stage()
         before, minibatch = self.epochs, self._sampler.next_minibatch()
         phase, counts = self._optimizer.phase, self.state.counts
         if self._now[0] == 0:  # the first step, maybe of a run that was taken up
             self._told = self._steady = self._breakdown.read()
-        late = self._recipe.exchange.double_buffer and phase == "steady"
-        reports = self._train(halves(minibatch) if late else [minibatch])
+        logged = (counts.steps + 1) % self._recipe.log_every == 0
+        reports = self._train(minibatch, self.state.since_event, measure=logged)
+        late = len(reports) > 1
         counts.steps += 1
         counts.samples += len(minibatch)
         self.state.twin.add_step(phase, self.ledger)
@@ -89,6 +100,9 @@ class MinibatchTraining:
         if epoch_ends:
             self.state.scheduler.step()
         self.evaluation_due = self._evaluation_due(before, epoch_ends)
+        held_out, last = self._job.dataset.held_out, self.state.depth == full_depth(self._recipe)
+        if held_out is not None and last and self.evaluation_due:
+            told += self.state.decay.note(self._accuracy(held_out))
         return told
 
     def _begin_stage(self) -> list[Told]:
@@ -132,36 +146,62 @@ class MinibatchTraining:
         return None if report is None else self._skips([report], [self.state.counts.steps])
 
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
-        """The dense exchange's bytes, and how many times fewer were sent."""
-        return self.state.twin.compare(wire, sent)
+        """The dense exchange's bytes and how many times fewer were sent; what trials have cost."""
+        found = {**self.state.twin.compare(wire, sent), "minibatch": self._sampler.minibatch}
+        if self._recipe.selection.every:
+            own = torch.tensor([bytes_of_trials(self.ledger)], dtype=torch.float64)
+            trial_bytes = float(wire.sum(own, "evaluation")) / wire.world
+            found |= {**self.state.counts.search(), "trial_bytes_per_worker": round(trial_bytes)}
+        return found
 
     def close(self) -> None:
         """End the communication thread."""
         self._optimizer.close()
 
-    def _train(self, parts: list[Tensor]) -> list[StepReport | None]:
+    def _accuracy(self, split: Split) -> float:
+        job = self._job
+        _, error = evaluate(self.state.model, split, self._wire, job.loss, job.dataset.classes)
+        if error is None:
+            raise ValueError(
+                "decay.held_out: expected a model whose outputs are [N, classes], so that there is "
+                "an accuracy"
+            )
+        return 1 - error
+
+    def _train(
+        self, minibatch: Tensor, totals: Tensor, *, measure: bool = False
+    ) -> list[StepReport | None]:
         """Exchange and update by a minibatch, whole or in halves.
+
+        Args:
+            minibatch: numbers of samples, of all workers.
+            totals: float64 [3]; this worker's loss, errors and samples are added.
+            measure: have the report hold residual ratios.
 
         Returns:
             What each part's step ended, if anything.
         """
-        logged = (self.state.counts.steps + 1) % self._recipe.log_every == 0
         # Dropout and the like: the same in a run that was stopped.
         purpose = f"worker {self._wire.rank}"
         torch.manual_seed(draw_seed(self._recipe.seed, purpose, self.state.counts.steps))
         reports = []
-        for place, part in enumerate(parts):
+        for place, part in enumerate(halves(minibatch) if self._late else [minibatch]):
             self._optimizer.zero_grad()
-            self._optimizer.measure = logged and place == 0  # a half is measured, and lands
+            self._optimizer.measure = measure and place == 0  # a half is measured, and lands
             share = self._share(part)
             self._optimizer.samples = len(share)
             if len(share):
-                self._backward(share)
+                self._backward(share, totals)
             self._optimizer.step()
             reports.append(self._optimizer.last_step)
         return reports
 
-    def _backward(self, share: Tensor) -> None:
+    @property
+    def _late(self) -> bool:
+        """Whether updates land a half-minibatch late."""
+        return self._recipe.exchange.double_buffer and self._optimizer.phase == "steady"
+
+    def _backward(self, share: Tensor, totals: Tensor) -> None:
         data, started = self._job.dataset, time.perf_counter()
         targets = data.train.targets[share]
         outputs = self.state.model(data.train.inputs[share])
@@ -169,8 +209,8 @@ class MinibatchTraining:
         loss.backward()  # hands over each bucket when complete
         self._breakdown.frm += time.perf_counter() - started
         self._breakdown.samples += len(share)
-        self.state.since_event[:2] += batch_totals(loss, outputs, targets, data.classes)
-        self.state.since_event[2] += len(share)
+        totals[:2] += batch_totals(loss, outputs, targets, data.classes)
+        totals[2] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
         if self._optimizer.phase == "serial":
@@ -195,6 +235,7 @@ class MinibatchTraining:
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
             "loss": loss,
             "error": error,
+            "minibatch": self._sampler.minibatch,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
             "phase": phase,
             "residual_ratio": report.residual_ratio if report else None,

@@ -7,13 +7,13 @@ range.
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from thinwire.curvature.probe import PROBED
-from thinwire.data import Dataset, Split, load_mnist
+from thinwire.data import Dataset, Split, hold_out, load_mnist
 from thinwire.models import Loss, Normalisation, NormalisedBy, fit_normalisation
 from thinwire.optim import Objective
 from thinwire.train.build import build_hessian_free
@@ -61,6 +61,8 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     """
     folder = writable_folder(recipe.out or Path("runs") / name)
     data = load_mnist(recipe.data, progress=progress)
+    if recipe.decay.held_out:
+        data = hold_out(data, recipe.decay.held_out, recipe.seed)
     dataset, normalisation = normalise(data, recipe.model.normalisation)
     _check_start(recipe.model.start, folder.resolve())
     model, loss = build_network(recipe, dataset)
@@ -74,8 +76,13 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
 def normalise(dataset: Dataset, by: NormalisedBy) -> tuple[Dataset, Normalisation]:
     """Shift and scale all inputs by statistics of the training inputs, and say which."""
     found = fit_normalisation(dataset.train.inputs, by)
-    train, test = (Split(found(s.inputs), s.targets) for s in (dataset.train, dataset.test))
-    return Dataset(train, test, dataset.classes, dataset.name), found
+
+    def normalised(split: Split) -> Split:
+        return Split(found(split.inputs), split.targets)
+
+    train, test = normalised(dataset.train), normalised(dataset.test)
+    held_out = None if dataset.held_out is None else normalised(dataset.held_out)
+    return replace(dataset, train=train, test=test, held_out=held_out), found
 
 
 def _check_start(start: str | None, folder: Path) -> None:
