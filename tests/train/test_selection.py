@@ -115,20 +115,22 @@ def test_no_size_is_tried_in_the_cold_start(idx_folder: Path, tmp_path: Path) ->
         training.close()
 
 
-def raise_error(state: MinibatchState, totals: Tensor) -> None:
+def raise_error(state: MinibatchState, totals: Tensor) -> list[StepReport]:
     raise FloatingPointError
 
 
-def skip(state: MinibatchState, totals: Tensor) -> None:
-    state.optimizer.last_step = StepReport("steady", 1.0, (0, "weight"))
+def skip(state: MinibatchState, totals: Tensor) -> list[StepReport]:
+    return [StepReport("steady", 1.0, (0, "weight"))]
 
 
-def lose(state: MinibatchState, totals: Tensor) -> None:
+def lose(state: MinibatchState, totals: Tensor) -> list[StepReport]:
     totals[0] = math.nan
+    return []
 
 
-def blow_up(state: MinibatchState, totals: Tensor) -> None:
+def blow_up(state: MinibatchState, totals: Tensor) -> list[StepReport]:
     next(iter(state.model.parameters())).data[0, 0] = math.inf
+    return []
 
 
 @pytest.mark.parametrize("fail", [raise_error, skip, lose, blow_up])
@@ -139,12 +141,12 @@ def test_a_trial_that_is_not_finite_fails(idx_folder: Path, tmp_path: Path, fail
         training.step()
     before = stored(state)
 
-    def train(minibatch: Tensor, totals: Tensor) -> None:
+    def train(minibatch: Tensor, totals: Tensor) -> list[StepReport]:
         """Perfect answers, but large minibatches fail; as in the run they come to an end."""
-        state.optimizer.last_step = StepReport("steady", len(minibatch))
         totals[2] += len(minibatch)
         if state.sampler.minibatch > 30:
-            fail(state, totals)
+            return fail(state, totals)  # type: ignore[no-any-return]
+        return [StepReport("steady", len(minibatch))]
 
     told = [select(state, SELECTION, wire, train) for _ in range(3)]
     assert told[:2] == [[], []]
