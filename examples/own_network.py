@@ -1,6 +1,6 @@
 """A network and a loss of your own under `thinwire train`. In this folder:
 
-thinwire train mnist-sgd --model.factory own_network:network --workers 4
+thinwire train mnist-onebit --model.factory own_network:network --workers 4
 """
 
 import math

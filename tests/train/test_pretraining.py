@@ -90,7 +90,12 @@ def test_every_stage_is_told_evaluated_and_its_bytes_are_counted(
 
 @pytest.mark.parametrize(
     ("world", "fields"),
-    [(1, {}), (2, {}), (2, {"exchange": {"cold_start": 0}, "optimizer": {"adagrad": "aggregate"}})],
+    [
+        (1, {}),
+        (2, {}),
+        (2, {"exchange": {"cold_start": 0}, "optimizer": {"adagrad": "aggregate"}}),
+        (2, {"exchange": {"cold_start": 0, "double_buffer": True}}),
+    ],
     ids=str,
 )
 def test_a_run_stopped_again_and_again_is_the_same_run(
