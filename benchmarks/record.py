@@ -14,7 +14,8 @@ import torch
 import thinwire
 from thinwire.kernels import native
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("THINWIRE_RESULTS", Path(__file__).parent / "results"))
+"""Where results are stored; THINWIRE_RESULTS names another folder, to try something."""
 
 
 def machine() -> dict[str, Any]:
