@@ -51,6 +51,16 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(values), min(values), max(values)
 
 
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """The mean, and from the smallest to the largest.
+
+    >>> mean_and_spread([1.0, 2.0, 3.3])
+    '2.10 (1.00 to 3.30)'
+    """
+    mean = statistics.fmean(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
 def read(name: str) -> dict[str, Any]:
     """What ``results/NAME.json`` holds so far."""
     path = RESULTS / f"{name}.json"

@@ -17,6 +17,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compr
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LinearLR
 
 import thinwire
 from benchmarks.training_tasks import Task
@@ -86,6 +87,11 @@ def torch_optimizer(task: Task, parameters: Any, settings: Settings) -> torch.op
     return torch.optim.SGD(parameters, lr=settings["lr"], momentum=settings["momentum"])
 
 
+def schedule(optimizer: Any, task: Task) -> LinearLR:
+    """The learning rate of everyone who has one: from the grid's to 0, in a straight line."""
+    return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=task.goal.most_steps)
+
+
 class DdpTrainer:
     """DistributedDataParallel with some hook, or none."""
 
@@ -94,6 +100,7 @@ class DdpTrainer:
     ) -> None:
         self._ddp, self._task, self._left = ddp, task, start
         self._optimizer = torch_optimizer(task, ddp.parameters(), settings)
+        self._schedule = schedule(self._optimizer, task)
 
     @property
     def exact(self) -> bool:
@@ -106,6 +113,7 @@ class DdpTrainer:
         share = shard(minibatch, dist.get_rank(), dist.get_world_size())
         self._task.loss(self._ddp, share).backward()
         self._optimizer.step()
+        self._schedule.step()
         self._left -= 1
 
     def close(self) -> None:
@@ -133,6 +141,7 @@ class OwnerTrainer:
             self.optimizer = thinwire.OneBitSGD(
                 model.named_parameters(), lr=settings["lr"], momentum=settings["momentum"], **common
             )
+        self._schedule = schedule(self.optimizer, task)
 
     @property
     def exact(self) -> bool:
@@ -145,6 +154,7 @@ class OwnerTrainer:
         share = shard(minibatch, dist.get_rank(), dist.get_world_size())
         self._task.loss(self._model, share).backward()
         self.optimizer.step()
+        self._schedule.step()
 
     def close(self) -> None:
         """See ``Trainer``."""

@@ -33,7 +33,8 @@ class Goal:
         eval_every: steps between scores.
         eval_from: steps before the first score; nobody meets the target sooner.
         tune_steps: length of a run of the grid.
-        most_steps: after which a run that has not reached the target is given up.
+        most_steps: over which the learning rate falls to 0, in a straight line; a run that has not
+            reached the target by then has failed.
     """
 
     score: str
@@ -51,11 +52,11 @@ class Goal:
 
 
 GOALS = {
-    "mnist": Goal("test accuracy (%)", 98.0, True, 256, 20, 200, 60, 1200),
+    "mnist": Goal("test accuracy (%)", 98.0, True, 256, 20, 300, 60, 480),
     "transformer": Goal(
-        "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 80, 1000
+        "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 80, 500
     ),
-    "families": Goal("test accuracy (%)", 97.0, True, 128, 40, 200, 200, 4000),
+    "families": Goal("test accuracy (%)", 97.0, True, 128, 40, 200, 200, 1400),
 }
 
 
