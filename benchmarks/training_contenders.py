@@ -34,10 +34,10 @@ Settings = dict[str, float]
 GRIDS: dict[str, list[Settings]] = {
     "mnist": [
         {"lr": lr, "momentum": momentum}
-        for lr, momentum in ((0.03, 0.9), (0.1, 0.9), (0.1, 0.5), (0.3, 0.5))
+        for lr, momentum in ((0.03, 0.9), (0.06, 0.9), (0.1, 0.5), (0.2, 0.5))
     ],
     "transformer": [
-        {"lr": lr, "momentum": momentum} for lr in (0.003, 0.006) for momentum in (0.5, 0.9)
+        {"lr": lr, "momentum": momentum} for lr in (0.006, 0.012) for momentum in (0.5, 0.9)
     ],
     "families": [
         {"lr": lr, "momentum": momentum}

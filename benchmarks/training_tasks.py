@@ -52,9 +52,9 @@ class Goal:
 
 
 GOALS = {
-    "mnist": Goal("test accuracy (%)", 98.0, True, 256, 20, 300, 60, 480),
+    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 240, 60, 400),
     "transformer": Goal(
-        "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 80, 500
+        "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 60, 400
     ),
     "families": Goal("test accuracy (%)", 97.0, True, 128, 40, 200, 200, 1400),
 }
