@@ -252,7 +252,7 @@ CONTENDERS: dict[str, Factory] = {
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
 _ONE_BIT = ["thinwire hook", "thinwire optimiser"]
 ENTRIES: dict[str, list[str]] = {
-    "mnist": ["dense", "fp16", "PowerSGD rank 1", "PowerSGD rank 4", *_ONE_BIT],
+    "mnist": ["dense", "fp16", "PowerSGD rank 4", *_ONE_BIT],
     "transformer": [name for name in CONTENDERS if name not in NEWTON],
     "families": ["dense", "PowerSGD rank 4", *_ONE_BIT, *sorted(NEWTON, reverse=True)],
 }

@@ -29,15 +29,15 @@ SPEED_STEADY = 8
 
 # Seconds a cell takes on two quiet cores, roughly, until the first of its kind has been stored.
 GUESS = {
-    ("tune", "mnist"): 12.0,
-    ("train", "mnist"): 80.0,
+    ("tune", "mnist"): 14.0,
+    ("train", "mnist"): 100.0,
     ("speed", "mnist"): 20.0,
-    ("tune", "transformer"): 6.0,
-    ("train", "transformer"): 30.0,
-    ("speed", "transformer"): 5.0,
-    ("tune", "families"): 6.0,
-    ("train", "families"): 15.0,
-    ("speed", "families"): 10.0,
+    ("tune", "transformer"): 4.0,
+    ("train", "transformer"): 18.0,
+    ("speed", "transformer"): 4.0,
+    ("tune", "families"): 5.0,
+    ("train", "families"): 18.0,
+    ("speed", "families"): 12.0,
 }
 LAUNCH = 10.0  # seconds until four workers stand
 

@@ -53,7 +53,8 @@ class Row:
         contender: its name.
         settings: the best point of its grid; None where the grid is not done.
         steps_a_second: in steady state: median, slowest, fastest.
-        met: how many seeds met the target.
+        runs: how many seeds were trained.
+        met: how many of them met the target.
         steps: to the target, over seeds; None unless most of them met it, like all that follow.
             The largest is infinite where one did not.
         seconds: to the target.
@@ -63,6 +64,7 @@ class Row:
     contender: str
     settings: Settings | None
     steps_a_second: Range
+    runs: int
     met: int
     steps: Range | None
     seconds: Range | None
@@ -90,7 +92,7 @@ def row(runs: dict[str, Any], task: str, contender: str, rate: str) -> Row | str
     else:
         steps, seconds, megabytes = (spread(values) for values in zip(*outcomes, strict=True))
     best = best_settings(runs, task, contender)
-    return Row(contender, best, pace, met, steps, seconds, megabytes)  # type: ignore[arg-type]
+    return Row(contender, best, pace, len(trained), met, steps, seconds, megabytes)  # type: ignore[arg-type]
 
 
 def _trained(runs: dict[str, Any], task: str, contender: str) -> list[dict[str, Any]]:
@@ -133,7 +135,7 @@ def cells(found: Row) -> list[str]:
     """A row for people: medians, and smallest to largest in brackets."""
     pace, low, high = found.steps_a_second
     settings = "grid not done" if found.settings is None else words(found.settings)
-    missed = f"met by {found.met} of {len(SEEDS)} seeds"
+    missed = f"met by {found.met} of {found.runs} seeds" if found.runs else "not trained yet"
     return [
         found.contender,
         settings,

@@ -52,11 +52,11 @@ class Goal:
 
 
 GOALS = {
-    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 240, 60, 400),
+    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 300, 50, 500),
     "transformer": Goal(
         "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 60, 400
     ),
-    "families": Goal("test accuracy (%)", 97.0, True, 128, 40, 200, 200, 1400),
+    "families": Goal("test accuracy (%)", 97.0, True, 128, 50, 500, 200, 2000),
 }
 
 
