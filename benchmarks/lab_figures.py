@@ -44,9 +44,8 @@ def draw_ratios(axes: Axes, run: dict[str, Any], title: str) -> None:
         axes.errorbar(row.ratio, place, xerr=error, color=INK, capsize=3, linewidth=1, zorder=3)
         end = row.ratio_high
         if row.factor < LARGEST_LIMIT:
-            label = "what its bytes allow" if place == 0 else None
             ends = [place - 0.4, place + 0.4]
-            axes.plot([row.factor] * 2, ends, color=INK, linewidth=2, zorder=3, label=label)
+            axes.plot([row.factor] * 2, ends, color=INK, linewidth=2, zorder=3)
             end = max(end, row.factor)
         words = f"{row.ratio:.1f}, {row.megabytes:.2f} MB"
         axes.annotate(words, (end, place), (6, -3), textcoords="offset points", size=8.5)
@@ -72,6 +71,7 @@ def speedups(runs: dict[str, Any], hosts: int = 4, values: str = "8M") -> Drawin
     )
     for axes, (rate, run) in zip(panels[0], found.items(), strict=True):
         draw_ratios(axes, run, f"{WIRES[rate]}, {hosts} hosts, {values} values")
+    panels[0][-1].plot([], [], color=INK, linewidth=2, label="what its bytes allow")
     panels[0][-1].legend(loc="lower right", fontsize=8)
     about = "Speed of one exchange over dense all-reduce for every contender, on three wires."
     return figure, about

@@ -5,6 +5,7 @@ was interrupted goes on where it stopped; what is stored in results/NAME.json is
 that fails is stored with its error, shown as such, and tried again the next time.
 """
 
+import hashlib
 import re
 import statistics
 import subprocess
@@ -51,13 +52,14 @@ class Cell:
         return [key for flag in self.flags for key in re.findall(r"\{model:(.*)\}", flag)]
 
 
-def folder_of(name: str, key: str) -> Path:
-    """The run folder of a cell.
+def folder_of(name: str, cell: Cell) -> Path:
+    """The run folder of a cell; another one when its words change.
 
-    >>> folder_of("tables", "ReLU, + 1-bit, seed 0").as_posix()
-    'runs/tables/relu-1-bit-seed-0'
+    >>> folder_of("tables", Cell("ReLU, + 1-bit, seed 0", "mnist-onebit", (), 0)).as_posix()
+    'runs/tables/relu-1-bit-seed-0-f63917d7'
     """
-    return RUNS / name / re.sub(r"[^a-z0-9.]+", "-", key.lower()).strip("-")
+    words = hashlib.sha256(" ".join(cell.words).encode()).hexdigest()[:8]
+    return RUNS / name / f"{re.sub(r'[^a-z0-9.]+', '-', cell.key.lower()).strip('-')}-{words}"
 
 
 def run_all(name: str, cells: Mapping[str, Cell], guess: float) -> dict[str, Any]:
@@ -105,12 +107,12 @@ def seconds_left(name: str, todo: Sequence[Cell], guess: float) -> float:
 def measure(name: str, cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Any]:
     """Run one, the models it starts from first if they are gone; what is to be stored."""
     for key in cell.starts_from:
-        if not (folder_of(name, key) / "model.safetensors").exists():
-            before = train(name, cells[key])
+        if not (folder_of(name, cells[key]) / "model.safetensors").exists():
+            before = train(name, cells[key], cells)
             if before is not None:
                 return {"words": cell.words, "error": f"{key}: {before}"}
     load, started = record.load(), time.monotonic()
-    error = train(name, cell)
+    error = train(name, cell, cells)
     wall = round(time.monotonic() - started, 1)
     entry: dict[str, Any] = {
         "words": cell.words,
@@ -119,17 +121,17 @@ def measure(name: str, cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Any]:
     }
     if error is not None:
         return {**entry, "error": error}
-    return {**entry, "wall": wall, **told(load_run(folder_of(name, cell.key)))}
+    return {**entry, "wall": wall, **told(load_run(folder_of(name, cell)))}
 
 
-def train(name: str, cell: Cell) -> str | None:
+def train(name: str, cell: Cell, cells: Mapping[str, Cell]) -> str | None:
     """Let ``thinwire train`` do it; its last words if it fails."""
     flags = [
-        re.sub(r"\{model:(.*)\}", lambda found: str(folder_of(name, found[1])), flag)
+        re.sub(r"\{model:(.*)\}", lambda found: str(folder_of(name, cells[found[1]])), flag)
         for flag in cell.flags
     ]
     command = [sys.executable, "-m", "thinwire", "train", cell.recipe, *flags]
-    command += ["--seed", str(cell.seed), "--out", str(folder_of(name, cell.key))]
+    command += ["--seed", str(cell.seed), "--out", str(folder_of(name, cell))]
     done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
         return None

@@ -152,7 +152,7 @@ def commands(rows: Iterable[Row]) -> str:
     return "```\n" + "\n".join(texts) + "\n```"
 
 
-def page(runs: dict[str, Any], about: dict[str, Any]) -> str:
+def page(runs: dict[str, Any], about: str) -> str:
     """docs/results.md."""
     date = max((run["date"] for run in runs.values()), default="-")
     return f"""# The paper's tables, in our units
