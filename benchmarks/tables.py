@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="only print what is stored")
     parser.add_argument("--only", nargs="+", metavar="SETUP", help="sigmoid, ReLU, low-rank ...")
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--out", type=Path, default=OUT, help="the page; docs/results.md")
     arguments = parser.parse_args()
     rows = [r for r in (*TABLE_2, *TABLE_3) if arguments.only is None or r.setup in arguments.only]
     if not arguments.show:
@@ -210,8 +211,9 @@ def main() -> None:
         minutes = seconds_left(NAME, todo, GUESS) / 60
         print(f"\n{len(todo)} of {len(cells())} runs missing, about {minutes:.0f} minutes")
     else:
-        OUT.write_text(page(stored["runs"], machine_words(stored["machine"])), encoding="utf-8")
-        print(f"\nwrote {OUT}")
+        text = page(stored["runs"], machine_words(stored["machine"]))
+        arguments.out.write_text(text, encoding="utf-8")
+        print(f"\nwrote {arguments.out}")
 
 
 def machine_words(machine: dict[str, Any]) -> str:

@@ -64,7 +64,8 @@ def everything(folder: Path) -> None:
     seconds = {"gradient": [2.0, 1.0, 3.0], "line search": [1.0, 1.0, 1.0]}
     scaling = {"settings": {"hosts": 2, "rate": "1gbit"}, "seconds": seconds}
     store("scaling", {"2 hosts, 1gbit": scaling})
-    store("minibatch", {key: {"reach": {"4": [3, 9.0], "2": [5, 12.0]}} for key in minibatch.specs()})
+    reach = {"4": [3, 9.0], "2": [5, 12.0]}
+    store("minibatch", {key: {"reach": reach} for key in minibatch.specs()})
     store("tables", {row.key(seed): a_run(0.02) for row in tables.TABLE_2 for seed in SEEDS})
     write_profile(profile(), folder / "profile.json")
 
