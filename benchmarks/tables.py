@@ -123,12 +123,13 @@ def lines(runs: dict[str, Any], rows: Iterable[Row]) -> list[list[str]]:
 
 
 def _measured(runs: dict[str, Any], row: Row) -> list[str]:
-    found = [run for cell in row.cells() if (run := runs.get(cell.key)) is not None]
-    errors = [run["error"] for run in found if "error" in run]
-    if errors or len(found) < len(SEEDS):
-        return [f"not run: {errors[0]}" if errors else "not run yet", "-", "-"]
+    stored = [run for cell in row.cells() if (run := runs.get(cell.key)) is not None]
+    found = [run for run in stored if "error" not in run]
+    if not found:
+        return [f"not run: {stored[0]['error']}" if stored else "not run yet", "-", "-"]
+    few = "" if len(found) == len(SEEDS) else f", {len(found)} of {len(SEEDS)} seeds"
     per_cent = [
-        mean_and_spread([100 * run[name] for run in found]) + " %"
+        mean_and_spread([100 * run[name] for run in found]) + " %" + few
         for name in ("test_error", "train_error")
     ]
     sent = [run["bytes_sent_per_worker"] / 1e6 for run in found]

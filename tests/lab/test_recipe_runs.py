@@ -17,6 +17,7 @@ from thinwire.cli.train import recipe_of
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(recipe_runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(record, "machine", dict)  # asks other programs
     return tmp_path
 
 
@@ -115,7 +116,9 @@ def test_lines_of_the_tables_are_means_with_spread() -> None:
     assert line[4:] == ["3", row.paper]
     assert unrun[2] == "not run yet"
     runs[row.key(1)] = {"error": "no such flag"}
-    assert tables.lines(runs, [row])[0][2] == "not run: no such flag"
+    assert tables.lines(runs, [row])[0][2] == "1.50 (1.00 to 2.00) %, 2 of 3 seeds"
+    failed = {row.key(1): {"error": "no such flag"}}
+    assert tables.lines(failed, [row])[0][2] == "not run: no such flag"
 
 
 def test_what_methods_took_stands_seed_by_seed() -> None:
