@@ -1,5 +1,6 @@
 """Figures of the second family: H's Figures 1 to 3, from stored runs."""
 
+import math
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 
 from benchmarks import methods as method_runs
 from benchmarks import minibatch as minibatch_runs
+from benchmarks.lab import parse_rate
 from benchmarks.lab_figures import WIRES, Drawing
 from benchmarks.scaling import NET
 from thinwire.report.style import plain_ticks, run_colours
@@ -88,7 +90,8 @@ def scaling(runs: dict[str, Any]) -> Drawing | None:
     figure, panels = plt.subplots(
         1, len(by_rate), figsize=size, layout="constrained", squeeze=False, sharey=True
     )
-    for axes, (rate, times) in zip(panels[0], by_rate.items(), strict=True):
+    ordered = sorted(by_rate.items(), key=lambda pair: parse_rate(pair[0]) or math.inf)
+    for axes, (rate, times) in zip(panels[0], ordered, strict=True):
         _times(axes, dict(sorted(times.items())))
         axes.set_title(f"{WIRES.get(rate, rate)}, {NET}", fontsize=10)
     panels[0][0].set_ylabel("ms, of the slowest worker")

@@ -9,6 +9,8 @@ took to reach 5, 4, 3, 2 and 1 % training error go to benchmarks/results/methods
 """
 
 import argparse
+import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,14 +69,38 @@ def cells(seeds: Sequence[int] = SEEDS) -> dict[str, Cell]:
 def lines(runs: dict[str, Any], percent: int) -> list[list[str]]:
     """What it took to reach a training error, seeds side by side; a dash: not reached."""
     table = []
-    for label in METHODS:
-        found = [run for seed in SEEDS if "curve" in (run := runs.get(key(label, seed), {}))]
+    for label, found in reaching(runs, percent).items():
         prices = [price_of(run, percent) for run in found]
-        if any(prices):
-            texts = [_cell(prices, name, digits) for name, (_, digits) in PRICES.items()]
-            tests = " / ".join(f"{100 * best_test(run):.2f}" for run in found)
-            table.append([label, *texts, f"{tests} %"])
+        texts = [_cell(prices, name, digits) for name, (_, digits) in PRICES.items()]
+        tests = " / ".join(f"{100 * best_test(run):.2f}" for run in found)
+        table.append([label, *texts, f"{tests} %"])
     return table
+
+
+def medians(runs: dict[str, Any], percent: int) -> list[list[float]]:
+    """For each price the medians over seeds, one for each line; not reached is infinite."""
+    return [
+        [
+            statistics.median(
+                p[name] if (p := price_of(run, percent)) else math.inf for run in found
+            )
+            for found in reaching(runs, percent).values()
+        ]
+        for name in PRICES
+    ]
+
+
+def reaching(runs: dict[str, Any], percent: int) -> dict[str, list[dict[str, Any]]]:
+    """By method its runs, of those methods any run of which reached a training error."""
+    by_label = {
+        label: [run for seed in SEEDS if "curve" in (run := runs.get(key(label, seed), {}))]
+        for label in METHODS
+    }
+    return {
+        label: found
+        for label, found in by_label.items()
+        if any(price_of(run, percent) for run in found)
+    }
 
 
 def price_of(run: dict[str, Any], percent: int) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lab import parse_rate
 from benchmarks.record import spread
 from benchmarks.training_contenders import ENTRIES, NEWTON, SEEDS, START, Settings, words
 from benchmarks.training_jobs import best_settings, speed_key, train_key
@@ -123,9 +124,9 @@ def _product(run: dict[str, Any], wire: dict[str, Any]) -> Range:
 
 
 def stored_rates(runs: dict[str, Any]) -> list[str]:
-    """The wires there are results of."""
-    rates = [run["settings"]["rate"] for run in runs.values()]
-    return [rate for rate in dict.fromkeys(rates) if rate is not None]
+    """The wires there are results of, the thinnest first."""
+    rates = {run["settings"]["rate"] for run in runs.values()} - {None}
+    return sorted(rates, key=lambda rate: parse_rate(rate) or math.inf)
 
 
 HEADINGS = ("contender", "settings", "steps/s", "steps", "seconds to target", "MB to target")

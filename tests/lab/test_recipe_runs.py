@@ -136,6 +136,11 @@ def test_what_methods_took_stands_seed_by_seed() -> None:
         "2.00 / 3.00 %",
     ]
     assert methods.lines(runs, 1) == []
+    other = list(methods.METHODS)[1]
+    runs[methods.key(other, 0)] = a_run(0.02, 4)
+    assert methods.medians(runs, 2)[0] == [5.5, 4]  # iterations
+    (table,) = results_page.method_tables(runs)
+    assert (1, 1) in table.best
 
 
 def test_the_page_of_the_tables_says_what_was_typed() -> None:
