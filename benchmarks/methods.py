@@ -79,13 +79,14 @@ def lines(runs: dict[str, Any], percent: int) -> list[list[str]]:
 
 def medians(runs: dict[str, Any], percent: int) -> list[list[float]]:
     """For each price the medians over seeds, one for each line; not reached is infinite."""
+
+    def price(run: dict[str, Any], name: str) -> float:
+        found = price_of(run, percent)
+        return math.inf if found is None else found[name]
+
+    reached = reaching(runs, percent).values()
     return [
-        [
-            statistics.median(
-                p[name] if (p := price_of(run, percent)) else math.inf for run in found
-            )
-            for found in reaching(runs, percent).values()
-        ]
+        [statistics.median(price(run, name) for run in found) for found in reached]
         for name in PRICES
     ]
 

@@ -280,7 +280,7 @@ def method_tables(runs: dict[str, Any]) -> list[Table]:
     found = []
     for percent in PERCENTS:
         medians = methods.medians(runs, percent)
-        columns = {i: values for i, values in enumerate(medians, start=1)}
+        columns = dict(enumerate(medians, start=1))
         rows, best = methods.lines(runs, percent), smallest(columns)
         if rows:
             found.append(Table(f"To {percent} % training error", methods.HEADINGS, rows, best))
