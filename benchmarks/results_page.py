@@ -1,5 +1,6 @@
 """docs/results/index.html: all results on one page, the rules of measuring on top."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,7 +240,7 @@ def exchange_tables(runs: Mapping[str, Any]) -> list[Table]:
 
 
 def smallest(columns: Mapping[int, Sequence[float]]) -> frozenset[tuple[int, int]]:
-    """The places of the smallest values.
+    """The places of the smallest values; none in a column without a finite one.
 
     >>> sorted(smallest({1: [3.0, 2.0], 4: [1.0, 5.0]}))
     [(0, 4), (1, 1)]
@@ -247,7 +248,7 @@ def smallest(columns: Mapping[int, Sequence[float]]) -> frozenset[tuple[int, int
     return frozenset(
         (min(range(len(values)), key=values.__getitem__), column)
         for column, values in columns.items()
-        if values
+        if any(map(math.isfinite, values))
     )
 
 
