@@ -42,6 +42,7 @@ REAL = (2, 3, 4, 5, 6, 7, 8)
 SIMULATED = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 COLUMN = 2048
 EXCHANGES = 3
+PARTS = ("quantise", "sum", "requantise", "decode")
 RATES = ("100mbit/s", "1gbit/s")
 LATENCY = 50e-6  # seconds, the planner's own where no network was measured
 
@@ -172,28 +173,56 @@ def simulated(values: int, repeats: int) -> dict[str, Any]:
     return {str(w): {n: record.spread(t) for n, t in parts.items()} for w, parts in times.items()}
 
 
+def tables(run: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, headings and lines of what was measured, planned and timed."""
+    plan = run.get("planned", {})
+    return [
+        (
+            "one exchange, one worker",
+            ["workers", "MB by ledger", "MB by kernel", "MB planned", "MB of memory"],
+            [[world, *_measured(row, plan.get(world))] for world, row in run["real"].items()],
+        ),
+        (
+            "planned",
+            ["workers", "MB, 1 bit", *RATES, "dense, times as long"],
+            [[world, *_planned(row)] for world, row in plan.items()],
+        ),
+        (
+            "ms of one worker's arithmetic, medians",
+            ["workers", *PARTS, "all"],
+            [[world, *_timed(row)] for world, row in run["simulated"].items()],
+        ),
+    ]
+
+
+def _measured(row: dict[str, float], plan: dict[str, Any] | None) -> list[str]:
+    planned_bytes = plan["bytes"]["sign"] if plan else math.nan
+    figures = (row["ledger_bytes"], row["kernel_bytes"], planned_bytes, row["memory_bytes"])
+    return [f"{figure / 1e6:.3f}" if math.isfinite(figure) else "-" for figure in figures]
+
+
+def _planned(row: dict[str, Any]) -> list[str]:
+    seconds = row["seconds"]
+    ratios = [seconds[rate]["float32"] / seconds[rate]["sign"] for rate in RATES]
+    return [
+        f"{row['bytes']['sign'] / 1e6:.3f}",
+        *(f"{1e3 * seconds[rate]['sign']:.1f} ms" for rate in RATES),
+        " / ".join(f"{ratio:.1f}" for ratio in ratios),
+    ]
+
+
+def _timed(row: dict[str, Any]) -> list[str]:
+    medians = [1e3 * row[name][0] for name in PARTS]
+    return [f"{ms:.2f}" for ms in (*medians, sum(medians))]
+
+
 def show(run: dict[str, Any]) -> None:
-    """The three tables."""
-    headings = ("workers", "MB by ledger", "MB by kernel", "MB planned", "MB of memory")
-    table = Table(*headings, title="one exchange, one worker")
-    for world, row in run["real"].items():
-        plan = run.get("planned", {}).get(world, {}).get("bytes", {}).get("sign", math.nan)
-        figures = (row["ledger_bytes"], row["kernel_bytes"], plan, row["memory_bytes"])
-        table.add_row(world, *(f"{figure / 1e6:.3f}" for figure in figures))
-    Console().print(table)
-    table = Table("workers", "MB, 1 bit", *RATES, "dense, times as long", title="planned")
-    for world, row in run.get("planned", {}).items():
-        ms = [f"{1e3 * row['seconds'][rate]['sign']:.1f} ms" for rate in RATES]
-        times = [row["seconds"][rate]["float32"] / row["seconds"][rate]["sign"] for rate in RATES]
-        ratios = " / ".join(f"{ratio:.1f}" for ratio in times)
-        table.add_row(world, f"{row['bytes']['sign'] / 1e6:.3f}", *ms, ratios)
-    Console().print(table)
-    names = ("quantise", "sum", "requantise", "decode")
-    table = Table("workers", *names, "all", title="ms of one worker's arithmetic, medians")
-    for world, row in run["simulated"].items():
-        medians = [1e3 * row[name][0] for name in names]
-        table.add_row(world, *(f"{ms:.2f}" for ms in (*medians, sum(medians))))
-    Console().print(table)
+    """The tables."""
+    for title, headings, lines in tables(run):
+        table = Table(*headings, title=title)
+        for line in lines:
+            table.add_row(*line)
+        Console().print(table)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import exchange_table, methods, planner, record, tables, training_table
+from benchmarks import exchange_table, growth, methods, planner, record, tables, training_table
 from benchmarks.lab_figures import WIRES
 from benchmarks.training_contenders import ENTRIES, GRIDS, NEWTON, NEWTON_GRID, SEEDS, START, words
 from benchmarks.training_tasks import GOALS
@@ -202,8 +202,10 @@ def sections() -> list[Section]:
             "As workers are added",
             "growth",
             "bench-growth",
-            "One worker's bytes and memory, measured on loopback, and its arithmetic alone.",
+            "One worker's bytes and memory, measured on loopback, and its arithmetic alone; what the "
+            "planner says of its bytes and its exchange up to 1024 workers.",
             ("growth",),
+            growth_tables(record.read("growth")["runs"]),
         ),
         Section(
             "Bytes against loss",
@@ -274,6 +276,11 @@ def training_tables(runs: dict[str, Any]) -> list[Table]:
             if texts:
                 found.append(Table(title, training_table.HEADINGS, texts, best))
     return found
+
+
+def growth_tables(runs: Mapping[str, Any]) -> list[Table]:
+    """Of the last run: measured, planned and timed."""
+    return [Table(*table) for run in list(runs.values())[-1:] for table in growth.tables(run)]
 
 
 def method_tables(runs: dict[str, Any]) -> list[Table]:

@@ -31,8 +31,8 @@ NO_FEEDBACK = ("--exchange.error-feedback", "False")
 
 TIMES = ("--epochs", "4", "--minibatch", "512", "--optimizer.lr-decay", "0.7")
 PLAIN = (*TIMES, "--optimizer.adagrad", "none")
-SIGMOID = (*PLAIN, "--model.activation", "sigmoid", "--optimizer.lr", "0.3")
-RELU = (*PLAIN, "--model.activation", "relu", "--optimizer.lr", "0.03")
+SIGMOID = (*PLAIN, "--model.activation", "sigmoid", "--optimizer.lr", "1.0")
+RELU = (*PLAIN, "--model.activation", "relu", "--optimizer.lr", "0.1")
 LOW_RANK = (*RELU, "--model.rank", "64", "--model.start", "{model:ReLU, baseline, seed SEED}")
 ADAGRAD = (*TIMES, "--model.activation", "relu", "--optimizer.lr", "0.003")
 

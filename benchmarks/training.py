@@ -20,6 +20,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,11 +43,19 @@ def on_loopback(command: list[str]) -> str | None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node", str(HOSTS), *command, "--device", "none"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    done = subprocess.run(
-        torchrun, check=False, env=environment, capture_output=True, text=True, errors="replace"
-    )
-    said = [line for line in done.stderr.splitlines() if "Error" in line]
-    return (said or ["no message"])[-1] if done.returncode else None
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
+        launched = subprocess.Popen(
+            torchrun, env=environment, stdout=words, stderr=words, start_new_session=True
+        )
+        try:
+            code = launched.wait()
+        finally:  # interrupted: the launcher ends its workers
+            if launched.poll() is None:
+                launched.terminate()
+                launched.wait()
+        words.seek(0)
+        said = [line.rstrip() for line in words if "Error" in line]
+    return (said or ["no message"])[-1] if code else None
 
 
 def on_wire(network: lab.Network, command: list[str]) -> str | None:
@@ -67,10 +76,11 @@ def measure(todo: Sequence[Job], network: lab.Network | None) -> None:
         try:
             error = on_loopback(command) if network is None else on_wire(network, command)
         finally:
-            done = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+            text = out.read_text(encoding="utf-8") if out.exists() else ""
+            done = [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
             load = [before, record.load()]
-            for job, line in zip(todo, done, strict=False):
-                enter(job, compact(json.loads(line)), load)
+            for job, result in zip(todo, done, strict=False):
+                enter(job, compact(result), load)
         if error is not None and len(done) < len(todo):
             print(f"{todo[len(done)].key}: {error}", flush=True)
             enter(todo[len(done)], {"error": error}, load)
@@ -132,6 +142,7 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="only print what is stored")
     arguments = parser.parse_args()
     arguments.stages = arguments.stages or list(STAGES)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # store what is done, as Ctrl-C does
     if set(arguments.stages) - set(STAGES):
         parser.error(f"STAGE: expected {', '.join(STAGES)}, got {' '.join(arguments.stages)}")
     if not arguments.show:

@@ -102,7 +102,8 @@ def best_settings(runs: dict[str, Any], task: str, contender: str) -> Settings |
         run = runs.get(tune_key(task, contender, settings))
         if run is None:
             return None
-        if run.get("scores") and (score := run["scores"][-1][1]) == score:  # not NaN
+        if run.get("scores"):  # none where it failed
+            score = run["scores"][-1][1]
             found.append((score if GOALS[task].higher_is_better else -score, settings))
     return max(found, key=lambda pair: pair[0])[1] if found else None
 

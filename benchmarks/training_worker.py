@@ -10,6 +10,7 @@ import gc
 import json
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def train(task: Task, trainer: Trainer, model: Any, job: dict[str, Any]) -> dict
 
     Returns:
         "steps": one entry each; "scores": [number of steps, score] pairs; "reached": the number of
-        steps after which the target was met for the first time, or None.
+        steps after which the target was met for the first time, or None. A score that is not
+        finite ends the run.
     """
     next_minibatch = task.minibatches()
     taken: list[dict[str, Any]] = []
@@ -64,11 +66,12 @@ def train(task: Task, trainer: Trainer, model: Any, job: dict[str, Any]) -> dict
     while len(taken) < job["steps"]:
         taken.append(timed_step(trainer, next_minibatch(), job["device"]))
         if score_due(job, task, len(taken)):
-            scores.append([len(taken), task.score(model)])
-            if job["stage"] != "tune" and task.goal.reached(scores[-1][1]):
-                return {"steps": taken, "scores": scores, "reached": len(taken)}
-            if not math.isfinite(scores[-1][1]):
+            score = task.score(model)
+            if not math.isfinite(score):
                 break
+            scores.append([len(taken), score])
+            if job["stage"] != "tune" and task.goal.reached(score):
+                return {"steps": taken, "scores": scores, "reached": len(taken)}
     return {"steps": taken, "scores": scores, "reached": None}
 
 
@@ -94,7 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON for each")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=timedelta(seconds=120))  # for hooks that hang
     for job in json.loads(arguments.jobs.read_text(encoding="utf-8")):
         result = do({**job, "device": arguments.device})
         if dist.get_rank() == 0:

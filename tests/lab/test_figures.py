@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks import figures, methods, minibatch, planner_figures, record, results_page, tables
+from benchmarks import (
+    figures,
+    growth,
+    methods,
+    minibatch,
+    planner_figures,
+    record,
+    results_page,
+    tables,
+)
 from benchmarks.training_contenders import GRIDS, NEWTON, SEEDS
 from benchmarks.training_jobs import speed_key, train_key, tune_key
 from benchmarks.training_table import compact
@@ -118,6 +127,16 @@ def test_every_command_that_the_page_names_is_a_target_of_make() -> None:
     targets = {section.target for section in results_page.sections()}
     targets |= {target for _, _, target in figures.FIGURES.values()}
     assert all(re.search(rf"^{target}:.*## ", text, re.MULTILINE) for target in targets)
+
+
+def test_the_planner_takes_over_where_workers_end() -> None:
+    rows = growth.planned(2**20)
+    assert list(rows) == [str(world) for world in growth.SIMULATED]
+    two, many = rows["2"]["bytes"], rows["1024"]["bytes"]
+    assert two["sign"] < many["sign"] < 2.2 * two["sign"]  # O(1): (K - 1) / K, and headers
+    run = {"real": {}, "planned": rows, "simulated": {}}
+    _, planned, _ = growth.tables(run)
+    assert len(planned[2]) == len(rows)
 
 
 def test_stored_results_still_draw() -> None:

@@ -31,9 +31,11 @@ def step(seconds: float, sent: int, exact: bool) -> dict[str, Any]:
     return {"seconds": seconds, "bytes": sent, "exact": exact}
 
 
-def tuned(task: str, contender: str, scores: list[float]) -> dict[str, Any]:
+def tuned(task: str, contender: str, scores: list[float | None]) -> dict[str, Any]:
     return {
-        training_jobs.tune_key(task, contender, settings): {"scores": [[10, score]]}
+        training_jobs.tune_key(task, contender, settings): {
+            "scores": [] if score is None else [[10, score]]
+        }
         for settings, score in zip(grid(task, contender), scores, strict=True)
     }
 
@@ -59,7 +61,7 @@ WIRE = {
 def test_time_to_target_counts_the_exact_start_apart() -> None:
     name = "thinwire hook"
     runs = {
-        **tuned("mnist", name, [90, 95, 80, math.nan]),
+        **tuned("mnist", name, [90, 95, 80, None]),
         **trained(name, [120, 140, 100]),
         training_jobs.speed_key("mnist", name, "1gbit", 0): training_table.compact(WIRE),
     }
@@ -105,7 +107,7 @@ def test_hessian_free_goes_to_the_target_on_the_wire_itself() -> None:
 
 
 def test_the_best_score_chooses_and_an_unfinished_grid_does_not() -> None:
-    scores = [2.2, 2.1, 2.4, math.nan]
+    scores = [2.2, 2.1, 2.4, None]
     runs = tuned("transformer", "dense", scores)  # a loss: the lower the better
     assert best_settings(runs, "transformer", "dense") == grid("transformer", "dense")[1]
     runs.popitem()
