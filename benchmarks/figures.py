@@ -143,17 +143,22 @@ def save(figure: Figure, name: str, about: str, out: Path) -> str:
 
 def draw_all(out: Path) -> dict[str, str]:
     """Draw everything there are results of, and say what there are none of; SVG texts by name."""
+    drawn = {name: draw(name, out) for name in FIGURES}
+    return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def draw(name: str, out: Path) -> str | None:
+    """Draw one of FIGURES into both files; the SVG's text, None if there are no results."""
+    results, make, target = FIGURES[name]
     out.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, (results, draw, target) in FIGURES.items():
-        with figure_style(name):
-            drawing = draw(record.read(results)["runs"] if results else {})
-            if drawing is None:
-                print(f"{name}: left out, there are no results yet; make {target}")
-                continue
-            drawn[name] = save(drawing[0], name, drawing[1], out)
-            plt.close(drawing[0])
-    return drawn
+    with figure_style(name):
+        drawing = make(record.read(results)["runs"] if results else {})
+        if drawing is None:
+            print(f"{name}: left out, there are no results yet; make {target}")
+            return None
+        svg = save(drawing[0], name, drawing[1], out)
+        plt.close(drawing[0])
+    return svg
 
 
 def main() -> None:

@@ -202,8 +202,8 @@ def sections() -> list[Section]:
             "As workers are added",
             "growth",
             "bench-growth",
-            "One worker's bytes and memory, measured on loopback, and its arithmetic alone; what the "
-            "planner says of its bytes and its exchange up to 1024 workers.",
+            "One worker's bytes and memory, measured on loopback, and its arithmetic alone; its "
+            "bytes and its exchange up to 1024 workers as the planner has them.",
             ("growth",),
             growth_tables(record.read("growth")["runs"]),
         ),
