@@ -57,7 +57,7 @@ bench-scaling: install ## gradient, product and line search against workers (roo
 bench-profile: install ## calibrate the planner for its figures (2 minutes)
 	$(BIN)/thinwire plan --calibrate --workers 2 --profile benchmarks/results/profile.json
 
-tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (36 minutes, goes on)
+tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
 	$(BIN)/python -m benchmarks.tables
 
 bench-growth: install ## bytes, memory and time of one worker as workers are added (3 minutes)

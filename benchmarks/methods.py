@@ -123,7 +123,10 @@ def markdown(runs: dict[str, Any]) -> str:
     """All thresholds, as in docs/hessian-free.md."""
     parts = []
     for percent in PERCENTS:
-        body = [HEADINGS, ["---"] * len(HEADINGS), *lines(runs, percent)]
+        reached = lines(runs, percent)
+        if not reached:
+            continue
+        body = [HEADINGS, ["---"] * len(HEADINGS), *reached]
         table = "\n".join("| " + " | ".join(line) + " |" for line in body)
         parts.append(f"To {percent} % training error:\n\n{table}")
     return "\n\n".join(parts)
