@@ -114,7 +114,7 @@ def planned(values: int) -> dict[str, Any]:
     shapes = [(values // COLUMN, COLUMN)]
     links = {rate: Network(Link(parse_rate(rate) * ETHERNET_GOODPUT, LATENCY)) for rate in RATES}
     rows = {}
-    for world in SIMULATED:
+    for world in sorted({*REAL, *SIMULATED}):
         sent = {code: bucket_bytes(shapes, code, world) for code in ("sign", "float32")}
         rows[str(world)] = {
             "bytes": {code: of_code.total for code, of_code in sent.items()},

@@ -165,9 +165,8 @@ Written by `make tables`; do not edit. S is *1-Bit Stochastic Gradient Descent* 
 2014). S trains speech models for days and measures word error rate (WER); these are perceptrons on
 MNIST, trained for four passes, so only the shape can be compared: which line is better than which.
 Means over seeds {", ".join(map(str, SEEDS))}, smallest and largest in brackets; one learning rate
-for each setup, kept for all its lines. It decides what quantising costs: where it is as high as the
-baseline can bear ("sigmoid, lr 1"), less is left for the error that is carried. Lines with 1 bit:
-4 workers, one of which trains alone on the first 30000 samples (S: on the first 24 hours).
+for each setup, kept for all its lines; "sigmoid, lr 1" is the sigmoid at a higher one. Lines with
+1 bit: 4 workers, one of which trains alone on the first 30000 samples (S: on the first 24 hours).
 Last run: {date}, {about}.
 
 ## Table 2: quantising and double buffering
