@@ -20,11 +20,12 @@ import argparse
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,24 @@ def on_loopback(command: list[str]) -> str | None:
                 launched.terminate()
                 launched.wait()
         words.seek(0)
-        said = [line.rstrip() for line in words if "Error" in line]
-    return (said or ["no message"])[-1] if code else None
+        return reason(words) if code else None
 
 
 def on_wire(network: lab.Network, command: list[str]) -> str | None:
     """Run the workers on the laboratory's hosts; the error, or None."""
     lines: list[str] = []
     done = lab.run(network, command, say=lines.append)
-    said = [line for line in lines if "Error" in line]
-    return (said or ["no message"])[-1] if done.code else None
+    return reason(lines) if done.code else None
+
+
+def reason(lines: Iterable[str]) -> str:
+    """The first error that workers told; torchrun's own comes after it.
+
+    >>> reason(["Traceback", "ValueError: lr", "...ChildFailedError:"])
+    'ValueError: lr'
+    """
+    said = [line.strip() for line in lines if re.search(r"\w+Error: .", line)]
+    return (said or ["no message"])[0]
 
 
 def measure(todo: Sequence[Job], network: lab.Network | None) -> None:

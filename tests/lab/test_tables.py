@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import exchange_table, training_contenders, training_jobs, training_table
+from benchmarks import exchange_table, training, training_contenders, training_jobs, training_table
 from benchmarks.training_contenders import CONTENDERS, ENTRIES, SEEDS, START, grid
 from benchmarks.training_jobs import STAGES, best_settings
 
@@ -135,5 +135,5 @@ def test_nobody_gets_a_larger_grid() -> None:
 
 
 def test_doctests() -> None:
-    for module in (training_table, training_contenders):
+    for module in (training, training_table, training_contenders):
         assert doctest.testmod(module).failed == 0
