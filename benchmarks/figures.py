@@ -127,6 +127,7 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Drawing | None], str]] 
     "minibatch": ("minibatch", method_figures.minibatch, "bench-minibatch"),
     "optimum": ("", planner_figures.optimum, "bench-profile"),
     "planned": ("", planner_figures.planned, "bench-profile"),
+    "iteration": ("", planner_figures.iteration, "bench-profile"),
     "growth": ("growth", lab_figures.growth, "bench-growth"),
     "frontier": ("frontier", draw_frontier, "bench-frontier"),
 }

@@ -1,5 +1,6 @@
 """S Figure 1 and what the planner says of numbers of workers nobody has here."""
 
+import math
 from collections.abc import Callable
 
 from matplotlib import pyplot as plt
@@ -7,7 +8,15 @@ from matplotlib.axes import Axes
 
 from benchmarks import record
 from benchmarks.lab_figures import Drawing
-from thinwire.plan import ETHERNET_GOODPUT, Link, Network, equations, paper, read_profile
+from thinwire.plan import (
+    ETHERNET_GOODPUT,
+    Link,
+    Network,
+    equations,
+    hessian_free,
+    paper,
+    read_profile,
+)
 from thinwire.plan.methods import METHODS, ONE_BIT, Setting, alone, costs_of, k_hat, step, wires_of
 from thinwire.plan.units import parse_rate
 from thinwire.report.style import INK, plain_ticks, run_colours
@@ -19,6 +28,15 @@ NODES = [2 ** (i / 4) for i in range(41)]  # 1 to 1024
 WORKERS = [2**i for i in range(11)]
 MINIBATCH = 8192  # of the calibrated machine's figures
 PAPER_MINIBATCH = 2880
+# An iteration of mnist-hf-gauss-newton with sharded curvature: about six products, one trial.
+JOB = hessian_free.Job(60_000, 8192, products=6, trials=1, trial_samples=60_000)
+PARTS = {
+    "gradient": "gradient",
+    "curvature": f"{JOB.products} products",
+    "search": "line search",
+    "vectors": "solver's vectors",
+    "comm": "all reductions",
+}
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 
@@ -123,6 +141,24 @@ def planned(_: object = None) -> Drawing | None:
         axes.legend(fontsize=8)
     panels[0].set_ylabel("1000 samples/s, planned")
     return figure, "Planned samples per second against workers up to 1024, by method and wire."
+
+
+def iteration(_: object = None) -> Drawing | None:
+    """H Figure 2 beyond what fits here: parts of a Hessian-free iteration; None without profile."""
+    if not PROFILE.exists():
+        return None
+    figure, panels = plt.subplots(1, len(RATES), figsize=(11, 4.0), layout="constrained")
+    for axes, rate in zip(panels, RATES, strict=True):
+        setting = setting_at(rate)
+        made = [hessian_free.predict(setting, JOB, workers) for workers in WORKERS]
+        for part, colour in zip(PARTS, run_colours(len(PARTS)), strict=True):
+            ms = [1e3 * getattr(one, part) or math.nan for one in made]  # one worker sends nothing
+            axes.plot(WORKERS, ms, "o-", color=colour, markersize=4, label=PARTS[part])
+        axes.set(xscale="log", yscale="log", xlabel="workers", title=f"one iteration, {rate}")
+        plain_ticks(axes)
+    panels[0].set_ylabel("ms, planned")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    return figure, "Planned time of the parts of a Hessian-free iteration against workers."
 
 
 def speed(setting: Setting, name: str, workers: int) -> float:

@@ -159,8 +159,9 @@ def sections() -> list[Section]:
             "What a Hessian-free iteration consists of (H Figure 2)",
             "scaling",
             "bench-scaling",
-            "H ran 32 nodes; here hosts share the processors of one machine.",
-            ("scaling",),
+            "H ran 32 nodes; here hosts share the processors of one machine. Up to 1024 workers by "
+            "the planner, for a calibrated machine (make bench-profile).",
+            ("scaling", "iteration"),
         ),
         Section(
             "The curvature minibatch (H Figure 3)",
