@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners figures clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile tables figures clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with the pinned dependencies and the package in it
 
@@ -42,17 +42,28 @@ bench-kernels: install ## time the kernels against an in-place add
 bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
 
-bench-exchange: install ## time and bytes of one exchange on throttled wires (root)
+bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 25 minutes)
 	$(BIN)/python -m benchmarks.exchange
 
-bench-training: install ## time and bytes to a target on throttled wires (root)
-	$(BIN)/python -m benchmarks.training tune
-	$(BIN)/python -m benchmarks.training speed
+bench-training: install ## time and bytes to a target on throttled wires (root; 60 minutes, goes on)
+	$(BIN)/python -m benchmarks.training
 
-bench-growth: install ## bytes, memory and time of one worker as workers are added
+bench-methods: install ## what every method takes to a training error (35 minutes, goes on)
+	$(BIN)/python -m benchmarks.methods
+
+bench-scaling: install ## gradient, product and line search against workers (root; 4 minutes)
+	$(BIN)/python -m benchmarks.scaling
+
+bench-profile: install ## calibrate the planner for its figures (2 minutes)
+	$(BIN)/thinwire plan --calibrate --workers 2 --profile benchmarks/results/profile.json
+
+tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
+	$(BIN)/python -m benchmarks.tables
+
+bench-growth: install ## bytes, memory and time of one worker as workers are added (3 minutes)
 	$(BIN)/python -m benchmarks.growth
 
-figures: install ## draw docs/results from benchmarks/results
+figures: install ## draw docs/results and its page from benchmarks/results
 	$(BIN)/python -m benchmarks.figures
 
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
@@ -65,13 +76,13 @@ bench-curvature: install ## time curvature products against a gradient
 bench-planner: install ## the paper's tables as the planner predicts them
 	$(BIN)/python benchmarks/planner.py paper
 
-bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root)
+bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root; 10 minutes, goes on)
 	$(BIN)/python -m benchmarks.planner_lab
 
-bench-minibatch: install ## iterations against the curvature minibatch
+bench-minibatch: install ## iterations against the curvature minibatch (30 minutes, goes on)
 	$(BIN)/python -m benchmarks.minibatch
 
-bench-preconditioners: install ## what preconditioner and codes do to Hessian-free runs
+bench-preconditioners: install ## what preconditioner and codes do to Hessian-free runs (60 minutes, goes on)
 	$(BIN)/python -m benchmarks.preconditioners
 
 clean: ## remove everything that can be made again

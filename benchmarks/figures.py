@@ -1,9 +1,12 @@
-"""Draw docs/results/*.svg and *.png from benchmarks/results/*.json.
+"""Draw docs/results from benchmarks/results: SVG and PNG figures, and one HTML page of all results.
 
-python -m benchmarks.figures
+    python -m benchmarks.figures [--out docs/results]
+
+What there are no results of is left out, with a line that says which command makes them.
 """
 
-import json
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import lab_figures
+from benchmarks import lab_figures, method_figures, planner_figures, record, results_page
+from benchmarks.lab_figures import Drawing
 from thinwire.report.style import INK, figure_style, plain_ticks, to_svg
 
-HERE = Path(__file__).parent
-OUT = HERE.parent / "docs" / "results"
+OUT = Path(__file__).parents[1] / "docs" / "results"
 
 # Okabe and Ito's colours, told apart by colour-blind readers; every point has its words as well.
 BLUE, ORANGE, GREEN, PINK, BROWN, SKY = (
@@ -105,28 +108,69 @@ def draw_mnist(axes: Axes, runs: dict[str, Any]) -> None:
     plain_ticks(axes)
 
 
-def draw_frontier() -> Figure:
-    """Both panels."""
-    runs = json.loads((HERE / "results" / "frontier.json").read_text(encoding="utf-8"))["runs"]
+def draw_frontier(runs: dict[str, Any]) -> Drawing | None:
+    """Both panels; None unless all of the left one's runs are there."""
+    if not {*LM, *LM_09} <= set(runs):
+        return None
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     draw_lm(left, runs)
     draw_mnist(right, runs)
-    return figure
+    return figure, "Loss against megabytes sent per worker, for every code, on two tasks."
 
 
-def save(figure: Figure, name: str, about: str) -> None:
-    """Into both files."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.svg").write_text(to_svg(figure, about) + "\n", encoding="utf-8")
-    figure.savefig(OUT / f"{name}.png", dpi=110, facecolor="white")
+FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], Drawing | None], str]] = {
+    "exchange_speedup": ("exchange", lab_figures.speedups, "bench-exchange"),
+    "exchange_sizes": ("exchange", lab_figures.sizes, "bench-exchange"),
+    "training": ("training", lab_figures.training, "bench-training"),
+    "methods": ("methods", method_figures.methods, "bench-methods"),
+    "scaling": ("scaling", method_figures.scaling, "bench-scaling"),
+    "minibatch": ("minibatch", method_figures.minibatch, "bench-minibatch"),
+    "optimum": ("", planner_figures.optimum, "bench-profile"),
+    "planned": ("", planner_figures.planned, "bench-profile"),
+    "iteration": ("", planner_figures.iteration, "bench-profile"),
+    "growth": ("growth", lab_figures.growth, "bench-growth"),
+    "frontier": ("frontier", draw_frontier, "bench-frontier"),
+}
+"""Name -> results it is drawn from, how, and the make target that measures them."""
+
+
+def save(figure: Figure, name: str, about: str, out: Path) -> str:
+    """Into both files; the SVG's text."""
+    svg = to_svg(figure, about)
+    (out / f"{name}.svg").write_text(svg + "\n", encoding="utf-8")
+    figure.savefig(out / f"{name}.png", dpi=110, facecolor="white")
+    return svg
+
+
+def draw_all(out: Path) -> dict[str, str]:
+    """Draw everything there are results of, and say what there are none of; SVG texts by name."""
+    drawn = {name: draw(name, out) for name in FIGURES}
+    return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def draw(name: str, out: Path) -> str | None:
+    """Draw one of FIGURES into both files; the SVG's text, None if there are no results."""
+    results, make, target = FIGURES[name]
+    out.mkdir(parents=True, exist_ok=True)
+    with figure_style(name):
+        drawing = make(record.read(results)["runs"] if results else {})
+        if drawing is None:
+            print(f"{name}: left out, there are no results yet; make {target}")
+            return None
+        svg = save(drawing[0], name, drawing[1], out)
+        plt.close(drawing[0])
+    return svg
 
 
 def main() -> None:
-    """Draw everything there are results of."""
-    with figure_style("frontier"):
-        about = "Loss against megabytes sent per worker, for every code, on two tasks."
-        save(draw_frontier(), "frontier", about)
-    lab_figures.draw_all(save)
+    """Figures, then the page that shows them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="folder; docs/results by default")
+    arguments = parser.parse_args()
+    drawn = draw_all(arguments.out)
+    page = arguments.out / "index.html"
+    page.write_text(results_page.html(drawn), encoding="utf-8")
+    print(f"wrote {page}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """What one worker pays as workers are added: bytes, memory, time of quantising and decoding.
 
-    python -m benchmarks.growth [--values 8388608] [--repeats 7]
+    python -m benchmarks.growth [--values 8388608] [--repeats 7] [--show]      (about 3 minutes)
 
 Bytes and memory are measured with 2 to 8 real workers on this machine's loopback: bytes by the
 ledger and by the kernel (what all workers put on the loopback interface, divided by their number),
 memory as the growth of the process's peak resident size over making the state and exchanging with
 it. Time is that of one worker's arithmetic alone, without a network, up to 1024 workers, so that
 the number of processors here does not matter: its packets stand in for those of its peers, which
-are as long. Results go to benchmarks/results/growth.json.
+are as long. What there are not enough processors for, the planner says (``thinwire.plan``): bytes
+of one worker up to 1024, from the code that makes the packets, and seconds of its exchange by wire.
+Where both are known they stand beside each other. Results go to benchmarks/results/growth.json.
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,6 +32,9 @@ from rich.table import Table
 from benchmarks import record
 from benchmarks.lab import own_counters
 from thinwire.exchange import Ledger, TwoStage, Wire
+from thinwire.plan import ETHERNET_GOODPUT, Link, Network
+from thinwire.plan.units import parse_rate
+from thinwire.plan.wire_format import bucket_bytes
 from thinwire.quantize import Columns, SignCode
 
 NAME = "growth"
@@ -36,6 +42,9 @@ REAL = (2, 3, 4, 5, 6, 7, 8)
 SIMULATED = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 COLUMN = 2048
 EXCHANGES = 3
+PARTS = ("quantise", "sum", "requantise", "decode")
+RATES = ("100mbit/s", "1gbit/s")
+LATENCY = 50e-6  # seconds, the planner's own where no network was measured
 
 
 def columns_of(values: int) -> Columns:
@@ -100,6 +109,27 @@ def real(values: int) -> dict[str, Any]:
     return rows
 
 
+def planned(values: int) -> dict[str, Any]:
+    """What the planner says of one exchange: bytes a worker sends, seconds on each wire."""
+    shapes = [(values // COLUMN, COLUMN)]
+    links = {rate: Network(Link(parse_rate(rate) * ETHERNET_GOODPUT, LATENCY)) for rate in RATES}
+    rows = {}
+    for world in sorted({*REAL, *SIMULATED}):
+        sent = {code: bucket_bytes(shapes, code, world) for code in ("sign", "float32")}
+        rows[str(world)] = {
+            "bytes": {code: of_code.total for code, of_code in sent.items()},
+            "seconds": {
+                rate: {
+                    code: net.all_to_all(of_code.gradients, world)
+                    + net.all_gather(of_code.packet, world)
+                    for code, of_code in sent.items()
+                }
+                for rate, net in links.items()
+            },
+        }
+    return rows
+
+
 def parts_of(exchange: TwoStage, world: int) -> dict[str, Callable[[], object]]:
     """One worker's four computations; its own packets stand in for its peers'."""
     code, out = SignCode(), torch.empty(exchange.columns.values)
@@ -139,19 +169,56 @@ def simulated(values: int, repeats: int) -> dict[str, Any]:
     return {str(w): {n: record.spread(t) for n, t in parts.items()} for w, parts in times.items()}
 
 
+def tables(run: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, headings and lines of what was measured, planned and timed."""
+    plan = run.get("planned", {})
+    return [
+        (
+            "one exchange, one worker",
+            ["workers", "MB by ledger", "MB by kernel", "MB planned", "MB of memory"],
+            [[world, *_measured(row, plan.get(world))] for world, row in run["real"].items()],
+        ),
+        (
+            "planned",
+            ["workers", "MB, 1 bit", *RATES, "dense, times as long"],
+            [[world, *_planned(row)] for world, row in plan.items()],
+        ),
+        (
+            "ms of one worker's arithmetic, medians",
+            ["workers", *PARTS, "all"],
+            [[world, *_timed(row)] for world, row in run["simulated"].items()],
+        ),
+    ]
+
+
+def _measured(row: dict[str, float], plan: dict[str, Any] | None) -> list[str]:
+    planned_bytes = plan["bytes"]["sign"] if plan else math.nan
+    figures = (row["ledger_bytes"], row["kernel_bytes"], planned_bytes, row["memory_bytes"])
+    return [f"{figure / 1e6:.3f}" if math.isfinite(figure) else "-" for figure in figures]
+
+
+def _planned(row: dict[str, Any]) -> list[str]:
+    seconds = row["seconds"]
+    ratios = [seconds[rate]["float32"] / seconds[rate]["sign"] for rate in RATES]
+    return [
+        f"{row['bytes']['sign'] / 1e6:.3f}",
+        *(f"{1e3 * seconds[rate]['sign']:.1f} ms" for rate in RATES),
+        " / ".join(f"{ratio:.1f}" for ratio in ratios),
+    ]
+
+
+def _timed(row: dict[str, Any]) -> list[str]:
+    medians = [1e3 * row[name][0] for name in PARTS]
+    return [f"{ms:.2f}" for ms in (*medians, sum(medians))]
+
+
 def show(run: dict[str, Any]) -> None:
-    """Both tables."""
-    table = Table("workers", "MB by ledger", "MB by kernel", "MB of memory", title="one exchange")
-    for world, row in run["real"].items():
-        figures = (row["ledger_bytes"], row["kernel_bytes"], row["memory_bytes"])
-        table.add_row(world, *(f"{figure / 1e6:.3f}" for figure in figures))
-    Console().print(table)
-    names = ("quantise", "sum", "requantise", "decode")
-    table = Table("workers", *names, "all", title="ms of one worker's arithmetic, medians")
-    for world, row in run["simulated"].items():
-        medians = [1e3 * row[name][0] for name in names]
-        table.add_row(world, *(f"{ms:.2f}" for ms in (*medians, sum(medians))))
-    Console().print(table)
+    """The tables."""
+    for title, headings, lines in tables(run):
+        table = Table(*headings, title=title)
+        for line in lines:
+            table.add_row(*line)
+        Console().print(table)
 
 
 def main() -> None:
@@ -159,15 +226,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--values", type=int, default=2**23)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--show", action="store_true", help="only print what is stored")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if "LOCAL_RANK" in os.environ:
         be_worker(arguments.values, arguments.out)
         return
+    if arguments.show:
+        for stored in record.read(NAME)["runs"].values():
+            show(stored)
+        return
     before = record.load()
     run = {
         "settings": {"values": arguments.values, "code": "sign", "repeats": arguments.repeats},
         "command": f"python -m benchmarks.growth --values {arguments.values}",
+        "planned": planned(arguments.values),
         "simulated": simulated(arguments.values, arguments.repeats),
         "real": real(arguments.values),
         "load": [before, record.load()],

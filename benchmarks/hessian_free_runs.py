@@ -11,19 +11,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import thinwire
+from benchmarks.record import RESULTS
 from thinwire.data import load_mnist
 from thinwire.models import build_model
 from thinwire.train.prepare import normalise
 
 TARGETS = (5, 4, 3, 2, 1)  # % training error
-RESULTS = Path(__file__).parent / "results"
 
 Spec = Mapping[str, Any]
 

@@ -3,17 +3,15 @@
 A figure whose results are not stored yet is left out.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import exchange_table, record, training_table
-from benchmarks.training_contenders import CONTENDERS
-from benchmarks.training_tasks import TASKS
-from thinwire.report.style import INK, figure_style, plain_ticks
+from benchmarks import exchange_table, training_table
+from benchmarks.training_tasks import GOALS
+from thinwire.report.style import INK, plain_ticks
 
 COLOURS = {
     "dense": "#555555",
@@ -26,6 +24,8 @@ COLOURS = {
     "PowerSGD rank 1": "#cc79a7",
     "PowerSGD rank 2": "#b0629a",
     "PowerSGD rank 4": "#8a4a78",
+    "Hessian-free, Gauss-Newton": "#a6761d",
+    "Hessian-free, Bi-CG-STAB": "#6f63d2",
 }
 WIRES = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s", "none": "not throttled"}
 
@@ -44,9 +44,8 @@ def draw_ratios(axes: Axes, run: dict[str, Any], title: str) -> None:
         axes.errorbar(row.ratio, place, xerr=error, color=INK, capsize=3, linewidth=1, zorder=3)
         end = row.ratio_high
         if row.factor < LARGEST_LIMIT:
-            label = "what its bytes allow" if place == 0 else None
             ends = [place - 0.4, place + 0.4]
-            axes.plot([row.factor] * 2, ends, color=INK, linewidth=2, zorder=3, label=label)
+            axes.plot([row.factor] * 2, ends, color=INK, linewidth=2, zorder=3)
             end = max(end, row.factor)
         words = f"{row.ratio:.1f}, {row.megabytes:.2f} MB"
         axes.annotate(words, (end, place), (6, -3), textcoords="offset points", size=8.5)
@@ -72,6 +71,7 @@ def speedups(runs: dict[str, Any], hosts: int = 4, values: str = "8M") -> Drawin
     )
     for axes, (rate, run) in zip(panels[0], found.items(), strict=True):
         draw_ratios(axes, run, f"{WIRES[rate]}, {hosts} hosts, {values} values")
+    panels[0][-1].plot([], [], color=INK, linewidth=2, label="what its bytes allow")
     panels[0][-1].legend(loc="lower right", fontsize=8)
     about = "Speed of one exchange over dense all-reduce for every contender, on three wires."
     return figure, about
@@ -118,41 +118,40 @@ def _values(run: dict[str, Any]) -> int:
 def training(runs: dict[str, Any]) -> Drawing | None:
     """Seconds and megabytes to the target: a row for each task, a panel for each wire."""
     rates = training_table.stored_rates(runs)
-    tasks = [
-        task
-        for task in TASKS
-        if any(training_table.row(runs, task, name, rate) for name in CONTENDERS for rate in rates)
-    ]
+    tasks = [task for task in GOALS if any(training_table.table(runs, task, r) for r in rates)]
     if not tasks:
         return None
-    size = (5.2 * (len(rates) + 1), 3.0 * len(tasks))
+    size = (5.4 * (len(rates) + 1), 3.2 * len(tasks))
     figure, panels = plt.subplots(
         len(tasks), len(rates) + 1, figsize=size, layout="constrained", squeeze=False
     )
     for line, task in zip(panels, tasks, strict=True):
         for axes, rate in zip(line, rates, strict=False):
-            _bars(axes, runs, task, rate, "seconds")
+            _bars(axes, training_table.table(runs, task, rate), "seconds")
             axes.set_title(f"{task}, {WIRES.get(rate, rate)}", fontsize=10)
             axes.set_xlabel("seconds to the target")
-        _bars(line[-1], runs, task, rates[0], "megabytes")
+        _bars(line[-1], training_table.table(runs, task, rates[0]), "megabytes")
         line[-1].set_title(f"{task}, any wire", fontsize=10)
         line[-1].set_xlabel("MB sent per worker to the target")
     return figure, "Seconds and megabytes to the target for every contender, by task and wire."
 
 
-def _bars(axes: Axes, runs: dict[str, Any], task: str, rate: str, what: str) -> None:
-    names = []
-    for name in CONTENDERS:
-        row = training_table.row(runs, task, name, rate)
-        if not isinstance(row, training_table.Row):
+def _bars(axes: Axes, table: list[Any], what: str) -> None:
+    """Medians over seeds, with smallest and largest."""
+    rows = [row for row in table if isinstance(row, training_table.Row)]
+    for place, row in enumerate(rows):
+        values = getattr(row, what)
+        if values is None:
+            axes.annotate("target not met", (0, place), (5, -3), textcoords="offset points", size=8)
             continue
-        figure = getattr(row, what)
-        axes.barh(len(names), figure or 0, color=COLOURS.get(name, INK), height=0.65)
-        words = "target not met" if figure is None else f"{figure:,.0f}"
-        place = (figure or 0, len(names))
-        axes.annotate(words, place, (5, -3), textcoords="offset points", size=8.5)
-        names.append(name)
-    axes.set_yticks(range(len(names)), names)
+        median, low, high = values
+        high = min(high, 1.5 * median)  # a seed that never met it
+        axes.barh(place, median, color=COLOURS.get(row.contender, INK), height=0.65)
+        error = [[median - low], [high - median]]
+        axes.errorbar(median, place, xerr=error, color=INK, capsize=3, linewidth=1)
+        words = (high, place)
+        axes.annotate(f"{median:,.0f}", words, (5, -3), textcoords="offset points", size=8.5)
+    axes.set_yticks(range(len(rows)), [row.contender for row in rows])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.25)
@@ -170,6 +169,10 @@ def growth(runs: dict[str, Any]) -> Drawing | None:
     real = list(run["real"].values())
     kernel = [row["kernel_bytes"] / 1e6 for row in real]
     left.plot(workers, kernel, "o-", color="#0072b2", label="measured, by the kernel")
+    plan = {int(world): row["bytes"]["sign"] / 1e6 for world, row in run.get("planned", {}).items()}
+    near = [world for world in plan if world <= workers[-1]]
+    if near:
+        left.plot(near, [plan[k] for k in near], "x", color="#d55e00", label="planned")
     ideal = [2 * values / 8e6 * (world - 1) / world for world in workers]
     left.plot(workers, ideal, "--", color=INK, label="2 bits a value, times (K - 1) / K")
     memory = [row["memory_bytes"] / (4 * values) for row in real]
@@ -191,21 +194,3 @@ def growth(runs: dict[str, Any]) -> Drawing | None:
     for axes in (left, middle, right):
         axes.legend(fontsize=8)
     return figure, f"Bytes, memory and time of one worker against workers, {values:,} values."
-
-
-DRAWINGS: dict[str, tuple[str, Callable[[dict[str, Any]], Drawing | None]]] = {
-    "exchange_speedup": ("exchange", speedups),
-    "exchange_sizes": ("exchange", sizes),
-    "training": ("training", training),
-    "growth": ("growth", growth),
-}
-
-
-def draw_all(save: Callable[[Figure, str, str], None]) -> None:
-    """Draw what there are results of; ``save`` is given the figure, its name and its words."""
-    for name, (results, draw) in DRAWINGS.items():
-        with figure_style(name):
-            drawn = draw(record.read(results)["runs"])
-            if drawn is not None:
-                save(drawn[0], name, drawn[1])
-                plt.close(drawn[0])

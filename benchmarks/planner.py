@@ -22,7 +22,7 @@ from typing import Any
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.plan.prediction import planned_methods
 from thinwire.cli.plan.runs import method_of, minibatch_of, seconds_per_step
-from thinwire.plan import Costs, paper, read_profile
+from thinwire.plan import paper, read_profile
 from thinwire.plan.methods import step
 from thinwire.report import load_run
 from thinwire.report.run import number
@@ -59,6 +59,11 @@ def main() -> None:
 
 def paper_tables() -> str:
     """Both variants of the prediction for every cell, and what other readings would give."""
+    return "\n\n".join(_markdown(*table) for table in (paper_rows(), reading_rows()))
+
+
+def paper_rows() -> tuple[list[str], list[list[str]]]:
+    """Heading and lines: the paper's cells, predicted from its costs alone and with row 1 x 1."""
     bare, full = paper.bare_costs(), paper.full_costs()
     header = ["", "N", "system", "measured", "eq. (3)-(4) alone", "", "with row 1 x 1", ""]
     rows = []
@@ -70,12 +75,12 @@ def paper_tables() -> str:
             speed = paper.predicted(cell, costs).samples_per_second
             told += [f"{speed / 1e3:.1f}", _percent(paper.deviation(cell, costs))]
         rows.append(told)
-    return _markdown(header, rows) + "\n\n" + readings_table(full)
+    return header, rows
 
 
-def readings_table(full: Costs) -> str:
-    """How the prediction depends on what the paper leaves open."""
-    bare = paper.bare_costs()
+def reading_rows() -> tuple[list[str], list[list[str]]]:
+    """Heading and lines: how the prediction depends on what the paper leaves open."""
+    bare, full = paper.bare_costs(), paper.full_costs()
     spread = paper.predicted
     small = paper.EXCHANGE[0]
     readings: dict[str, Callable[[paper.Cell], float]] = {
@@ -100,7 +105,7 @@ def readings_table(full: Costs) -> str:
         worst = max(found, key=abs)
         middle = statistics.median(map(abs, found))
         rows.append([name, f"{within} of {len(found)}", _percent(middle)[1:], _percent(worst)])
-    return _markdown(["reading", "within 15 %", "median", "worst"], rows)
+    return ["reading", "within 15 %", "median", "worst"], rows
 
 
 def compare_run(folder: Path, fields: PlanFields) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 import thinwire
 from thinwire.kernels import native
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("THINWIRE_RESULTS", Path(__file__).parent / "results"))
+"""Where results are stored; THINWIRE_RESULTS names another folder, to try something."""
 
 
 def machine() -> dict[str, Any]:
@@ -48,6 +49,16 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     (2.0, 1.0, 3.0)
     """
     return statistics.median(values), min(values), max(values)
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """The mean, and from the smallest to the largest.
+
+    >>> mean_and_spread([1.0, 2.0, 3.3])
+    '2.10 (1.00 to 3.30)'
+    """
+    mean = statistics.fmean(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def read(name: str) -> dict[str, Any]:

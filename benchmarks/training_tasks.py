@@ -1,4 +1,4 @@
-"""What is trained in the training benchmark: two tasks, each with data, network, loss and target.
+"""What is trained in the training benchmark: tasks, each with data, network, loss and target.
 
 All contenders see the same minibatches in the same order: minibatch number i is a function of i
 and the seed alone, and worker k takes the k-th share of it.
@@ -6,7 +6,7 @@ and the seed alone, and worker k takes the k-th share of it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -14,10 +14,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import char_lm
-from thinwire.data import MinibatchSampler, load_mnist
+from thinwire.data import Dataset, MinibatchSampler, load_mnist
 from thinwire.models import build_model
+from thinwire.train.prepare import normalise
 
 HIDDEN = (2048, 2048, 1024)  # with 784 inputs and 10 outputs: 7.9 million parameters
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a task's runs aim at, and how long they may take.
+
+    Attributes:
+        score: what is measured, in words.
+        target: the score to reach.
+        higher_is_better: of scores.
+        minibatch: samples, over all workers.
+        eval_every: steps between scores.
+        eval_from: steps before the first score; nobody meets the target sooner.
+        tune_steps: length of a run of the grid.
+        most_steps: over which the learning rate falls to 0, in a straight line; a run that has not
+            reached the target by then has failed.
+    """
+
+    score: str
+    target: float
+    higher_is_better: bool
+    minibatch: int
+    eval_every: int
+    eval_from: int
+    tune_steps: int
+    most_steps: int
+
+    def reached(self, score: float) -> bool:
+        """Whether a score meets the target."""
+        return score >= self.target if self.higher_is_better else score <= self.target
+
+
+GOALS = {
+    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 300, 50, 500),
+    "transformer": Goal(
+        "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 60, 400
+    ),
+    "families": Goal("test accuracy (%)", 97.0, True, 128, 50, 500, 200, 2000),
+}
 
 
 @dataclass(frozen=True)
@@ -26,35 +66,28 @@ class Task:
 
     Attributes:
         name: as on the command line.
+        seed: of the network, the minibatches and whatever else is drawn.
         model: makes the network, the same on every worker.
         loss: (module, minibatch) -> mean loss; a minibatch is a tensor of sample numbers.
         minibatches: makes the stream of global minibatches.
-        score: network -> what the target is about, the same on every worker.
-        score_name: its words.
-        target: the score to reach.
-        higher_is_better: of scores.
-        minibatch: samples, over all workers.
-        eval_every: steps between scores.
-        most_steps: after which a run that has not reached the target is given up.
+        score: network -> what the goal is about, the same on every worker.
         adam: whether AdamW trains it (else SGD with momentum).
+        samples: all training samples, for methods that take no minibatches; None: not for those.
     """
 
     name: str
+    seed: int
     model: Callable[[], nn.Module]
     loss: Callable[[nn.Module, Tensor], Tensor]
     minibatches: Callable[[], Callable[[], Tensor]]
     score: Callable[[nn.Module], float]
-    score_name: str
-    target: float
-    higher_is_better: bool
-    minibatch: int
-    eval_every: int
-    most_steps: int
-    adam: bool
+    adam: bool = False
+    samples: tuple[Tensor, Tensor] | None = None
 
-    def reached(self, score: float) -> bool:
-        """Whether a score meets the target."""
-        return score >= self.target if self.higher_is_better else score <= self.target
+    @property
+    def goal(self) -> Goal:
+        """See ``GOALS``."""
+        return GOALS[self.name]
 
 
 def over_workers(total: Tensor) -> Tensor:
@@ -68,9 +101,15 @@ def _share() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def mnist(seed: int = 0) -> Task:
-    """An 8M-parameter perceptron; the target is 98 % test accuracy."""
-    data = load_mnist()
+@cache
+def images() -> Dataset:
+    """MNIST as ``thinwire train`` has it."""
+    return normalise(load_mnist(), "all")[0]
+
+
+def perceptron(name: str, seed: int, model: Callable[[], nn.Module]) -> Task:
+    """A task on MNIST; its score is test accuracy."""
+    data, minibatch = images(), GOALS[name].minibatch
 
     def loss(module: nn.Module, batch: Tensor) -> Tensor:
         return F.cross_entropy(module(data.train.inputs[batch]), data.train.targets[batch])
@@ -87,23 +126,32 @@ def mnist(seed: int = 0) -> Task:
         return 100 * total.item() / len(data.test)
 
     return Task(
-        "mnist",
-        model=lambda: build_model(784, HIDDEN, 10, "relu", seed),
-        loss=loss,
-        minibatches=lambda: MinibatchSampler(len(data.train), 512, seed).next_minibatch,
+        name,
+        seed,
+        model,
+        loss,
+        minibatches=lambda: MinibatchSampler(len(data.train), minibatch, seed).next_minibatch,
         score=accuracy,
-        score_name="test accuracy (%)",
-        target=98.0,
-        higher_is_better=True,
-        minibatch=512,
-        eval_every=20,
-        most_steps=1200,
-        adam=False,
+        samples=(data.train.inputs, data.train.targets),
     )
 
 
+def mnist(seed: int = 0) -> Task:
+    """An 8M-parameter perceptron."""
+    return perceptron("mnist", seed, lambda: build_model(784, HIDDEN, 10, "relu", seed))
+
+
+def families(seed: int = 0) -> Task:
+    """The perceptron of H, small enough for both families on a few cores."""
+
+    def model() -> nn.Module:
+        return build_model(784, (400,), 10, "sigmoid", seed, initialisation="torch")
+
+    return perceptron("families", seed, model)
+
+
 def transformer(seed: int = 0) -> Task:
-    """The character transformer; the target is a held-out loss."""
+    """The character transformer, on the source of the standard library."""
     train, held_out = char_lm.load_text()
 
     def stream() -> Callable[[], Tensor]:
@@ -124,24 +172,17 @@ def transformer(seed: int = 0) -> Task:
 
     return Task(
         "transformer",
-        model=model,
-        loss=lambda module, batch: char_lm.loss_of(module, train, batch),
+        seed,
+        model,
+        lambda module, batch: char_lm.loss_of(module, train, batch),
         minibatches=stream,
         score=nats,
-        score_name="held-out loss (nats per character)",
-        target=2.0,
-        higher_is_better=False,
-        minibatch=char_lm.BATCH,
-        eval_every=20,
-        most_steps=1500,
         adam=True,
     )
 
 
-TASKS: dict[str, Callable[..., Task]] = {"mnist": mnist, "transformer": transformer}
-
-
-def describe(task: Task) -> dict[str, Any]:
-    """What of a task a result depends on."""
-    values = sum(p.numel() for p in task.model().parameters())
-    return {"target": task.target, "minibatch": task.minibatch, "parameters": values}
+TASKS: dict[str, Callable[..., Task]] = {
+    "mnist": mnist,
+    "transformer": transformer,
+    "families": families,
+}

@@ -1,7 +1,8 @@
 """One worker of the training benchmark; started by ``benchmarks.training`` under torchrun.
 
-It trains one contender on one task and writes, for every step, how long it took and what the
-interface sent, and every so often the score. Scores are not part of any time.
+It does a list of cells (``training_jobs``) of one contender, one after another, and writes for each
+a line: for every step how long it took and what the interface sent, and every so often the score.
+Scores are not part of any time.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import gc
 import json
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.lab import own_counters
-from benchmarks.training_contenders import CONTENDERS, START, Rates, Trainer
+from benchmarks.training_contenders import CONTENDERS, NEWTON, Trainer
 from benchmarks.training_tasks import TASKS, Task
 
 
@@ -37,53 +39,70 @@ def timed_step(trainer: Trainer, minibatch: torch.Tensor, device: str) -> dict[s
     return {"seconds": seconds, "bytes": payload(device) - before, "exact": exact}
 
 
-def train(task: Task, trainer: Trainer, model: Any, steps: int, device: str) -> dict[str, Any]:
+def score_due(job: dict[str, Any], task: Task, done: int) -> bool:
+    """Whether the score is taken now: at the end of a run of the grid, every so often otherwise.
+
+    A run that only measures speed has none, unless it is to go to the target.
+    """
+    if job["stage"] == "tune":
+        return done == job["steps"]
+    if job["contender"] in NEWTON:
+        return True
+    goal = task.goal
+    return job["stage"] == "train" and done >= goal.eval_from and done % goal.eval_every == 0
+
+
+def train(task: Task, trainer: Trainer, model: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Up to so many steps, or until the target is reached.
 
     Returns:
         "steps": one entry each; "scores": [number of steps, score] pairs; "reached": the number of
-        steps after which the target was met for the first time, or None.
+        steps after which the target was met for the first time, or None. A score that is not
+        finite ends the run.
     """
     next_minibatch = task.minibatches()
     taken: list[dict[str, Any]] = []
     scores: list[list[float]] = []
-    while len(taken) < steps:
-        taken.append(timed_step(trainer, next_minibatch(), device))
-        if len(taken) % task.eval_every == 0:
-            scores.append([len(taken), task.score(model)])
-            if task.reached(scores[-1][1]):
-                return {"steps": taken, "scores": scores, "reached": len(taken)}
-            if not math.isfinite(scores[-1][1]):
+    while len(taken) < job["steps"]:
+        taken.append(timed_step(trainer, next_minibatch(), job["device"]))
+        if score_due(job, task, len(taken)):
+            score = task.score(model)
+            if not math.isfinite(score):
                 break
+            scores.append([len(taken), score])
+            if job["stage"] != "tune" and task.goal.reached(score):
+                return {"steps": taken, "scores": scores, "reached": len(taken)}
     return {"steps": taken, "scores": scores, "reached": None}
 
 
-def main() -> None:
-    """Train, and let worker 0 write what happened."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--contender", choices=CONTENDERS, required=True)
-    parser.add_argument("--lr", type=float, required=True)
-    parser.add_argument("--momentum", type=float, required=True)
-    parser.add_argument("--exact", type=int, default=START)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="eth0")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    task = TASKS[arguments.task](arguments.seed)
+def do(job: dict[str, Any]) -> dict[str, Any]:
+    """One cell, from a network that has learned nothing."""
+    started = time.monotonic()
+    task = TASKS[job["task"]](job["seed"])
     model = task.model()
-    rates = Rates(arguments.lr, arguments.momentum)
-    trainer = CONTENDERS[arguments.contender](model, task, rates, arguments.exact)
+    trainer = CONTENDERS[job["contender"]](model, task, job["settings"], job["exact"])
     dist.barrier()
-    result = train(task, trainer, model, arguments.steps or task.most_steps, arguments.device)
-    if dist.get_rank() == 0:
-        arguments.out.write_text(json.dumps(result), encoding="utf-8")
+    result = train(task, trainer, model, job)
     trainer.close()
     del trainer, model
-    gc.collect()  # models of DDP go before their process group does
+    gc.collect()  # models of DDP go before the next, and before their process group does
+    return {"key": job["key"], "wall": time.monotonic() - started, **result}
+
+
+def main() -> None:
+    """Do the cells, and let worker 0 write what happened."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=Path, required=True, help="JSON: a list of cells")
+    parser.add_argument("--device", default="eth0")
+    parser.add_argument("--out", type=Path, required=True, help="a line of JSON for each")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", timeout=timedelta(seconds=120))  # for hooks that hang
+    for job in json.loads(arguments.jobs.read_text(encoding="utf-8")):
+        result = do({**job, "device": arguments.device})
+        if dist.get_rank() == 0:
+            with arguments.out.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(result) + "\n")
     dist.destroy_process_group()
 
 
