@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tests.conftest import RunRanks
 from tests.train.test_resume import figures, recipe_of, run_once
-from thinwire.exchange import Traffic, Wire
+from thinwire.exchange import Wire
 from thinwire.optim import StepReport
 from thinwire.report import load_run, read_events
 from thinwire.train import Recipe, make_plan, prepare
@@ -238,25 +239,27 @@ def test_the_first_size_must_be_allowed() -> None:
 def test_workers_agree_and_another_number_of_them_goes_on(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
-    """Stopped after the first of three trials; then one worker tries the sizes that are left."""
+    """Stopped after the first of three trials; then two workers, or one, try what is left."""
     fields = {**FIELDS, "optimizer": {"adagrad": "aggregate"}}
     straight = run_ranks(2, run_once, idx_folder, tmp_path / "a", None, fields)[0][0]
     results = run_ranks(2, run_once, idx_folder, tmp_path / "b", 6, fields)
     assert {agreed for _, agreed, _ in results} == {signal.SIGTERM}
-    alone = run_ranks(1, run_once, idx_folder, tmp_path / "c", 6, fields)
-    assert alone[0][1] == signal.SIGTERM
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
     resumed = run_ranks(2, run_once, idx_folder, tmp_path / "b", None, fields)[0][0]
     for summary in (straight, resumed):
         assert summary["replicas_identical"]
         del summary["trial_seconds"]
     assert figures(resumed) == figures(straight)
-    traffic = {part["stage"]: Traffic(part["collectives"]) for part in straight["traffic"]}
-    assert traffic["trial updates"] == traffic["trial gradients"]
+    traffic = {part["stage"]: part["collectives"] for part in straight["traffic"]}
+    assert traffic["trial updates"] == traffic["trial gradients"] > 0
     assert straight["trial_bytes_per_worker"] > 0
     events = read_events(tmp_path / "a" / "events.jsonl")
     sizes = {size for e in events if e["event"] == "selection" for size in e["sizes"]}
     assert sizes
     assert all(size % 2 == 0 for size in sizes)
-    grown = run_ranks(2, run_once, idx_folder, tmp_path / "c", None, fields)[0]
-    assert "step 6, written by 1 worker" in grown[2]
-    assert grown[0]["trials"] > 10
+    alone, _, said = run_once(0, 1, idx_folder, tmp_path / "c", None, fields)
+    assert "step 6, written by 2 workers" in said
+    assert alone is not None
+    assert alone["trials"] > 10
+    first = load_run(tmp_path / "c").selections[0]
+    assert first["sizes"] == [14, 30, 60], "those the two workers began with"
