@@ -17,7 +17,8 @@ from thinwire.exchange import Wire
 from thinwire.optim import StepReport
 from thinwire.report import load_run, read_events
 from thinwire.train import Recipe, make_plan, prepare
-from thinwire.train.fields import SelectionFields
+from thinwire.train.counts import Stopwatch
+from thinwire.train.fields import DecayFields, SelectionFields
 from thinwire.train.minibatch import MinibatchTraining
 from thinwire.train.selection import Selection
 from thinwire.train.state import MinibatchState
@@ -68,7 +69,10 @@ def test_between_the_trials_a_run_is_what_it_was(
     for _ in range(6):
         training.step()
     before, random = stored(state), torch.get_rng_state()
-    for tried in ([15], [15, 30]):
+    assert training.expected_step_seconds() == 0
+    state.counts.watch = Stopwatch(12.0)  # two seconds a step
+    for tried, steps in (([15], 480 / 15), ([15, 30], 480 / 30)):
+        assert training.expected_step_seconds() == pytest.approx(2 * steps), "so a stop can wait"
         assert training.step() == []
         assert [*state.selection.tried] == tried
         assert all(0 < accuracy <= 1 for accuracy in state.selection.tried.values())
@@ -77,6 +81,7 @@ def test_between_the_trials_a_run_is_what_it_was(
         assert torch.equal(torch.get_rng_state(), random)
     assert (state.counts.trials, state.counts.trial_samples) == (2, 960)
     (told,) = [told for told in training.step() if told.event == "selection"]
+    assert training.expected_step_seconds() == 0
     assert told.fields["sizes"] == [15, 30, 60]
     assert told.fields["trial_samples"] == 1440
     assert state.counts.steps == 7, "the last trial is followed by a step of the chosen size"
@@ -240,7 +245,11 @@ def test_workers_agree_and_another_number_of_them_goes_on(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
     """Stopped after the first of three trials; then two workers, or one, try what is left."""
-    fields = {**FIELDS, "optimizer": {"adagrad": "aggregate"}}
+    fields = {
+        **FIELDS,
+        "optimizer": {"adagrad": "aggregate", "lr_decay": 1.0},
+        "decay": DecayFields(held_out=100),
+    }
     straight = run_ranks(2, run_once, idx_folder, tmp_path / "a", None, fields)[0][0]
     results = run_ranks(2, run_once, idx_folder, tmp_path / "b", 6, fields)
     assert {agreed for _, agreed, _ in results} == {signal.SIGTERM}
