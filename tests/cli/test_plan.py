@@ -88,6 +88,17 @@ def test_what_runs_say(here: Path) -> None:
         load_fitted([run], 0.01, "test")
 
 
+def test_a_run_of_several_minibatch_sizes_fits_no_law(here: Path) -> None:
+    run = write_run(here / "a", "1-bit SGD", 256, 40)
+    with EventLog(run / "events.jsonl") as log:
+        log.write("selection", step=200, before=256, minibatch=256)
+    assert load_fitted([run], 0.25, "train").reached["1-bit"][0].minibatch == 256
+    with EventLog(run / "events.jsonl") as log:
+        log.write("selection", step=201, before=256, minibatch=512)
+    with pytest.raises(ValueError, match="expected one minibatch size all along"):
+        load_fitted([run], 0.25, "train")
+
+
 MISTAKES = [
     (["--workers", "0..4"], "--workers: expected numbers >= 1"),
     (["--bandwidth", "fast"], "--bandwidth: expected a rate such as"),

@@ -177,6 +177,18 @@ def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Pa
         (["train", "mnist-onebit", "--optimizer.lr", "-1"], "optimizer.lr: expected >= 0"),
         (["train", "mnist-onebit", "extra"], "unknown argument 'extra'"),
         (["train", "mnist-sgd", "--evaluate-every", "0"], "evaluate_every: expected > 0, got 0"),
+        (
+            ["train", "mnist-onebit", "--selection.every", "9", "--selection.trial", "80"],
+            "selection.trial: expected >= 32768, got 80",
+        ),
+        (
+            ["train", "mnist-onebit", "--decay.held-out", "5"],
+            "optimizer.lr_decay: expected 1 where",
+        ),
+        (
+            ["train", "mnist-sgd", "--data", "DATA", "--decay.held-out", "600"],
+            "held_out: expected 1 to 599 of 600 samples, got 600",
+        ),
         (["train", "mnist-hf-cg", "--epochs", "3"], "epochs: algorithm hessian-free does not"),
         (
             ["train", "mnist-onebit", "--algorithm", "hessian-free", "--model.pretrain", "9"],

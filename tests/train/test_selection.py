@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from tests.conftest import RunRanks
 from tests.train.test_resume import figures, recipe_of, run_once
-from thinwire.exchange import Traffic, Wire
+from thinwire.exchange import Wire
 from thinwire.optim import StepReport
 from thinwire.report import load_run, read_events
 from thinwire.train import Recipe, make_plan, prepare
-from thinwire.train.fields import SelectionFields
+from thinwire.train.counts import Stopwatch
+from thinwire.train.fields import DecayFields, SelectionFields
 from thinwire.train.minibatch import MinibatchTraining
 from thinwire.train.selection import Selection
 from thinwire.train.state import MinibatchState
@@ -67,7 +69,10 @@ def test_between_the_trials_a_run_is_what_it_was(
     for _ in range(6):
         training.step()
     before, random = stored(state), torch.get_rng_state()
-    for tried in ([15], [15, 30]):
+    assert training.expected_step_seconds() == 0
+    state.counts.watch = Stopwatch(12.0)  # two seconds a step
+    for tried, steps in (([15], 480 / 15), ([15, 30], 480 / 30)):
+        assert training.expected_step_seconds() == pytest.approx(2 * steps), "so a stop can wait"
         assert training.step() == []
         assert [*state.selection.tried] == tried
         assert all(0 < accuracy <= 1 for accuracy in state.selection.tried.values())
@@ -76,6 +81,7 @@ def test_between_the_trials_a_run_is_what_it_was(
         assert torch.equal(torch.get_rng_state(), random)
     assert (state.counts.trials, state.counts.trial_samples) == (2, 960)
     (told,) = [told for told in training.step() if told.event == "selection"]
+    assert training.expected_step_seconds() == 0
     assert told.fields["sizes"] == [15, 30, 60]
     assert told.fields["trial_samples"] == 1440
     assert state.counts.steps == 7, "the last trial is followed by a step of the chosen size"
@@ -240,25 +246,31 @@ def test_the_first_size_must_be_allowed() -> None:
 def test_workers_agree_and_another_number_of_them_goes_on(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
-    """Stopped after the first of three trials; then one worker tries the sizes that are left."""
-    fields = {**FIELDS, "optimizer": {"adagrad": "aggregate"}}
+    """Stopped after the first of three trials; then two workers, or one, try what is left."""
+    fields = {
+        **FIELDS,
+        "optimizer": {"adagrad": "aggregate", "lr_decay": 1.0},
+        "decay": DecayFields(held_out=100),
+    }
     straight = run_ranks(2, run_once, idx_folder, tmp_path / "a", None, fields)[0][0]
     results = run_ranks(2, run_once, idx_folder, tmp_path / "b", 6, fields)
     assert {agreed for _, agreed, _ in results} == {signal.SIGTERM}
-    alone = run_ranks(1, run_once, idx_folder, tmp_path / "c", 6, fields)
-    assert alone[0][1] == signal.SIGTERM
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
     resumed = run_ranks(2, run_once, idx_folder, tmp_path / "b", None, fields)[0][0]
     for summary in (straight, resumed):
         assert summary["replicas_identical"]
         del summary["trial_seconds"]
     assert figures(resumed) == figures(straight)
-    traffic = {part["stage"]: Traffic(part["collectives"]) for part in straight["traffic"]}
-    assert traffic["trial updates"] == traffic["trial gradients"]
+    traffic = {part["stage"]: part["collectives"] for part in straight["traffic"]}
+    assert traffic["trial updates"] == traffic["trial gradients"] > 0
     assert straight["trial_bytes_per_worker"] > 0
     events = read_events(tmp_path / "a" / "events.jsonl")
     sizes = {size for e in events if e["event"] == "selection" for size in e["sizes"]}
     assert sizes
     assert all(size % 2 == 0 for size in sizes)
-    grown = run_ranks(2, run_once, idx_folder, tmp_path / "c", None, fields)[0]
-    assert "step 6, written by 1 worker" in grown[2]
-    assert grown[0]["trials"] > 10
+    alone, _, said = run_once(0, 1, idx_folder, tmp_path / "c", None, fields)
+    assert "step 6, written by 2 workers" in said
+    assert alone is not None
+    assert alone["trials"] > 10
+    first = load_run(tmp_path / "c").selections[0]
+    assert first["sizes"] == [14, 30, 60], "those the two workers began with"

@@ -75,8 +75,12 @@ def minibatch_of(run: Run) -> int:
     """N: samples a step over the run; the recipe's where that is the same at every step.
 
     Raises:
-        ValueError: the run tells neither.
+        ValueError: the run tells neither, or a selection changed the size on the way.
     """
+    if any(event.get("minibatch") != event.get("before") for event in run.selections):
+        raise ValueError(
+            f"{run.folder}: expected one minibatch size all along, but a selection changed it"
+        )
     recipe = run.start.get("recipe")
     told = number(recipe, "minibatch") if isinstance(recipe, dict) else None
     if told:
