@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile tables figures clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile tables figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-curvature: install ## time curvature products against a gradient
 
 bench-planner: install ## the paper's tables as the planner predicts them
 	$(BIN)/python benchmarks/planner.py paper
+
+bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root)
+	$(BIN)/python -m benchmarks.planner_lab
 
 bench-minibatch: install ## iterations against the curvature minibatch (30 minutes, goes on)
 	$(BIN)/python -m benchmarks.minibatch

@@ -39,8 +39,8 @@ from benchmarks.char_lm import BATCH, CONTEXT, HELD_OUT, Transformer, load_text,
 from benchmarks.onebit_adam import OneBitAdam
 from thinwire.data import MinibatchSampler, load_mnist, shard
 from thinwire.exchange import Ledger, Wire
+from thinwire.models import build_model
 from thinwire.train.evaluate import evaluate
-from thinwire.train.model import build_model
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 PAYLOAD = ("cold start", "gradients", "updates")  # stages of the ledger
@@ -205,7 +205,7 @@ def train_mnist(run: Mnist, epochs: int, seed: int) -> dict[str, Any]:
                 F.cross_entropy(outputs, data.train.targets[share]).backward()
             optimizer.step()
         schedule.step()
-    loss, error = evaluate(model, data.test, Wire(None, Ledger()))
+    loss, error = evaluate(model, data.test, Wire(None, Ledger()), F.cross_entropy, 10)
     sent = optimizer.ledger.total(*PAYLOAD).bytes
     optimizer.close()
     values = sum(p.numel() for p in model.parameters())

@@ -133,27 +133,23 @@ def planned(values: int) -> dict[str, Any]:
 def parts_of(exchange: TwoStage, world: int) -> dict[str, Callable[[], object]]:
     """One worker's four computations; its own packets stand in for its peers'."""
     code, out = SignCode(), torch.empty(exchange.columns.values)
-    slices = range(len(exchange.slices))
     gradient = torch.randn(exchange.columns.values)
-    state: dict[str, list[list[torch.Tensor]]] = {}
+    state: dict[str, torch.Tensor] = {}
 
     def quantise() -> None:
-        packets = [
-            exchange.quantise(code, 1.0, i, gradient).split(exchange.packet_bytes(code, i))
-            for i in slices
-        ]
-        state["sent"] = [[of_slice[exchange.rank]] * world for of_slice in packets]
+        packets = exchange.new_packets(code)
+        exchange.quantise(code, 1.0, packets, gradient)
+        state["sent"] = packets[exchange.rank]
 
     def add() -> None:
-        for i in slices:
-            exchange.sum(code, state["sent"][i], i)
+        exchange.sum(code, [state["sent"]] * world)
 
     def requantise() -> None:
-        state["updates"] = [[exchange.requantise(code, i)] * world for i in slices]
+        state["update"] = exchange.requantise(code)
 
     def decode() -> None:
-        for i in slices:
-            exchange.decode(code, state["updates"][i], out, i)
+        for owner in range(world):
+            exchange.decode(code, owner, state["update"], out)
 
     return {"quantise": quantise, "sum": add, "requantise": requantise, "decode": decode}
 

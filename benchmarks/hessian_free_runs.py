@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import thinwire
 from benchmarks.record import RESULTS
 from thinwire.data import load_mnist
-from thinwire.train.model import build_model
-from thinwire.train.prepare import standardise
+from thinwire.models import build_model
+from thinwire.train.prepare import normalise
 
 TARGETS = (5, 4, 3, 2, 1)  # % training error
 
@@ -46,7 +46,7 @@ def run(spec: Spec) -> dict[str, Any]:
     torch.set_num_threads(1)
     options = dict(spec)
     seed, iterations = options.pop("seed"), options.pop("iterations")
-    data = standardise(load_mnist(None, progress=lambda _: None))
+    data, _ = normalise(load_mnist(None, progress=lambda _: None), "all")
     model = build_model(784, options.pop("hidden"), 10, "sigmoid", seed, initialisation="torch")
     optimizer = thinwire.HessianFree(model.parameters(), seed=seed, **options)
     objective = thinwire.Objective(

@@ -46,7 +46,12 @@ def main() -> None:
     if args.command == "paper":
         print(paper_tables())
         return
-    rows = [compare_run(args, run) for run in args.runs]
+    rows = []
+    for text in args.runs:
+        rate, _, folder = text.rpartition("=")
+        fields = PlanFields(profile=args.profile, bandwidth=rate or args.bandwidth)
+        fields = replace(fields, latency=args.latency, shared=args.shared)
+        rows.append(compare_run(Path(folder), fields))
     print(run_table(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -103,13 +108,10 @@ def reading_rows() -> tuple[list[str], list[list[str]]]:
     return ["reading", "within 15 %", "median", "worst"], rows
 
 
-def compare_run(args: argparse.Namespace, text: str) -> dict[str, Any]:
-    """One run against its prediction."""
-    rate, _, folder = text.rpartition("=")
-    run = load_run(Path(folder))
-    fields = PlanFields(profile=args.profile, bandwidth=rate or args.bandwidth)
-    fields = replace(fields, latency=args.latency, shared=args.shared)
-    setting = fields.setting(read_profile(args.profile))
+def compare_run(folder: Path, fields: PlanFields) -> dict[str, Any]:
+    """One run against its prediction from these flags of ``thinwire plan``."""
+    run = load_run(folder)
+    setting = fields.setting(read_profile(fields.profile))
     workers, minibatch = int(number(run.start, "workers") or 1), minibatch_of(run)
     name = method_of(run)
     method = next(m for m in planned_methods(1) if m.name == name)
@@ -122,7 +124,7 @@ def compare_run(args: argparse.Namespace, text: str) -> dict[str, Any]:
     middle, quick = statistics.median(paces), statistics.quantiles(paces, n=4)[0]
     return {
         "run": run.label,
-        "rate": rate or args.bandwidth or "as calibrated",
+        "rate": fields.bandwidth or "as calibrated",
         "method": name,
         "workers": workers,
         "minibatch": minibatch,

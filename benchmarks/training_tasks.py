@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from benchmarks import char_lm
 from thinwire.data import Dataset, MinibatchSampler, load_mnist
-from thinwire.train.model import build_model
-from thinwire.train.prepare import standardise
+from thinwire.models import build_model
+from thinwire.train.prepare import normalise
 
 HIDDEN = (2048, 2048, 1024)  # with 784 inputs and 10 outputs: 7.9 million parameters
 
@@ -104,7 +104,8 @@ def _share() -> tuple[int, int]:
 @cache
 def images() -> Dataset:
     """MNIST as ``thinwire train`` has it."""
-    return standardise(load_mnist())
+    dataset, _ = normalise(load_mnist(), "all")
+    return dataset
 
 
 def perceptron(name: str, seed: int, model: Callable[[], nn.Module]) -> Task:

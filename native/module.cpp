@@ -18,6 +18,7 @@ using namespace thinwire;
 namespace {
 
 constexpr int64_t values_per_thread = 1 << 17;  // below this a second thread costs more than it saves
+constexpr int64_t values_per_tile = 1 << 12;  // half of a first-level cache
 
 const Kernels& named(const std::string& isa) {
   if (isa.empty()) return best();
@@ -78,6 +79,29 @@ void decode(uintptr_t levels, int level_type, uintptr_t packed, int bits, uintpt
            [&](int64_t first, int64_t last) { work(d, first, last); });
 }
 
+// Decode several packets of the same groups and add them in order, a tile at a time, so that all
+// additions but the last happen in the first-level cache.
+template <DecodeGroups Kernels::*kernel>
+void sum(const std::vector<uintptr_t>& levels, int level_type, const std::vector<uintptr_t>& packed,
+         int bits, uintptr_t layout, int64_t groups, uintptr_t out, int threads,
+         const std::string& isa) {
+  const DecodeGroups work = named(isa).*kernel;
+  const Layout where = layout_at(layout, groups);
+  std::vector<Decode> packets;
+  for (size_t k = 0; k < packed.size(); ++k)
+    packets.push_back({at<const void>(levels[k]), static_cast<Float>(level_type),
+                       at<const uint8_t>(packed[k]), bits, where, at<float>(out), k > 0});
+  nb::gil_scoped_release release;
+  parallel(where.offsets, groups, threads, [&](int64_t first, int64_t last) {
+    while (first < last) {
+      int64_t end = first + 1;
+      while (end < last && where.offsets[end + 1] - where.offsets[first] <= values_per_tile) ++end;
+      for (const Decode& packet : packets) work(packet, first, end);
+      first = end;
+    }
+  });
+}
+
 std::vector<std::string> instruction_sets() {
   const Kernels* found[3];
   const int n = available(found);
@@ -91,9 +115,12 @@ std::vector<std::string> instruction_sets() {
 NB_MODULE(_native, m) {
   m.def("sign_encode", &encode<&Kernels::sign_encode>);
   m.def("sign_decode", &decode<&Kernels::sign_decode>);
+  m.def("sign_sum", &sum<&Kernels::sign_decode>);
   m.def("rotated_encode", &encode<&Kernels::rotated_encode>);
   m.def("rotated_decode", &decode<&Kernels::rotated_decode>);
+  m.def("rotated_sum", &sum<&Kernels::rotated_decode>);
   m.def("uniform_encode", &encode<&Kernels::uniform_encode>);
   m.def("uniform_decode", &decode<&Kernels::uniform_decode>);
+  m.def("uniform_sum", &sum<&Kernels::uniform_decode>);
   m.def("instruction_sets", &instruction_sets);
 }

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange import Header, TwoStage
-from thinwire.exchange.packet import merge_headers
 from thinwire.quantize import Code, Columns
 
 
@@ -24,16 +23,13 @@ class Simulation:
         samples = samples or [1.0] * len(gradients)
         for worker, gradient in zip(self.workers, gradients, strict=True):
             worker.worker.values.copy_(gradient)
-        headers: list[list[list[Header]]] = [[] for _ in self.workers]
-        for index in range(len(self.workers[0].slices)):
-            outgoing = [
-                worker.quantise(code, count, index).split(worker.packet_bytes(code, index))
-                for worker, count in zip(self.workers, samples, strict=True)
-            ]
-            for rank, owner in enumerate(self.workers):
-                packets = [packets[rank] for packets in outgoing]
-                headers[rank].append(owner.sum(code, packets, index))
-        return [merge_headers(of_slices) for of_slices in headers]
+        outgoing = [worker.new_packets(code) for worker in self.workers]
+        for worker, count, packets in zip(self.workers, samples, outgoing, strict=True):
+            worker.quantise(code, count, packets)
+        return [
+            owner.sum(code, [packets[rank] for packets in outgoing])
+            for rank, owner in enumerate(self.workers)
+        ]
 
     def commit(self) -> None:
         for worker in self.workers:
@@ -46,10 +42,11 @@ class Simulation:
     def distribute(self, code: Code) -> list[Tensor]:
         """Stage 2: what every worker decodes of the updates in the owners' stripes."""
         decoded = [torch.empty(self.columns.values) for _ in self.workers]
-        for index in range(len(self.workers[0].slices)):
-            packets = [worker.requantise(code, index) for worker in self.workers]
-            for worker, out in zip(self.workers, decoded, strict=True):
-                worker.decode(code, packets, out, index)
+        packets = [worker.requantise(code) for worker in self.workers]
+        for worker, out in zip(self.workers, decoded, strict=True):
+            worker.check_updates(
+                [worker.decode(code, owner, packet, out) for owner, packet in enumerate(packets)]
+            )
         for worker in self.workers:
             worker.owner.commit()
         return decoded

@@ -1,6 +1,7 @@
 """The examples run, and stay short enough to be read."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from thinwire.cli import main
+
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
+SCRIPTS = [path for path in EXAMPLES if path.stem != "own_network"]
 MOST_LINES = 60
 ARGUMENTS = {
     "char_transformer": ["--steps", "6", "--cold-start", "3"],
     "with_accelerate": ["12"],
     "with_lightning": ["12"],
+}
+RECIPES = {
+    "sgd": "[optimizer]\nlr = 0.2",
+    "hessian-free": "[hessian_free]\niterations = 2\ncurvature_batch = 100",
 }
 NEEDS = {"with_accelerate": "accelerate", "with_lightning": "lightning"}
 
@@ -25,7 +33,7 @@ def test_length(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_runs(path: Path, tmp_path: Path) -> None:
     needed = NEEDS.get(path.stem)
     if needed and importlib.util.find_spec(needed) is None:
@@ -41,3 +49,19 @@ def test_runs(path: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr[-4000:]
+
+
+@pytest.mark.parametrize("algorithm", RECIPES)
+def test_a_network_of_ones_own_is_trained(
+    algorithm: str, idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "own.toml"
+    own = '[model]\nfactory = "own_network:network"'
+    recipe.write_text(f'algorithm = "{algorithm}"\n{RECIPES[algorithm]}\n{own}\n')
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["train", str(recipe), "--data", str(idx_folder), "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    convolution, side = 9 * 8 + 8, 3
+    assert summary["params"] == convolution + (8 * side**2 + 1) * 10
+    assert summary["test_error"] < 0.5

@@ -25,6 +25,7 @@ SMALLEST_QUEUE = 256 * 1024  # bytes
 
 SYSCTLS = (
     "net.ipv6.conf.all.disable_ipv6=1",  # its discovery packets would be counted
+    "net.ipv4.tcp_congestion_control=reno",  # the one every kernel lets a namespace have
 )
 
 

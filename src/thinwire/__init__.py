@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from thinwire import models
 from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
@@ -13,6 +14,7 @@ from thinwire.optim import (
     Objective,
     OneBitSGD,
     OwnerOptimizer,
+    Snapshot,
     StepReport,
     momentum_from_time_constant,
     rates_for_batch,
@@ -37,10 +39,12 @@ __all__ = [
     "OneBitState",
     "OwnerOptimizer",
     "SignCode",
+    "Snapshot",
     "StepReport",
     "Traffic",
     "__version__",
     "gradient",
+    "models",
     "momentum_from_time_constant",
     "onebit_hook",
     "rates_for_batch",

@@ -63,7 +63,7 @@ def test_the_run_folder_holds_everything(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     assert {path.name for path in folder.iterdir()} == {
         *("config.toml", "events.jsonl", "events-rank1.jsonl", "summary.json"),
-        *("model.safetensors", "report.html", "checkpoints"),
+        *("model.safetensors", "normalisation.safetensors", "report.html", "checkpoints"),
     }
     summary = summary_of(folder)
     assert summary.keys() >= SUMMARY_KEYS
@@ -178,7 +178,20 @@ def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Pa
         (["train", "mnist-onebit", "extra"], "unknown argument 'extra'"),
         (["train", "mnist-sgd", "--evaluate-every", "0"], "evaluate_every: expected > 0, got 0"),
         (["train", "mnist-hf-cg", "--epochs", "3"], "epochs: algorithm hessian-free does not"),
+        (
+            ["train", "mnist-onebit", "--algorithm", "hessian-free", "--model.pretrain", "9"],
+            "does not use it",
+        ),
         (["train", "mnist-hf-cg", "--hessian-free.method", "newton"], "newton"),
+        (["train", "mnist-onebit", "--model.factory", "me"], "package.module:function, got me"),
+        (
+            ["train", "mnist-onebit", "--data", "DATA", "--model.factory", "nowhere.me:network"],
+            "model.factory: nowhere.me cannot be imported",
+        ),
+        (
+            ["train", "mnist-onebit", "--data", "DATA", "--model.start", "/nowhere"],
+            "model.start: /nowhere: cannot be read",
+        ),
         (["train", "mnist-hf-cg", "--hessian-free.warm-strat", "0"], "--hessian-free.warm-start"),
         (
             ["train", "mnist-hf-cg", "--data", "DATA", "--hessian-free.warm-start", "2"],
@@ -321,15 +334,21 @@ def test_flags_are_few_and_known() -> None:
         *("--workers", "--out", "--algorithm", "--seed", "--data", "--epochs", "--minibatch"),
         *("--log-every", "--evaluate-every", "--timeout", "--resume", "--checkpoint-every"),
         *("--keep-checkpoints", "--max-restarts"),
-        *("--model.hidden", "--model.activation", "--model.initialisation", "--optimizer.lr"),
-        *("--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
+        *("--model.hidden", "--model.activation", "--model.initialisation", "--model.pretrain"),
+        *("--model.normalisation", "--model.factory", "--model.start", "--model.rank"),
+        "--model.energy",
+        *("--optimizer.lr", "--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
         "--exchange.bits",
         *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
         *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
+        "--exchange.double-buffer",
+        *("--selection.every", "--selection.trial", "--selection.margin", "--selection.growth"),
+        *("--selection.largest", "--decay.held-out", "--decay.factor", "--decay.threshold"),
+        *("--decay.patience", "--decay.give-up"),
         *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
         *("--hessian-free.solver-iterations", "--hessian-free.damping"),
         *("--hessian-free.curvature", "--hessian-free.preconditioner"),
         *("--hessian-free.warm-start", "--hessian-free.codes"),
     ]
-    assert len(flags(Recipe)) <= 40
+    assert len(flags(Recipe)) <= 60

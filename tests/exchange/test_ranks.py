@@ -15,7 +15,7 @@ GROUPS = {
     "ordinary": [2048, 300, 784, 10, 1, 256, 256, 500],
     "fewer groups than ranks": [70],
     "empty": [],
-    "several slices": [2048] * 3072,
+    "long packets": [2048] * 3072,
 }
 
 
@@ -42,7 +42,7 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
         "traffic": ledger.state_dict(),
         "expected bytes": (
             STEPS * (sum(own_packets) - own_packets[rank]),
-            STEPS * (world - 1) * max(own_packets),
+            STEPS * (world - 1) * own_packets[rank],
         ),
     }
 
@@ -66,16 +66,46 @@ def test_ranks_equal_simulation(run_ranks: RunRanks, world: int, code_name: str,
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_ledger_counts_what_was_handed_over(run_ranks: RunRanks, world: int) -> None:
-    for result in run_ranks(world, exchange, GROUPS["ordinary"], "sign"):
+@pytest.mark.parametrize(("case", "messages"), [("ordinary", 1), ("long packets", 2)])
+def test_the_ledger_counts_what_was_handed_over(
+    run_ranks: RunRanks, world: int, case: str, messages: int
+) -> None:
+    """Long packets of gradients travel in two messages, the header last."""
+    for result in run_ranks(world, exchange, GROUPS[case], "sign"):
         gradients, updates = result["expected bytes"]
         assert result["traffic"] == {
             "gradients": {
                 "collectives": STEPS,
-                "messages": STEPS * (world - 1),
+                "messages": STEPS * (world - 1) * messages,
                 "bytes": gradients,
             },
             "updates": {"collectives": STEPS, "messages": STEPS * (world - 1), "bytes": updates},
+        }
+
+
+def exchange_on_shared_links(rank: int, world: int, case: list[int], code: str) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GROUP_WORLD_SIZE", "2")
+        patch.setenv("WORLD_SIZE", str(world))
+        return exchange(rank, world, case, code)
+
+
+@pytest.mark.parametrize("case", ["ordinary", "fewer groups than ranks"])
+def test_updates_passed_from_hand_to_hand_are_the_same(run_ranks: RunRanks, case: str) -> None:
+    """Where machines have several workers, with the bytes of each packet on each link counted."""
+    world = 4
+    direct = run_ranks(world, exchange, GROUPS[case], "sign")
+    passed = run_ranks(world, exchange_on_shared_links, GROUPS[case], "sign")
+    code, columns = named_code("sign"), Columns.from_lengths(GROUPS[case])
+    sizes = TwoStage(columns, 0, world).packet_bytes(code)
+    for rank, (one, other) in enumerate(zip(direct, passed, strict=True)):
+        for a, b in zip(one["updates"], other["updates"], strict=True):
+            assert torch.equal(a, b)
+        assert other["traffic"]["gradients"] == one["traffic"]["gradients"]
+        assert other["traffic"]["updates"] == {
+            "collectives": STEPS,
+            "messages": STEPS * (world - 1),
+            "bytes": STEPS * (sum(sizes) - sizes[(rank + 1) % world]),
         }
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulation import Simulation
-from thinwire.exchange import HEADER_BYTES, Header, NonFiniteUpdateError, split
+from thinwire.exchange import HEADER_BYTES, Header, NonFiniteUpdateError, TwoStage, split
 from thinwire.quantize import CODE_NAMES, Code, Columns, Float32Code, SignCode, named_code
 
 lengths = st.lists(st.integers(0, 300), min_size=1, max_size=7)
@@ -135,10 +135,29 @@ def test_cost_on_the_wire_meets_what_the_code_promises() -> None:
                 max(
                     sum(worker.packet_bytes(code))
                     - worker.packet_bytes(code)[worker.rank]
-                    + (world - 1) * max(worker.packet_bytes(code))
+                    + (world - 1) * worker.packet_bytes(code)[worker.rank]
                     for worker in simulation.workers
                 )
                 for code in (SignCode(), Float32Code())
             )
             assert dense / sign >= factor
             assert 8 * columns.values * (world - 1) / world / sign >= factor
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CODE_NAMES)
+def test_a_gradient_need_not_be_copied(name: str, dtype: torch.dtype) -> None:
+    columns, code = Columns.from_lengths([300, 784]), named_code(name)
+    copied, direct = TwoStage(columns, 0, 2), TwoStage(columns, 0, 2)
+    for _ in range(2):
+        gradient = torch.randn(columns.values).to(dtype)
+        copied.worker.values.copy_(gradient)
+        before = gradient.clone()
+        sent = copied.new_packets(code), direct.new_packets(code)
+        copied.quantise(code, 2.0, sent[0])
+        direct.quantise(code, 2.0, sent[1], gradient)
+        assert all(torch.equal(*packets) for packets in zip(*sent, strict=True))
+        assert torch.equal(gradient, before)
+        copied.worker.commit()
+        direct.worker.commit()
+        assert torch.equal(copied.worker.residual, direct.worker.residual)

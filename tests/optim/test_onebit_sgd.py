@@ -380,3 +380,21 @@ def test_golden_trajectory(run_ranks: RunRanks, request: pytest.FixtureRequest) 
     assert own["bytes"] == golden["bytes"]
     assert own["loss"] == pytest.approx(golden["loss"], rel=0.05)
     assert own["norm"] == pytest.approx(golden["norm"], rel=0.01)
+
+
+def test_an_optimiser_takes_over_from_another() -> None:
+    """Of another model: how far the cold start is, and the ledger, go on."""
+    first, second = network(0), network(1)
+    before = OneBitSGD(first.named_parameters(), lr=0.1, cold_start=100)
+    train_step(first, before, 0, 0, 1)
+    before.ledger.record("gradients", messages=1, bytes=10)
+    weights = flat(second)
+    after = OneBitSGD(second.named_parameters(), lr=0.1, cold_start=100, after=before)
+    assert torch.equal(flat(second), weights)
+    assert after.ledger is before.ledger
+    phases = []
+    for step in (1, 2, 3):
+        phases.append(after.phase)
+        train_step(second, after, step, 0, 1)
+    assert phases == ["serial", "serial", "steady"], "48 of 100 samples had been seen"
+    after.close()

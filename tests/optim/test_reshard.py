@@ -48,7 +48,7 @@ def carried(states: States) -> tuple[list[Tensor], list[Tensor]]:
         tiles = [state["state"][i] for state in states if "owned" in state["state"][i]]
         tiles.sort(key=lambda tile: tile["owned"])
         assert [a["owned"][1] for a in tiles[:-1]] == [b["owned"][0] for b in tiles[1:]]
-        for kind in sorted(tiles[0].keys() - {"owned", "residual", "local_adagrad"}):
+        for kind in sorted(tiles[0].keys() - {"owned", "residual", "local_adagrad", "pending"}):
             owners.append(torch.cat([tile[kind] for tile in tiles]))
     return workers, owners
 
@@ -85,8 +85,9 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
 
 def make(kind: str, seed: int) -> Any:
     model = network(seed)
-    if kind == "OneBitSGD":
+    if kind != "OwnerOptimizer":
         options = {"lr": 0.05, "momentum": 0.5, "adagrad": "aggregate", "cold_start": 100}
+        options["double_buffer"] = kind == "double-buffered"
         return model, OneBitSGD(model.named_parameters(), **options, **SMALL_BUCKETS)
     return model, OwnerOptimizer(torch.optim.AdamW, model.parameters(), lr=0.01, **SMALL_BUCKETS)
 
@@ -140,7 +141,13 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "named"), [("OneBitSGD", False), ("OneBitSGD", True), ("OwnerOptimizer", True)]
+    ("kind", "named"),
+    [
+        ("OneBitSGD", False),
+        ("OneBitSGD", True),
+        ("OwnerOptimizer", True),
+        ("double-buffered", True),
+    ],
 )
 def test_distributed_checkpoint(
     run_ranks: RunRanks, tmp_path: Path, kind: str, named: bool

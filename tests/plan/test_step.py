@@ -70,7 +70,7 @@ def test_one_bit_by_hand() -> None:
     assert found.post == pytest.approx(VALUES * (4e-9 + 3e-9) / 4)
     assert found.upd == pytest.approx(VALUES * (1e-9 + 3e-9 + 1e-9 + 1e-9 + 1e-9))
     packet = 16 + 250 * (4 + 128)
-    assert found.comm == pytest.approx(6 * packet / 1e6 + 4 * LINK.latency)
+    assert found.comm == pytest.approx(6 * packet / 1e6 + 2 * LINK.latency)
     assert found.rest == 0.002
     assert found.hidden == 0
 

@@ -62,7 +62,8 @@ def test_a_ring_all_reduce_takes_as_long() -> None:
 def test_start_ups_by_hand() -> None:
     network = Network(Link(1e9, latency=0.1, message=0.01))
     assert network.all_to_all(0, 5) == pytest.approx(0.1 + 3 * 0.01)
-    assert network.all_gather(0, 5) == pytest.approx(4 * 0.1)
+    assert network.all_gather(0, 5) == pytest.approx(0.1 + 3 * 0.01)
+    assert network.all_reduce(0, 5) == pytest.approx(2 * 4 * 0.1)
 
 
 def test_hierarchical_links_by_hand() -> None:

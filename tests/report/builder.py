@@ -20,6 +20,7 @@ def write_run(
     factor: float = 28.6,
     residual: bool = True,
     stage: str = "gradients",
+    times: object = None,
 ) -> Path:
     with EventLog(folder / "events.jsonl") as log:
         log.write("start", schema=1, rank=0, time=1.7e9, **_identity(name), recipe={"lr": {"a": 1}})
@@ -27,7 +28,8 @@ def write_run(
             place = _place(step, factor)
             ratio = [1.2, 0.8] if residual else None
             loss = 2.0 / step
-            log.write("step", **place, **_speed(factor), loss=loss, error=0.0, residual_ratio=ratio)
+            event = {**place, **_speed(factor), "loss": loss, "error": 0.0, "times": times}
+            log.write("step", **event, residual_ratio=ratio)
             if step <= skips:
                 log.write("skip", step=step, worker=2, parameter="net.0.<b>weight")
             if step % STEPS_PER_EPOCH == 0:
@@ -37,7 +39,7 @@ def write_run(
         log.write("weather", sky="blue")
         if finish:
             end = _identity(name) | _scores() | _speed(factor)
-            log.write("end", **end, **_totals(epochs, factor, skips, stage))
+            log.write("end", **end, **_totals(epochs, factor, skips, stage), times=times)
     return folder
 
 

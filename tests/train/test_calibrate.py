@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from thinwire.models import build_model
 from thinwire.train import calibrate as calibration
 from thinwire.train import measure_wire
 from thinwire.train.calibrate import Workload, calibrate
-from thinwire.train.model import build_model
 
 
 def measure(rank: int, world: int) -> dict[str, Any]:

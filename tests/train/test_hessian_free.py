@@ -21,13 +21,14 @@ MODEL = ModelFields(hidden=(12,), activation="sigmoid", initialisation="torch")
 
 def recipe_of(data: Path, folder: Path, **fields: Any) -> Recipe:
     """Four small iterations."""
+    model = fields.pop("model", MODEL)
     own = {"iterations": 4, "curvature_batch": 150, "solver_iterations": 4}
     common = {name: fields.pop(name) for name in ("seed", "checkpoint_every") if name in fields}
     return Recipe(
         algorithm="hessian-free",
         data=data,
         out=folder,
-        model=MODEL,
+        model=model,
         hessian_free=HessianFreeFields(**{**own, **fields}),
         **common,
     )

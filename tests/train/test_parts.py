@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch.nn import functional as F
 
 from thinwire.data import Dataset, Split
 from thinwire.exchange import Ledger, Wire
-from thinwire.train import build_model
 from thinwire.train.display import Display, describe_step
 from thinwire.train.evaluate import evaluate
-from thinwire.train.prepare import standardise, writable_folder
+from thinwire.train.prepare import normalise, writable_folder
 from thinwire.train.twin import DenseTwin
 
 STEP = {
@@ -24,48 +24,39 @@ STEP = {
 }
 
 
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_signals_keep_their_size_through_a_deep_network(activation: str) -> None:
-    """What He and Glorot initialisation are for."""
-    model = build_model(300, [300] * 6, 10, activation, seed=0)
-    inputs = torch.randn(500, 300, generator=torch.Generator().manual_seed(0))
-    deviations = []
-    for layer in model:
-        inputs = layer(inputs)
-        if isinstance(layer, torch.nn.Linear):
-            deviations.append(inputs.std().item())
-    assert all(0.5 < deviation < 6 for deviation in deviations)
-
-
-def test_initialisation_depends_on_the_seed_alone() -> None:
-    torch.manual_seed(1)
-    one = build_model(4, [3], 2, "relu", seed=5)[0].weight
-    torch.manual_seed(2)
-    before = torch.get_rng_state()
-    assert torch.equal(build_model(4, [3], 2, "relu", seed=5)[0].weight, one)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(build_model(4, [3], 2, "relu", seed=6)[0].weight, one)
-
-
-def test_standardise_uses_the_training_inputs_alone() -> None:
+def test_data_is_normalised_by_the_training_inputs_alone() -> None:
     inputs = torch.rand(50, 4) * 3 + 2
     split = Split(inputs, torch.zeros(50, dtype=torch.int64))
     constant = Split(torch.full((5, 4), 2.0), torch.zeros(5, dtype=torch.int64))
-    result = standardise(Dataset(split, constant, 10, "made up"))
+    result, found = normalise(Dataset(split, constant, 10, "made up"), "all")
     assert result.train.inputs.mean().item() == pytest.approx(0, abs=1e-5)
     assert result.train.inputs.std().item() == pytest.approx(1, abs=1e-5)
     expected = ((2 - inputs.mean()) / inputs.std()).item()
     assert result.test.inputs[0, 0].item() == pytest.approx(expected)
+    assert torch.equal(found(constant.inputs), result.test.inputs)
 
 
 def test_evaluate_is_the_plain_mean() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
     split = Split(torch.randn(5000, 4), torch.randint(0, 3, (5000,)))
-    loss, error = evaluate(model, split, Wire(None, Ledger()))
+    loss, error = evaluate(model, split, Wire(None, Ledger()), F.cross_entropy, 3)
     logits = model(split.inputs)
-    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, split.targets).item())
+    assert loss == pytest.approx(F.cross_entropy(logits, split.targets).item())
     assert error == pytest.approx((logits.argmax(1) != split.targets).double().mean().item())
+
+
+def test_outputs_that_are_no_classes_have_no_errors() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5)).eval()
+    split = Split(torch.randn(50, 4), torch.randint(0, 3, (50,)))
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs.sum(1) - targets).square().mean()
+
+    found = evaluate(model, split, Wire(None, Ledger()), loss, 10)
+    assert found == (pytest.approx(loss(model(split.inputs), split.targets).item()), None)
+    assert not model.training, "as it was"
 
 
 def test_writable_folder_names_the_folder(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def run_once(
 
 def figures(summary: dict[str, Any]) -> dict[str, Any]:
     """What does not depend on clocks and on how often the run was stopped."""
-    changing = {"seconds", "samples_per_second", "traffic", "bytes_sent_per_worker", "compression"}
+    changing = {"seconds", "samples_per_second", "times"}
+    changing |= {"traffic", "bytes_sent_per_worker", "compression"}
     kept = {key: value for key, value in summary.items() if key not in changing}
     traffic = {part["stage"]: part for part in summary["traffic"]}
     return {**kept, "traffic": [traffic.get(stage) for stage in ("gradients", "updates")]}
@@ -84,6 +85,7 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
         (2, {"optimizer": {"adagrad": "aggregate"}, "exchange": {"axis": "input"}}),
         (3, {"optimizer": {"adagrad": "local"}}),
         (2, {"exchange": {"cold_start_mode": "dense"}}),
+        (2, {"exchange": {"double_buffer": True}, "optimizer": {"weight_decay": 0.01}}),
     ],
     ids=str,
 )

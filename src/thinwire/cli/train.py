@@ -37,6 +37,7 @@ from thinwire.train import (
     train,
     worker_processes,
 )
+from thinwire.train.pretraining import all_samples
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
@@ -103,7 +104,7 @@ def display_of(job: Job, console: Console | None) -> Display:
     """A display that knows how long the run is."""
     if job.recipe.algorithm == "hessian-free":
         return Display(job.recipe.hessian_free.iterations, console, counter="step")
-    return Display(job.recipe.epochs * len(job.dataset.train), console)
+    return Display(all_samples(job.recipe, len(job.dataset.train)), console)
 
 
 def _finish(folder: Path, console: Console) -> None:

@@ -1,6 +1,13 @@
 """Data sets in memory, finding MNIST, and the global stream of minibatches."""
 
-from thinwire.data.dataset import IDX_NAMES, Dataset, Split, find_idx_files, load_idx_folder
+from thinwire.data.dataset import (
+    IDX_NAMES,
+    Dataset,
+    Split,
+    find_idx_files,
+    hold_out,
+    load_idx_folder,
+)
 from thinwire.data.idx import read_idx
 from thinwire.data.mnist import find_mnist, load_mnist, mnist_cache
 from thinwire.data.sampler import MinibatchSampler, shard
@@ -12,6 +19,7 @@ __all__ = [
     "Split",
     "find_idx_files",
     "find_mnist",
+    "hold_out",
     "load_idx_folder",
     "load_mnist",
     "mnist_cache",

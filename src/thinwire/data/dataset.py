@@ -1,6 +1,7 @@
 """A classification data set in memory, and loading one from the four MNIST-style IDX files."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -53,12 +54,42 @@ class Dataset:
         test: what is only measured on.
         classes: number of classes; every target is in [0, classes).
         name: for reports.
+        held_out: taken from the training samples to decide by; neither trained nor tested on.
     """
 
     train: Split
     test: Split
     classes: int
     name: str
+    held_out: Split | None = None
+
+
+def hold_out(dataset: Dataset, samples: int, seed: int) -> Dataset:
+    """Take some training samples away, chosen at random by the seed and nothing else.
+
+    Args:
+        dataset: all of it.
+        samples: how many, 1 to one less than there are training samples.
+        seed: in [0, 2**63).
+
+    Returns:
+        The data set with `held_out`; the samples of both parts keep their order.
+
+    Raises:
+        ValueError: the number is out of range.
+    """
+    size = len(dataset.train)
+    if not 1 <= samples < size:
+        raise ValueError(f"held_out: expected 1 to {size - 1} of {size} samples, got {samples}")
+    digest = hashlib.blake2b(f"{seed} held out".encode(), digest_size=4).digest()
+    generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little"))
+    order = torch.randperm(size, generator=generator)
+    held_out, train = order[:samples].sort().values, order[samples:].sort().values
+
+    def part(chosen: torch.Tensor) -> Split:
+        return Split(dataset.train.inputs[chosen], dataset.train.targets[chosen])
+
+    return replace(dataset, train=part(train), held_out=part(held_out))
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:

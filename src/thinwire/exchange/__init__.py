@@ -1,4 +1,4 @@
-"""Who sends what to whom: stripes, packets, the two-stage exchange, the ledger, what is kept."""
+"""Who sends what to whom and when: stripes, packets, the two stages, accounts, what is kept."""
 
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.coded_sum import CodedSum
@@ -16,19 +16,23 @@ from thinwire.exchange.state import (
     without_counts,
 )
 from thinwire.exchange.stripes import Stripe, split
+from thinwire.exchange.timeline import TERMS, Span, Timeline, span
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
 from thinwire.exchange.wire import Wire, own_group
 
 __all__ = [
     "HEADER_BYTES",
+    "TERMS",
     "CodedSum",
     "Fifo",
     "Header",
     "Ledger",
     "NonFiniteUpdateError",
     "Part",
+    "Span",
     "State",
     "Stripe",
+    "Timeline",
     "Traffic",
     "TwoStage",
     "Wire",
@@ -39,6 +43,7 @@ __all__ = [
     "move_owner_residuals",
     "own_group",
     "reshard",
+    "span",
     "split",
     "with_counts",
     "without_counts",

@@ -26,6 +26,13 @@ class Traffic:
             self.bytes - other.bytes,
         )
 
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.collectives + other.collectives,
+            self.messages + other.messages,
+            self.bytes + other.bytes,
+        )
+
 
 class Ledger:
     """Counts of one worker, by stage ("gradients", "updates", ...)."""
@@ -39,6 +46,11 @@ class Ledger:
         traffic.collectives += 1
         traffic.messages += messages
         traffic.bytes += bytes
+
+    def add(self, stage: str, traffic: Traffic) -> None:
+        """Add what was sent elsewhere; nothing is entered where nothing was."""
+        if traffic != Traffic():
+            self.stages[stage] = self.stages.get(stage, Traffic()) + traffic
 
     def total(self, *stages: str) -> Traffic:
         """The sum over the named stages, or over all."""

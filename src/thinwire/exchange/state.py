@@ -20,7 +20,8 @@ from torch import Tensor
 
 State = Mapping[str, Any]
 PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers the run "owned"
-REPLICATED = ("step", "gradient", "fisher")  # HessianFree's, the same on every worker
+# The same on every worker: HessianFree's, and the update in flight under double buffering.
+REPLICATED = ("step", "gradient", "fisher", "pending")
 _COUNTS = "thinwire"
 
 
@@ -92,7 +93,7 @@ def copy_entry(name: str, source: State, target: State) -> None:
         if kind not in source:
             raise ValueError(f"{name}: expected {kind!r} in its state, found {[*source]}")
         values: Tensor = source[kind]
-        if "owned" in target and kind not in PER_WORKER:
+        if "owned" in target and kind not in (*PER_WORKER, *REPLICATED):
             values = _run_of(values, source["owned"], target["owned"], name)
         if values.shape != tensor.shape:
             raise ValueError(

@@ -5,21 +5,23 @@ its stripe; the owner adds the K decoded stripes, its own from the quantised for
 owner quantises the update it made of the sum and sends it to all; every worker, the owner included,
 decodes the same bytes, so replicas stay identical to the bit.
 
-The four methods are pure arithmetic on bytes; ``reduce`` and ``distribute`` put them on a wire, one
-slice of the bucket after another (``stripes``): while one travels, the next is quantised.
+``quantise``, ``sum``, ``requantise`` and ``decode`` are pure arithmetic on bytes; ``reduce`` and
+``distribute`` put them on a wire: an owner's packet is on its way while the next one's is
+quantised, and a packet is decoded while others still arrive.
+
 Invariant (conservation): the sum over workers of all sub-gradients equals what the owners have
 aggregated plus the workers' residuals, and the sum of all updates equals what has been applied plus
 the owners' residuals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 
-from thinwire.exchange.packet import HEADER_BYTES, Header, merge_headers, read_headers
-from thinwire.exchange.stripes import Stripe, cut_slices, split
+from thinwire.exchange.packet import HEADER_BYTES, Header, check_sequence
+from thinwire.exchange.stripes import Stripe, split
+from thinwire.exchange.timeline import span
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import Code, Columns, ErrorFeedback
 
@@ -42,7 +44,6 @@ class TwoStage:
         owner: residual of stage 2 over this worker's stripe; ``sum`` leaves the aggregate in
             ``owner.values``, post-processing turns it into the update there.
         stripe: the stripe this worker owns.
-        slices: for each slice of the bucket the part of every stripe that travels in it.
 
     Args:
         columns: the bucket's groups.
@@ -67,102 +68,118 @@ class TwoStage:
         self.rank = rank
         self.stripes = list(stripes or split(columns, world))
         self.stripe = self.stripes[rank]
-        self.slices = cut_slices(self.stripes)
         self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
         self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)
         self.sequence = 0
 
-    def packet_bytes(self, code: Code, index: int = 0) -> list[int]:
-        """Size of a slice's stage 1 packet for each owner, in rank order."""
-        return [HEADER_BYTES + code.payload_bytes(part.columns) for part in self.slices[index]]
+    def packet_bytes(self, code: Code) -> list[int]:
+        """Size of the packet to or from each owner, in rank order."""
+        return [HEADER_BYTES + code.payload_bytes(stripe.columns) for stripe in self.stripes]
+
+    def new_packets(self, code: Code) -> list[Tensor]:
+        """Room for one packet for each owner, uint8."""
+        sizes = self.packet_bytes(code)
+        room = torch.empty(sum(sizes), dtype=torch.uint8, device=self.worker.values.device)
+        return list(room.split(sizes))
 
     def quantise(
-        self, code: Code, samples: float, index: int = 0, gradient: Tensor | None = None
-    ) -> Tensor:
-        """Sub-gradient + residual -> one packet for each owner, of one slice.
+        self,
+        code: Code,
+        samples: float,
+        packets: Sequence[Tensor],
+        gradient: Tensor | None = None,
+        ready: Callable[[int], None] = lambda owner: None,
+    ) -> None:
+        """Sub-gradient + residual -> one packet for each owner.
 
         Args:
             code: stage 1's code.
             samples: the number of samples the sub-gradient is the mean over. The *sum* over
                 samples is what is sent and what residuals are in, as in S eq. (2), so that
                 minibatches of any size add up.
-            index: the slice; 0 begins an exchange, the others follow in order.
+            packets: receive the bytes (``new_packets``). Each header tells whether the whole
+                sub-gradient is finite, so every owner, hence every worker, learns of a NaN
+                anywhere; headers are therefore written last.
             gradient: ``[values]``, the sub-gradient where it is not in ``worker.values``, which
                 then saves a copy; float32, bfloat16 or float16.
-
-        Returns:
-            uint8, the packets end to end (``packet_bytes``). Each header tells whether the whole
-            slice is finite, so every owner, hence every worker, learns of a NaN anywhere.
+            ready: told of each owner whose packet is there but for the header: the next worker's
+                first, this worker's own last.
         """
-        self.sequence += index == 0
-        sizes = self.packet_bytes(code, index)
-        outgoing = torch.empty(sum(sizes), dtype=torch.uint8, device=self.worker.values.device)
-        packets = outgoing.split(sizes)
-        nonfinite = -1
-        for packet, part in zip(packets, self.slices[index], strict=True):
-            payload = packet[HEADER_BYTES:]
-            self.worker.encode(code, samples, part.columns, payload, part.start, gradient)
-            group = code.nonfinite_group(payload, part.columns)
-            if group >= 0 and nonfinite < 0:
-                nonfinite = part.first_group + group
-        header = Header(samples, nonfinite, self.sequence)
+        self.sequence += 1
+        world, nonfinite = len(self.stripes), []
+        for distance in range(1, world + 1):
+            owner = (self.rank + distance) % world
+            stripe, payload = self.stripes[owner], packets[owner][HEADER_BYTES:]
+            self.worker.encode(code, samples, stripe.columns, payload, stripe.start, gradient)
+            group = code.nonfinite_group(payload, stripe.columns)
+            if group >= 0:
+                nonfinite.append(stripe.first_group + group)
+            ready(owner)
+        header = Header(samples, min(nonfinite, default=-1), self.sequence)
         for packet in packets:
             header.write(packet)
-        return outgoing
 
-    def sum(self, code: Code, packets: list[Tensor], index: int = 0) -> list[Header]:
-        """K packets for this stripe's part -> their sum in ``owner.values``, added in rank order.
+    def sum(self, code: Code, packets: Sequence[Tensor]) -> list[Header]:
+        """K packets for this stripe -> their sum in ``owner.values``, added in rank order.
 
         Returns:
-            The headers in rank order.
+            What each worker says about the bucket, in rank order.
+
+        Raises:
+            RuntimeError: a worker is at another exchange than this one.
         """
-        headers = read_headers(packets, self.sequence)
-        part = self.slices[index][self.rank]
-        out = self.owner.values[self._own(part)]
-        for worker, packet in enumerate(packets):
-            code.decode(packet[HEADER_BYTES:], part.columns, out, accumulate=worker > 0)
+        headers = [Header.read(packet) for packet in packets]
+        check_sequence(headers, self.sequence)
+        payloads = [packet[HEADER_BYTES:] for packet in packets]
+        code.sum(payloads, self.stripe.columns, self.owner.values)
         return headers
 
-    def requantise(self, code: Code, index: int = 0) -> Tensor:
-        """Update in ``owner.values`` + owner residual -> the packet for everyone, of one slice.
+    def requantise(self, code: Code) -> Tensor:
+        """Update in ``owner.values`` + owner residual -> the packet for everyone.
 
         Call ``owner.commit()`` once the exchange has succeeded.
-
-        Returns:
-            uint8 packet, padded to the largest stripe's so that all workers' are equally long.
         """
-        sizes = self.packet_bytes(code, index)
-        packet = self.owner.values.new_zeros(max(sizes), dtype=torch.uint8)
-        payload = packet[HEADER_BYTES : sizes[self.rank]]
-        part = self.slices[index][self.rank]
-        self.owner.encode(code, 1.0, part.columns, payload, self._own(part).start)
-        group = code.nonfinite_group(payload, part.columns)
-        nonfinite = part.first_group + group if group >= 0 else -1
+        size = self.packet_bytes(code)[self.rank]
+        packet = torch.empty(size, dtype=torch.uint8, device=self.owner.values.device)
+        payload = packet[HEADER_BYTES:]
+        self.owner.encode(code, 1.0, self.stripe.columns, payload)
+        group = code.nonfinite_group(payload, self.stripe.columns)
+        nonfinite = self.stripe.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)
         return packet
 
     def decode(
-        self, code: Code, packets: list[Tensor], out: Tensor, index: int = 0, divisor: float = 1.0
-    ) -> None:
-        """K packets -> one slice of the bucket's update, written to its place in ``out``.
+        self, code: Code, owner: int, packet: Tensor, out: Tensor, divisor: float = 1.0
+    ) -> Header:
+        """One owner's packet -> its stripe of the bucket's update, written to its place in ``out``.
 
         Args:
             code: stage 2's code.
-            packets: in rank order.
+            owner: whose packet it is.
+            packet: uint8.
             out: float32 ``[values]``.
-            index: the slice.
             divisor: what the decoded values are divided by.
 
+        Returns:
+            What the owner says; give all of them to ``check_updates``.
+        """
+        header, stripe = Header.read(packet), self.stripes[owner]
+        if header.sequence == self.sequence:
+            run = out[stripe.start : stripe.stop]
+            code.decode(packet[HEADER_BYTES:], stripe.columns, run, False, divisor)
+        return header
+
+    def check_updates(self, headers: Sequence[Header]) -> None:
+        """Look at what the owners, in rank order, said of their updates.
+
         Raises:
+            RuntimeError: a worker is at another exchange than this one.
             NonFiniteUpdateError: on every worker, if any owner's update is not finite.
         """
-        for worker, header in enumerate(read_headers(packets, self.sequence)):
+        check_sequence(headers, self.sequence)
+        for worker, header in enumerate(headers):
             if header.nonfinite_group >= 0:
                 raise NonFiniteUpdateError(worker, header.nonfinite_group)
-        sizes = self.packet_bytes(code, index)
-        for packet, size, part in zip(packets, sizes, self.slices[index], strict=True):
-            run = out[part.start : part.stop]
-            code.decode(packet[HEADER_BYTES:size], part.columns, run, False, divisor)
 
     def reduce(
         self, code: Code, samples: float, wire: Wire, stage: str, gradient: Tensor | None = None
@@ -174,18 +191,17 @@ class TwoStage:
         Returns:
             What each worker says about the bucket, in rank order.
         """
-        arrivals, headers = [], []
-        for index in range(len(self.slices)):
-            with record_function("thinwire::quantise"):
-                outgoing = self.quantise(code, samples, index, gradient)
-            sizes = self.packet_bytes(code, index)
-            arrivals.append(wire.start_all_to_all(outgoing, sizes, stage))
-        for index, arrival in enumerate(arrivals):
-            with record_function("thinwire::all_to_all"):
-                packets = arrival.wait()
-            with record_function("thinwire::sum"):
-                headers.append(self.sum(code, packets, index))
-        return merge_headers(headers)
+        packets = self.new_packets(code)
+        incoming = [packets[self.rank].numel()] * len(packets)
+        with span("all_to_all", wire.spans):
+            messages = wire.start(packets, incoming, stage, HEADER_BYTES)
+        with span("quantise", wire.spans):
+            self.quantise(code, samples, packets, gradient, messages.send_early)
+        with span("all_to_all", wire.spans):
+            messages.send()
+            received = messages.wait()
+        with span("sum", wire.spans):
+            return self.sum(code, received)
 
     def distribute(
         self, code: Code, out: Tensor, wire: Wire, stage: str, divisor: float = 1.0
@@ -194,17 +210,17 @@ class TwoStage:
 
         Call ``owner.commit()`` once the exchange has succeeded.
         """
-        arrivals = []
-        for index in range(len(self.slices)):
-            with record_function("thinwire::requantise"):
-                packet = self.requantise(code, index)
-            arrivals.append(wire.start_all_gather(packet, stage))
-        for index, arrival in enumerate(arrivals):
-            with record_function("thinwire::all_gather"):
-                packets = arrival.wait()
-            with record_function("thinwire::decode"):
-                self.decode(code, packets, out, index, divisor)
-
-    def _own(self, part: Stripe) -> slice:
-        """Where a part of this worker's stripe lies in the owner's buffers."""
-        return slice(part.start - self.stripe.start, part.stop - self.stripe.start)
+        with span("requantise", wire.spans):
+            packet = self.requantise(code)
+        with span("all_gather", wire.spans):
+            messages = wire.start_gather(packet, self.packet_bytes(code), stage)
+            messages.send()
+        headers = {}
+        for owner in (self.rank, *messages.ring(-1)):
+            with span("all_gather", wire.spans):
+                packet = messages.receive(owner)
+            with span("decode", wire.spans):
+                headers[owner] = self.decode(code, owner, packet, out, divisor)
+        with span("all_gather", wire.spans):
+            messages.wait()
+        self.check_updates([headers[owner] for owner in range(len(self.stripes))])

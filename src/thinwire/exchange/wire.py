@@ -5,6 +5,7 @@ nothing is counted.
 """
 
 import copy
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -13,19 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from thinwire.exchange.ledger import Ledger
-
-
-class Arrival:
-    """Packets that are on their way."""
-
-    def __init__(self, packets: list[Tensor], work: dist.Work | None = None) -> None:
-        self._packets, self._work = packets, work
-
-    def wait(self) -> list[Tensor]:
-        """One packet from each worker, in rank order."""
-        if self._work is not None:
-            self._work.wait()
-        return self._packets
+from thinwire.exchange.messages import Messages, PassedOn
+from thinwire.exchange.timeline import Span
 
 
 class Wire:
@@ -37,14 +27,22 @@ class Wire:
         group: the workers; None is the default group, or this process alone where
             torch.distributed is not initialised.
         ledger: where traffic is entered.
+
+    Attributes:
+        world: number of workers.
+        rank: this worker.
+        shares_links: several workers of a machine share its link to other machines.
+        spans: where exchanges over this wire enter when they did what; None: nowhere.
     """
 
     def __init__(self, group: dist.ProcessGroup | None, ledger: Ledger) -> None:
         self.group = group
         self.ledger = ledger
+        self.spans: list[Span] | None = None
         alone = not (dist.is_available() and dist.is_initialized())
         self.world = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
+        self.shares_links = _nodes_have_several_workers()
 
     def alone(self) -> "Wire":
         """A wire of this worker by itself, on the same ledger: nothing is sent, all is summed."""
@@ -52,28 +50,48 @@ class Wire:
         wire.world, wire.rank = 1, 0
         return wire
 
-    def start_all_to_all(self, outgoing: Tensor, sizes: Sequence[int], stage: str) -> Arrival:
-        """Begin to send each worker its packet and to receive one from each.
+    def apart(self) -> "Wire":
+        """The same wire with accounts of its own, for what goes on beside the caller's work."""
+        wire = copy.copy(self)
+        wire.ledger, wire.spans = Ledger(), []
+        return wire
+
+    def start(
+        self, outgoing: Sequence[Tensor], incoming: Sequence[int], stage: str, header: int = 0
+    ) -> Messages:
+        """Get ready for one packet to and one from every worker; ``Messages`` sends them.
 
         Args:
-            outgoing: uint8, the packets end to end, in rank order.
-            sizes: their lengths; every worker must pass the same ones, so that ``sizes[rank]``
-                is what each sends to this worker.
+            outgoing: for each worker its packet, all of one dtype.
+            incoming: for each worker how many elements it sends here.
             stage: where the ledger enters it.
-
-        Returns:
-            The packets that will have been received, this worker's own among them.
+            header: see ``Messages``.
         """
-        if self.world == 1:
-            return Arrival([outgoing])
-        incoming = [sizes[self.rank]] * self.world
-        received = outgoing.new_empty(sum(incoming))
-        work = dist.all_to_all_single(
-            received, outgoing, incoming, list(sizes), group=self.group, async_op=True
-        )
-        sent = [size for rank, size in enumerate(sizes) if rank != self.rank]
-        self.ledger.record(stage, messages=sum(size > 0 for size in sent), bytes=sum(sent))
-        return Arrival(list(received.split(incoming)), work)
+        own = outgoing[self.rank]
+        room = own.new_empty(sum(incoming)).split(list(incoming))
+        messages = Messages(self.group, self.rank, outgoing, room, header)
+        self._record(messages, stage)
+        return messages
+
+    def start_gather(self, packet: Tensor, sizes: Sequence[int], stage: str) -> Messages:
+        """Get ready to send one packet to all and to receive everyone's.
+
+        Args:
+            packet: this worker's.
+            sizes: for each worker how many elements its packet has.
+            stage: where the ledger enters it.
+        """
+        if not (self.shares_links and packet.device.type == "cpu"):
+            return self.start([packet] * self.world, sizes, stage)
+        room = packet.new_empty(sum(sizes)).split(list(sizes))
+        messages = PassedOn(self.group, self.rank, [packet] * self.world, room)
+        self._record(messages, stage)
+        return messages
+
+    def _record(self, messages: Messages, stage: str) -> None:
+        if self.world > 1:
+            sizes = messages.sizes
+            self.ledger.record(stage, messages=len(sizes), bytes=sum(sizes))
 
     def scatter(self, tensor: Tensor | None, sizes: Sequence[int], stage: str) -> Tensor:
         """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
@@ -109,17 +127,9 @@ class Wire:
 
     def all_gather(self, packet: Tensor, stage: str) -> list[Tensor]:
         """Every worker's packet, in rank order; all must have the same size."""
-        return self.start_all_gather(packet, stage).wait()
-
-    def start_all_gather(self, packet: Tensor, stage: str) -> Arrival:
-        """Begin to send a packet to all; all workers' must have the same size."""
-        if self.world == 1:
-            return Arrival([packet])
-        received = list(packet.new_empty(packet.numel() * self.world).chunk(self.world))
-        work = dist.all_gather(received, packet, group=self.group, async_op=True)
-        peers = self.world - 1
-        self.ledger.record(stage, messages=peers, bytes=peers * packet.numel() * packet.itemsize)
-        return Arrival(received, work)
+        messages = self.start_gather(packet, [packet.numel()] * self.world, stage)
+        messages.send()
+        return messages.wait()
 
     def broadcast(self, tensor: Tensor, stage: str) -> None:
         """Worker 0's tensor to all, in place. All copies are counted at worker 0."""
@@ -161,3 +171,9 @@ def own_group(
     ranks = dist.get_process_group_ranks(group)
     own: dist.ProcessGroup = dist.new_group(ranks, timeout=timeout, use_local_synchronization=True)
     return own
+
+
+def _nodes_have_several_workers() -> bool:
+    """As torchrun tells all workers alike; without it every worker is taken to be a machine."""
+    nodes, workers = (int(os.environ.get(n, 0)) for n in ("GROUP_WORLD_SIZE", "WORLD_SIZE"))
+    return 1 < nodes < workers

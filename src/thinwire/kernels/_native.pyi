@@ -37,11 +37,29 @@ class Decode(Protocol):
         /,
     ) -> None: ...
 
+class Sum(Protocol):
+    def __call__(
+        self,
+        levels: list[int],
+        level_type: int,
+        packed: list[int],
+        bits: int,
+        layout: int,
+        groups: int,
+        out: int,
+        threads: int,
+        isa: str,
+        /,
+    ) -> None: ...
+
 sign_encode: Encode
 sign_decode: Decode
+sign_sum: Sum
 rotated_encode: Encode
 rotated_decode: Decode
+rotated_sum: Sum
 uniform_encode: Encode
 uniform_decode: Decode
+uniform_sum: Sum
 
 def instruction_sets() -> list[str]: ...

@@ -4,7 +4,7 @@ Function multiversioning picks AVX-512, AVX2 or the baseline at run time; all th
 bits and levels. They run on up to ``torch.get_num_threads()`` threads with the GIL released.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -59,6 +59,20 @@ def sign_decode(
     _decode(_native.sign_decode, levels, bits, layout, 1, out, accumulate, isa)
 
 
+def sign_sum(
+    levels: Sequence[Tensor],
+    bits: Sequence[Tensor],
+    layout: Tensor,
+    out: Tensor,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' sign_sum; arguments and errors as for ``sign_encode``."""
+    for of_packet, packed in zip(levels, bits, strict=True):
+        check_layout(layout, out, of_packet, packed)
+    _sum(_native.sign_sum, levels, bits, layout, 1, out, isa)
+
+
 def rotated_encode(
     gradient: Tensor,
     scale: float,
@@ -82,6 +96,20 @@ def rotated_decode(
     """``schemas``' rotated_decode; arguments and errors as for ``sign_encode``."""
     check_rotated_layout(layout, out, levels, bits)
     _decode(_native.rotated_decode, levels, bits, layout, 1, out, accumulate, isa)
+
+
+def rotated_sum(
+    levels: Sequence[Tensor],
+    bits: Sequence[Tensor],
+    layout: Tensor,
+    out: Tensor,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' rotated_sum; arguments and errors as for ``sign_encode``."""
+    for of_packet, packed in zip(levels, bits, strict=True):
+        check_rotated_layout(layout, out, of_packet, packed)
+    _sum(_native.rotated_sum, levels, bits, layout, 1, out, isa)
 
 
 def uniform_encode(
@@ -119,13 +147,32 @@ def uniform_decode(
     _decode(_native.uniform_decode, levels, packed, layout, bits, out, accumulate, isa)
 
 
+def uniform_sum(
+    levels: Sequence[Tensor],
+    packed: Sequence[Tensor],
+    layout: Tensor,
+    bits: int,
+    out: Tensor,
+    *,
+    isa: str = "",
+) -> None:
+    """``schemas``' uniform_sum; arguments and errors as for ``sign_encode``."""
+    for of_packet, codes in zip(levels, packed, strict=True):
+        check_uniform(of_packet, bits)
+        check_layout(layout, out, of_packet, codes)
+    _sum(_native.uniform_sum, levels, packed, layout, bits, out, isa)
+
+
 KERNELS: dict[str, Callable[..., None]] = {
     "sign_encode": sign_encode,
     "sign_decode": sign_decode,
+    "sign_sum": sign_sum,
     "rotated_encode": rotated_encode,
     "rotated_decode": rotated_decode,
+    "rotated_sum": rotated_sum,
     "uniform_encode": uniform_encode,
     "uniform_decode": uniform_decode,
+    "uniform_sum": uniform_sum,
 }
 
 
@@ -189,6 +236,37 @@ def _decode(
         layout.shape[1] - 1,
         out.data_ptr(),
         accumulate,
+        torch.get_num_threads(),
+        isa,
+    )
+
+
+def _sum(
+    work: "_native.Sum",
+    levels: Sequence[Tensor],
+    packed: Sequence[Tensor],
+    layout: Tensor,
+    bits: int,
+    out: Tensor,
+    isa: str,
+) -> None:
+    """Check what every sum has in common, and hand over the addresses."""
+    if not levels:
+        raise ValueError("levels: expected those of at least one packet, got none")
+    for of_packet, codes in zip(levels, packed, strict=True):
+        _check("levels", of_packet, levels[0].dtype)
+        _check("bits", codes, torch.uint8)
+    _check("levels", levels[0], torch.float32, torch.bfloat16)
+    _check("out", out, torch.float32)
+    _check("layout", layout, torch.int64)
+    work(
+        [of_packet.data_ptr() for of_packet in levels],
+        _FLOATS[levels[0].dtype],
+        [codes.data_ptr() for codes in packed],
+        bits,
+        layout.data_ptr(),
+        layout.shape[1] - 1,
+        out.data_ptr(),
         torch.get_num_threads(),
         isa,
     )

@@ -18,12 +18,18 @@ is bit ``i % 8`` of its byte ``i // 8``; unused bits of a group's last word are 
 ``sign_decode(levels, bits, layout, out!, accumulate)``
     ``out = levels[g, bit]``, or ``out += `` that.
 
-``rotated_encode``, ``rotated_decode``: the same arguments; bits and levels are those of rotated
-    blocks (``reference.rotated``). ``layout`` is ``[3, G + 1]``: row 2 holds the offsets of the
-    groups' levels, of which group ``g`` has ``block_counts(its length)``; ``levels`` is 1-d.
+``sign_sum(levels, bits, layout, out!)``
+    What K packets of the same layout decode to, added in the order given: ``levels`` and ``bits``
+    are lists. The same to the bit as ``sign_decode`` called for one after another.
+
+``rotated_encode``, ``rotated_decode``, ``rotated_sum``: the same arguments; bits and levels are
+    those of rotated blocks (``reference.rotated``). ``layout`` is ``[3, G + 1]``: row 2 holds the
+    offsets of the groups' levels, of which group ``g`` has ``block_counts(its length)``;
+    ``levels`` is 1-d.
 
 ``uniform_encode(gradient, scale, residual, layout, bits, new_residual!, levels!, packed!)``
 ``uniform_decode(levels, packed, layout, bits, out!, accumulate)``
+``uniform_sum(levels, packed, layout, bits, out!)``
     ``bits`` of 2, 4 or 8 a value: value ``i`` of a group begins at its bit ``i * bits``, low bits
     first; row 1 of ``layout`` is for that many bits. ``levels`` are bfloat16: a group's smallest
     and largest ``v``, rounded outward, both NaN if and only if the group holds a non-finite value
@@ -46,6 +52,7 @@ SCHEMAS = {
     "sign_decode": (
         "(Tensor levels, Tensor bits, Tensor layout, Tensor(a!) out, bool accumulate) -> ()"
     ),
+    "sign_sum": "(Tensor[] levels, Tensor[] bits, Tensor layout, Tensor(a!) out) -> ()",
     "uniform_encode": (
         "(Tensor gradient, float scale, Tensor residual, Tensor layout, int bits,"
         " Tensor(a!) new_residual, Tensor(b!) levels, Tensor(c!) packed) -> ()"
@@ -54,9 +61,11 @@ SCHEMAS = {
         "(Tensor levels, Tensor packed, Tensor layout, int bits, Tensor(a!) out, bool accumulate)"
         " -> ()"
     ),
+    "uniform_sum": (
+        "(Tensor[] levels, Tensor[] packed, Tensor layout, int bits, Tensor(a!) out) -> ()"
+    ),
 }
-SCHEMAS["rotated_encode"] = SCHEMAS["sign_encode"]
-SCHEMAS["rotated_decode"] = SCHEMAS["sign_decode"]
+SCHEMAS.update({f"rotated_{what}": SCHEMAS[f"sign_{what}"] for what in ("encode", "decode", "sum")})
 
 ROTATED_BLOCK = 512  # values in the largest block of the rotated code
 UNIFORM_BITS = (2, 4, 8)

@@ -7,6 +7,7 @@ from thinwire.optim.owner import OwnerOptimizer
 from thinwire.optim.postprocess import AdaGrad, post_process
 from thinwire.optim.progress import StepReport
 from thinwire.optim.rates import momentum_from_time_constant, rates_for_batch
+from thinwire.optim.snapshot import Snapshot
 
 __all__ = [
     "AdaGrad",
@@ -15,6 +16,7 @@ __all__ = [
     "Objective",
     "OneBitSGD",
     "OwnerOptimizer",
+    "Snapshot",
     "StepReport",
     "momentum_from_time_constant",
     "post_process",

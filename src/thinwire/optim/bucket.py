@@ -25,6 +25,8 @@ class Bucket:
         scalars: the part of that state that is not per value, such as a count of steps.
         local: worker-side AdaGrad, if asked for.
         waiting: parameters whose gradient this step still lacks.
+        pending: float32 ``[values]``, an update that has arrived and is not applied yet; None
+            until double buffering needs it.
     """
 
     def __init__(
@@ -55,11 +57,18 @@ class Bucket:
         if group.get("adagrad") == "local":
             self.local = LocalAdaGrad(self.space.values, group["eps"], device)
         self.waiting: set[Parameter] = set(self.parameters)
+        self.pending: Tensor | None = None
 
     @property
     def scratch(self) -> Tensor:
         """float32 ``[values]``: free between ``commit`` and the next sub-gradient."""
         return self.exchange.worker.values
+
+    def receive(self) -> Tensor:
+        """``pending``, made when first needed."""
+        if self.pending is None:
+            self.pending = self.scratch.new_zeros(self.space.values)
+        return self.pending
 
     def collect_gradients(self) -> None:
         """``p.grad`` of every parameter -> the exchange's input; a missing gradient is 0."""

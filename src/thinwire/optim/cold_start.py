@@ -6,10 +6,56 @@ from typing import Any
 
 import torch
 
-from thinwire.exchange import Wire
+from thinwire.exchange import HEADER_BYTES, Header, Span, Wire, span
 from thinwire.optim.bucket import Bucket
+from thinwire.optim.progress import StepReport
+from thinwire.optim.stages import PostProcess
 
 Run = Callable[[Callable[[], Any]], Any]  # runs a job on the communication thread
+
+
+def serial_step(
+    buckets: Sequence[Bucket],
+    samples: float,
+    post_process: PostProcess,
+    wire: Wire,
+    run: Run,
+    spans: list[Span],
+) -> StepReport:
+    """Worker 0 updates its replica alone; the others only learn how far it has come.
+
+    Args:
+        buckets: of all parameters.
+        samples: in worker 0's minibatch; what the others say does not count.
+        post_process: see ``ExchangedOptimizer``.
+        wire: the workers; one 16-byte packet.
+        run: runs a job on the communication thread.
+        spans: receives when what was done.
+
+    Raises:
+        ValueError: on every worker, if worker 0's minibatch is empty.
+    """
+    names = [name for bucket in buckets for name in bucket.names]
+    nonfinite = None
+    if wire.rank == 0:
+        with span("sub-gradient", spans):
+            nonfinite = collect_finite(buckets)
+    packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
+    Header(samples, -1 if nonfinite is None else names.index(nonfinite), 0).write(packet)
+    with span("all_gather", spans):
+        packets = run(lambda: wire.all_gather(packet, "cold start"))
+    header = Header.read(packets[0])
+    if header.samples <= 0:
+        raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
+    if header.nonfinite_group >= 0:
+        return StepReport("serial", header.samples, (0, names[header.nonfinite_group]))
+    for bucket in buckets if wire.rank == 0 else ():
+        with span("post-process", spans):
+            post_process(bucket, bucket.group, bucket.scratch, 0, header.samples)
+        bucket.commit_local()
+        with span("apply", spans):
+            bucket.apply(bucket.scratch)
+    return StepReport("serial", header.samples)
 
 
 def collect_finite(buckets: Sequence[Bucket]) -> str | None:

@@ -6,13 +6,14 @@ One step, on every worker (S sections 3 and 4):
     -> post-process -> + residual -> quantise -> all_gather -> apply
 
 Everything up to the sum happens bucket by bucket while backward still runs, on one communication
-thread; ``step`` does the rest. ``OneBitSGD`` and ``OwnerOptimizer`` say what post-processing is.
+thread; ``step`` does the rest. With double buffering one ``step`` begins all of it and the next
+ends it (``double_buffer``). ``OneBitSGD`` and ``OwnerOptimizer`` say what post-processing is.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypedDict, TypeVar, cast, overload
@@ -21,31 +22,30 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
-from torch.profiler import record_function
 
 from thinwire.exchange import (
-    HEADER_BYTES,
     Fifo,
     Header,
     Ledger,
-    NonFiniteUpdateError,
+    Timeline,
     Wire,
     check_counts,
     counts_of,
     own_group,
+    span,
     with_counts,
     without_counts,
 )
+from thinwire.optim import stages
 from thinwire.optim.bucket import Bucket, cut_into_buckets
-from thinwire.optim.cold_start import collect_finite, copy_from_worker_0, hand_over
+from thinwire.optim.cold_start import copy_from_worker_0, hand_over, serial_step
+from thinwire.optim.double_buffer import DoubleBuffer, show_pending
 from thinwire.optim.progress import ColdStart, Progress, StepReport
 from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
 T = TypeVar("T")
-UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose accuracy
 _EXACT = StageCodes(Float32Code(), Float32Code())
-logger = logging.getLogger("thinwire")
 
 
 class ExchangeOptions(TypedDict, total=False):
@@ -59,8 +59,10 @@ class ExchangeOptions(TypedDict, total=False):
     cold_start_mode: ColdStart
     bucket_mb: float
     max_skips: int
+    double_buffer: bool
     process_group: dist.ProcessGroup | None
     timeout: timedelta | None
+    after: "ExchangedOptimizer | None"
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
@@ -82,8 +84,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         cold_start_mode: ColdStart = "serial",
         bucket_mb: float = 25.0,
         max_skips: int = 10,
+        double_buffer: bool = False,
         process_group: dist.ProcessGroup | None = None,
         timeout: timedelta | None = None,
+        after: "ExchangedOptimizer | None" = None,
     ) -> None:
         if bucket_mb <= 0:
             raise ValueError(f"bucket_mb: expected > 0, got {bucket_mb}")
@@ -94,11 +98,17 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        self.ledger = Ledger()
-        self._wire = Wire(own_group(process_group, timeout), self.ledger)
-        self._thread = Fifo("thinwire exchange")
+        group = after._wire.group if after else own_group(process_group, timeout)
+        self.ledger: Ledger = after.ledger if after else Ledger()
+        self._wire: Wire = Wire(group, self.ledger)
+        self._wire.spans = []
+        self.times: Timeline = after.times if after else Timeline()
+        self._thread: Fifo = after._thread if after else Fifo("thinwire exchange")
+        self._flight = DoubleBuffer(self._thread, self._wire)
+        self.double_buffer = double_buffer
+        if after:
+            self._progress.load(after._progress.counts())
         self._syncing = True
-        self._warned = False
         self._buckets: list[Bucket] = []
         self._bucket_of: dict[Parameter, Bucket] = {}
         self._launched: list[Future[list[Header]]] = []
@@ -118,11 +128,14 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """The entries of that state that are one number for all values."""
         return []
 
-    def post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
+    def post_process(
+        self, bucket: Bucket, group: stages.Group, gradient: Tensor, start: int, samples: float
+    ) -> None:
         """Turn a mean gradient into the update that is subtracted, in place.
 
         Args:
             bucket: whose ``state`` covers the same run of values, or is still empty.
+            group: the options of its param group when the exchange began.
             gradient: float32 ``[n]``, of the bucket's values from ``start`` on.
             start: index of the first value.
             samples: samples in the minibatch, over all workers.
@@ -183,7 +196,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         return self.phase != "serial" or self._wire.rank == 0
 
     def _gradient_ready(self, parameter: Tensor) -> None:
-        if not self._syncing or self.phase == "serial":
+        if not self._syncing or self.phase == "serial" or self._buffers:
             return
         bucket = self._bucket_of[cast(Parameter, parameter)]
         if self._buckets.index(bucket) < len(self._launched):
@@ -205,13 +218,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def _reduce(self, bucket: Bucket, samples: float) -> list[Header]:
         """Stage 1 of one bucket, on the communication thread."""
-        with record_function("thinwire::sub-gradient"):
+        with span("sub-gradient", self._wire.spans):
             bucket.collect_gradients()
-        if self.measure:
-            bucket.exchange.worker.note_input(samples)
-        return bucket.exchange.reduce(
-            self._codes(bucket).gradients, samples, self._wire, "gradients"
-        )
+        return stages.reduce(bucket, self._codes(bucket), samples, self._wire, measure=self.measure)
 
     # --- step -----------------------------------------------------------------------------------
 
@@ -234,119 +243,112 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            report = self._serial_step() if self.phase == "serial" else self._exchange_step()
+            self.last_step = None
+            self._land()  # the half before, under double buffering
+            if self._buffers:
+                post_process, samples = self.post_process, float(self.samples)
+                self._flight.launch(
+                    self._buckets, samples, post_process, self.times, measure=self.measure
+                )
+            else:
+                self._step_at_once()
+            self._settle()
+        return loss
+
+    def _step_at_once(self) -> None:
+        serial = self.phase == "serial"
+        self._note(self._serial_step() if serial else self._exchange_step())
+        if serial and self.phase == "steady":
+            self._end_serial_start()
+
+    def _note(self, report: StepReport) -> None:
         self.last_step = report
         self._progress.note(report)
-        if report.phase == "serial" and self.phase == "steady":
-            self._end_serial_start()
-        return loss
 
     def _exchange_step(self) -> StepReport:
         phase = self.phase
         while len(self._launched) < len(self._buckets):
             self._launch_next()  # parameters without gradient count as zero
         try:
-            headers = [future.result() for future in self._launched]
+            with self.times.waiting():
+                headers = [future.result() for future in self._launched]
         finally:
             self._launched = []
             for bucket in self._buckets:
                 bucket.waiting = set(bucket.parameters)
-        samples = sum(header.samples for header in headers[0]) if headers else 0.0
-        nonfinite = self._first_nonfinite(headers)
-        if nonfinite is not None:
-            return StepReport(phase, samples, nonfinite)
-        if samples <= 0:
-            raise ValueError("samples: expected at least one in some worker's minibatch, got 0")
-        return StepReport(phase, samples, None, self._distribute(samples))
+        report = stages.verdict(self._buckets, headers, phase)
+        if report.nonfinite is not None:
+            return report
+        self._distribute(report.samples)
+        ratio = stages.residual_ratio(self._buckets) if self.measure else None
+        return replace(report, residual_ratio=ratio)
 
-    def _distribute(self, samples: float) -> tuple[float, float] | None:
+    def _distribute(self, samples: float) -> None:
         """Post-process and stage 2, each bucket's on the wire while the next is computed."""
-        pending: list[Future[None]] = []
+        own, pending = self.times.own, []
         for bucket in self._buckets:
-            bucket.commit()
-            exchange, code = bucket.exchange, self._codes(bucket).updates
-            update = exchange.owner.values.div_(samples)
-            with record_function("thinwire::post-process"):
-                self.post_process(bucket, update, exchange.stripe.start, samples)
-            if self.measure:
-                exchange.owner.note_input()
-            job = partial(exchange.distribute, code, bucket.scratch, self._wire, "updates")
+            post_process = partial(self.post_process, bucket, bucket.group)
+            stages.own_update(bucket, samples, post_process, own, measure=self.measure)
+            codes, out = self._codes(bucket), bucket.scratch
+            job = partial(stages.distribute, bucket, codes, out, self._wire)
             pending.append(self._thread.submit(job))
         for bucket, future in zip(self._buckets, pending, strict=True):
-            try:
+            with self.times.waiting():
                 future.result()
-            except NonFiniteUpdateError as error:
-                raise FloatingPointError(
-                    f"worker {error.worker}: the update of {bucket.name_of_group(error.group)!r} "
-                    "is not finite although all gradients are: lower the learning rate"
-                ) from None
-            bucket.exchange.owner.commit()
-            with record_function("thinwire::apply"):
+            with span("apply", own):
                 bucket.apply(bucket.scratch)
-        return self._residual_ratio() if self.measure else None
 
     def _codes(self, bucket: Bucket) -> StageCodes:
         return bucket.codes if self.phase == "steady" else _EXACT
 
-    def _residual_ratio(self) -> tuple[float, float]:
-        exchanges = [bucket.exchange for bucket in self._buckets]
-        worst = max(e.worker.ratio() for e in exchanges), max(e.owner.ratio() for e in exchanges)
-        if worst[1] > UNHEALTHY_RATIO and not self._warned:
-            self._warned = True
-            logger.warning(
-                "the owners' residual is %.1f times their input (healthy: below 3): shorten the "
-                "momentum's time constant or lower the learning rate",
-                worst[1],
-            )
-        return worst
+    # --- double buffering -----------------------------------------------------------------------
 
-    def _first_nonfinite(self, headers: list[list[Header]]) -> tuple[int, str] | None:
-        for bucket, of_bucket in zip(self._buckets, headers, strict=True):
-            for worker, header in enumerate(of_bucket):
-                if header.nonfinite_group >= 0:
-                    return worker, bucket.name_of_group(header.nonfinite_group)
-        return None
+    @property
+    def _buffers(self) -> bool:
+        """Whether this half's exchange goes on while the next half is computed."""
+        return self.double_buffer and self.phase == "steady"
+
+    def flush(self) -> None:
+        """Apply the update that is in flight, if there is one; every worker must call it.
+
+        ``last_step`` is then its report.
+        """
+        self.last_step = None
+        self._land()
+        self._settle()
+
+    def _land(self) -> None:
+        report = self._flight.land(self._buckets, self.times)
+        if report is not None:
+            self._note(report)
+
+    def _settle(self) -> None:
+        """Account for the seconds of what has ended."""
+        spans, self._wire.spans = self._wire.spans or [], []
+        self.times.settle([*self._flight.take_spans(), *spans])
 
     # --- serial cold start ----------------------------------------------------------------------
 
     def _serial_step(self) -> StepReport:
-        """Worker 0 updates its replica alone; the others only learn how far it has come."""
-        nonfinite = collect_finite(self._buckets) if self._wire.rank == 0 else None
-        index = -1 if nonfinite is None else self._names().index(nonfinite)
-        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
-        Header(float(self.samples), index, 0).write(packet)
-        packets = self._run(lambda: self._wire.all_gather(packet, "cold start"))
-        header = Header.read(packets[0])
-        if header.samples <= 0:
-            raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
-        if header.nonfinite_group >= 0:
-            return StepReport("serial", header.samples, (0, self._names()[header.nonfinite_group]))
-        if self._wire.rank == 0:
-            for bucket in self._buckets:
-                self.post_process(bucket, bucket.scratch, 0, header.samples)
-                bucket.commit_local()
-                bucket.apply(bucket.scratch)
-        return StepReport("serial", header.samples)
+        samples, run = float(self.samples), self._run
+        return serial_step(
+            self._buckets, samples, self.post_process, self._wire, run, self.times.own
+        )
 
     @torch.no_grad()
     def _end_serial_start(self) -> None:
         for bucket in self._buckets:
             hand_over(bucket, self.scalar_names(bucket.group), self._wire, self._run)
 
-    # --- bookkeeping ----------------------------------------------------------------------------
+    # --- bookkeeping and checkpoints ------------------------------------------------------------
 
     def _run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""
         return self._thread.submit(job).result()
 
-    def _names(self) -> list[str]:
-        return [name for bucket in self._buckets for name in bucket.names]
-
     def close(self) -> None:
         """End the communication thread."""
         self._thread.close()
-
-    # --- checkpoints ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """This worker's whole state: rates, residuals, and the owner's part of the rest.
@@ -357,12 +359,16 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ``owned[0] .. owned[1] - 1`` that this worker owns, "owner_residual", "momentum" and
             "adagrad" as far as they exist. Tensors are the live buffers, as in torch.
         """
+        pending = self._flight.counts()
+        if self.double_buffer:
+            show_pending(self._buckets, pending)
         counts = {
             "rank": self._wire.rank,
             "world": self._wire.world,
             "axis": self._axis,
             "ledger": self.ledger.state_dict(),
             **self._progress.counts(),
+            "pending": pending,
             **bucket_counts(self._buckets),
         }
         state = worker_state(self._buckets, self._parameters(), serial=self.phase == "serial")
@@ -377,9 +383,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
+        self._run(lambda: None)  # a step that raised may have left jobs on the thread
         counts = counts_of(state_dict)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
         super().load_state_dict({**without_counts(state_dict), "state": {}})
+        self._flight.load(counts.get("pending"))
         self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
         group_of = {p: group for group in self.param_groups for p in group["params"]}

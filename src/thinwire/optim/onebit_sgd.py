@@ -8,7 +8,8 @@ from torch import Tensor
 from thinwire.optim.bucket import Bucket
 from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
-from thinwire.optim.rates import rates_for_batch
+from thinwire.optim.rates import rates_of_step
+from thinwire.optim.stages import Group
 
 
 class OneBitSGD(ExchangedOptimizer):
@@ -33,7 +34,7 @@ class OneBitSGD(ExchangedOptimizer):
             best), "smoothed" (at the owner, after momentum) or "none".
         eps: AdaGrad's divisor offset.
         batch_size: samples, over all workers, for which ``lr`` and ``momentum`` are stated; they
-            are converted where a minibatch differs (``rates_for_batch``). None: used as they are.
+            are converted where a minibatch differs (``rates_of_step``). None: used as they are.
         code: what one bit means, "sign" or "rotated"; or "float32", the exact twin.
         bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
         error_feedback: carry the quantisation error into the next step. Off is for ablations.
@@ -45,15 +46,33 @@ class OneBitSGD(ExchangedOptimizer):
         bucket_mb: float32 megabytes of gradient after which a bucket is sent. Smaller ones
             overlap more of backward; each costs two collectives.
         max_skips: non-finite steps in a row after which ``step`` raises.
+        double_buffer: call ``step`` once for each half-minibatch and have its exchange go on while
+            the next half is computed, on a model that lacks it (S 2.2). With half h's gradient g_h
+            at theta_h and the update u_h = U(g_h),
+
+                theta_{h+1} = theta_h - u_{h-1},  u_{-1} = 0.
+
+            ``step`` waits for the exchange before, applies it, and launches this one, with the
+            rates of that moment; weight decay is taken of theta_{h+1}. State ``batch_size``, so
+            that rates are converted to the half's size. ``flush`` applies what is still in flight:
+            at the end of training, or where a model without delay is wanted. ``state_dict`` waits
+            for the exchange and stores its update as "pending", so that saving changes nothing. A
+            cold start is not double buffered. Gradients leave in ``step``, not during backward.
         process_group: the workers; a group of its own over the same ranks is made for the
             communication thread. Without torch.distributed the job is one worker.
         timeout: how long a collective may take before it fails.
+        after: an optimiser of other parameters that this one takes over from, when one model has
+            made way for another: its process group, its ledger and how far its cold start is. It
+            must not be used any more. What its residuals carried ends with it.
 
     Attributes:
         samples: samples in this worker's next minibatch, the weight of its mean gradient. The
             default of 1 everywhere gives DDP's plain mean over workers.
         measure: set it to have the next steps report residual ratios (two more passes each).
-        last_step: the report of the last step.
+        double_buffer: may be changed between steps; what is in flight lands in the next one.
+        last_step: the report of the exchange that the last ``step`` or ``flush`` ended, under
+            double buffering the half before; None if it ended none.
+        times: where the seconds of this worker's exchanges went.
         ledger: traffic of this worker so far.
 
     Raises:
@@ -92,11 +111,12 @@ class OneBitSGD(ExchangedOptimizer):
         """See ``ExchangedOptimizer``."""
         return state_names(group)
 
-    def post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
+    def post_process(
+        self, bucket: Bucket, group: Group, gradient: Tensor, start: int, samples: float
+    ) -> None:
         """See ``ExchangedOptimizer``; S section 3.1 and Table 3."""
-        group = bucket.group
         adagrad: AdaGrad = group["adagrad"]
-        lr, momentum = rates_for_batch(
+        lr, momentum, weight = rates_of_step(
             float(group["lr"]),
             group["momentum"],
             group["batch_size"],
@@ -113,4 +133,5 @@ class OneBitSGD(ExchangedOptimizer):
             weight_decay=group["weight_decay"],
             adagrad=adagrad,
             eps=group["eps"],
+            weight=weight,
         )

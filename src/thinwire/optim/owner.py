@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from thinwire.optim.bucket import Bucket
 from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
+from thinwire.optim.stages import Group
 from thinwire.quantize import stage_codes
 
 _PROBE = 6  # values; not the shape of any scalar
@@ -33,7 +34,8 @@ class OwnerOptimizer(ExchangedOptimizer):
         params: as for any torch optimiser; groups may override its options, ``code`` and ``bits``.
         options: the optimiser's own, such as ``lr`` and ``betas``, and those of the exchange:
             ``code``, ``bits``, ``error_feedback``, ``axis``, ``cold_start``, ``cold_start_mode``,
-            ``bucket_mb``, ``max_skips``, ``process_group``, ``timeout``; see ``OneBitSGD``.
+            ``bucket_mb``, ``max_skips``, ``double_buffer``, ``process_group``, ``timeout``; see
+            ``OneBitSGD``. Under double buffering the optimiser's rates count for each half.
 
     Raises:
         TypeError: an option the optimiser does not know.
@@ -65,14 +67,16 @@ class OwnerOptimizer(ExchangedOptimizer):
         """See ``ExchangedOptimizer``."""
         return [name for name, value in self._probe_state(group).items() if not _per_value(value)]
 
-    def post_process(self, bucket: Bucket, gradient: Tensor, start: int, samples: float) -> None:
+    def post_process(
+        self, bucket: Bucket, group: Group, gradient: Tensor, start: int, samples: float
+    ) -> None:
         """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
         before = bucket.parameter_values(start, start + len(gradient))
         if bucket not in self._inner or len(_master(self._inner[bucket])) != len(gradient):
-            options = self._own_options(bucket.group)
+            options = self._own_options(group)
             self._inner[bucket] = self._class([Parameter(before.clone())], **options)
         inner = self._inner[bucket]
-        inner.param_groups[0].update(self._own_options(bucket.group))  # schedulers change them
+        inner.param_groups[0].update(self._own_options(group))  # schedulers change them
         master = _master(inner)
         master.data.copy_(before)
         master.grad = gradient
@@ -83,7 +87,7 @@ class OwnerOptimizer(ExchangedOptimizer):
             }
         inner.step()
         state: Mapping[str, Any] = inner.state[master]
-        names = self.state_names(bucket.group)
+        names = self.state_names(group)
         bucket.state = {name: state[name] for name in names}
         bucket.scalars = {name: float(v) for name, v in state.items() if name not in names}
         master.grad = None

@@ -48,6 +48,7 @@ def post_process(
     weight_decay: float = 0.0,
     adagrad: AdaGrad = "none",
     eps: float = 1e-10,
+    weight: float = 1.0,
 ) -> None:
     """Turn the mean gradient into the update that is subtracted from the model, in place.
 
@@ -56,11 +57,12 @@ def post_process(
         parameters: float32 ``[n]``; needed with weight decay only.
         state: "momentum" and "adagrad", float32 ``[n]``; missing entries start at zero.
         lr: learning rate.
-        momentum: m of v = m v + g.
+        momentum: m of v = m v + w g.
         weight_decay: added to the gradient as ``weight_decay * parameters``.
         adagrad: "aggregate" divides the raw aggregate by the root of its summed squares (the
             paper's best), "smoothed" does so after momentum; "local" was done before the exchange.
         eps: added to AdaGrad's divisor.
+        weight: w of v = m v + w g; see ``rates_of_step``.
     """
     if weight_decay:
         if parameters is None:
@@ -68,9 +70,9 @@ def post_process(
         gradient.add_(parameters, alpha=weight_decay)
     if adagrad == "aggregate":
         _divide_by_root(gradient, _entry(state, "adagrad", gradient), eps)
-    if momentum:
+    if momentum or weight != 1:
         velocity = _entry(state, "momentum", gradient)
-        gradient.copy_(velocity.mul_(momentum).add_(gradient))
+        gradient.copy_(velocity.mul_(momentum).add_(gradient, alpha=weight))
     if adagrad == "smoothed":
         _divide_by_root(gradient, _entry(state, "adagrad", gradient), eps)
     gradient.mul_(lr)

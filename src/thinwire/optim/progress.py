@@ -1,7 +1,11 @@
 """How far a job is: its phase, the samples it has seen, the steps it had to skip."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose accuracy
+logger = logging.getLogger("thinwire")
 
 ColdStart = Literal["serial", "dense"]
 
@@ -35,6 +39,7 @@ class Progress:
         max_skips: non-finite steps in a row that are forgiven.
         samples_seen: samples processed so far, over all workers.
         skips_in_a_row: steps skipped since the last good one.
+        warned: whether the user has been told of an unhealthy residual ratio.
 
     Raises:
         ValueError: an argument out of range, naming it.
@@ -45,6 +50,7 @@ class Progress:
     max_skips: int
     samples_seen: float = 0.0
     skips_in_a_row: int = 0
+    warned: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(ColdStart):
@@ -64,6 +70,7 @@ class Progress:
         Raises:
             FloatingPointError: too many steps in a row had to be skipped.
         """
+        self._warn(report.residual_ratio)
         if report.nonfinite is None:
             self.skips_in_a_row = 0
             self.samples_seen += report.samples
@@ -76,6 +83,16 @@ class Progress:
                 f"{self.skips_in_a_row} steps in a row had to be skipped (max_skips = "
                 f"{self.max_skips}). Lower the learning rate, or look at that worker's data"
             )
+
+    def _warn(self, ratio: tuple[float, float] | None) -> None:
+        if ratio is None or ratio[1] <= UNHEALTHY_RATIO or self.warned:
+            return
+        self.warned = True
+        logger.warning(
+            "the owners' residual is %.1f times their input (healthy: below 3): shorten the "
+            "momentum's time constant or lower the learning rate",
+            ratio[1],
+        )
 
     def counts(self) -> dict[str, Any]:
         """For the state dict."""

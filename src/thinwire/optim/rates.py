@@ -56,9 +56,33 @@ def rates_for_batch(
     >>> round(lr, 4), round(m, 2)
     (0.228, 0.81)
     """
+    rates = rates_of_step(lr, momentum, stated_for, samples, normalised=normalised)
+    rate, converted, weight = rates
+    return rate * weight, converted
+
+
+def rates_of_step(
+    lr: float, momentum: float, stated_for: int | None, samples: float, *, normalised: bool
+) -> tuple[float, float, float]:
+    """The rates of ``rates_for_batch`` in a form in which the minibatch size may change.
+
+    Momentum's sum v = m' v + g settles at g / (1 - m'), so it would have to be rescaled where N'
+    changes. As v = m' v + w g with w = (1 - m') / (1 - m) it settles at g / (1 - m) whatever N' is,
+    and with the update r v, where r w = lr', a sample moves the model as far as before.
+
+    Args:
+        lr: as for ``rates_for_batch``, and so on.
+        momentum: of the stated size, m.
+        stated_for: N, or None.
+        samples: N'.
+        normalised: whether AdaGrad divides the gradients.
+
+    Returns:
+        (r, m', w).
+    """
     if stated_for is None or samples == stated_for:
-        return lr, momentum
+        return lr, momentum, 1.0
     ratio = samples / stated_for
     converted = momentum**ratio if momentum > 0 else 0.0
     scale = math.sqrt(ratio) if normalised else ratio
-    return lr * scale * (1 - converted) / (1 - momentum), converted
+    return lr * scale, converted, (1 - converted) / (1 - momentum)

@@ -46,7 +46,7 @@ def load_worker_state(
         parameters: the optimiser's.
         state: made by ``worker_state`` or by ``reshard`` of those. As in torch, a parameter's key
             is what "param_groups" calls it, by position: a number, or a name.
-        counts: with those of ``bucket_counts``.
+        counts: with those of ``bucket_counts``, and "pending" if an update is in flight.
         serial: as in ``worker_state``.
 
     Raises:
@@ -65,6 +65,9 @@ def load_worker_state(
     ):
         bucket.exchange.sequence = sequence
         bucket.scalars, bucket.state = dict(scalars), {}
+        bucket.pending = None
+        if counts.get("pending") is not None:
+            bucket.receive()
         targets = _entries(bucket, serial)
         for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
             copy_entry(name, entry_of[parameter], targets[parameter])
@@ -86,6 +89,9 @@ def _entries(bucket: Bucket, serial: bool) -> dict[Parameter, Entry]:
     if bucket.local is not None:
         for parameter, view in _whole(bucket, bucket.local.sum_of_squares):
             entries[parameter]["local_adagrad"] = view
+    if bucket.pending is not None:
+        for parameter, view in _whole(bucket, bucket.pending):
+            entries[parameter]["pending"] = view
     start, stop = _owned(bucket, serial)
     for name in bucket.state_names:  # what the first step would make, so that all is there
         bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))

@@ -90,7 +90,7 @@ def costs_of(profile: Profile, method: Method) -> Costs:
         profile.compute,
         post=m * (profile.post + code.encode),
         prepare=m * (profile.collect + code.encode),
-        add=m * code.decode,
+        add=m * code.add,
         apply=m * (code.decode + profile.apply),
         exchange=profile.overhead,
     )

@@ -20,10 +20,17 @@ CODES = ("float32", "sign")
 
 @dataclass(frozen=True)
 class CodeTimes:
-    """Seconds a value takes in one code: ``encode`` with error feedback, ``decode``."""
+    """Seconds a value takes in one code.
+
+    Attributes:
+        encode: with error feedback.
+        decode: one packet.
+        add: each value of each packet in the sum of several.
+    """
 
     encode: float
     decode: float
+    add: float
 
 
 @dataclass(frozen=True)
@@ -154,9 +161,9 @@ def _buckets(found: Any) -> tuple[tuple[Shape, ...], ...]:
 
 
 def _codes(found: Any) -> dict[str, CodeTimes]:
-    codes = {}
+    codes, expected = {}, set(CodeTimes.__dataclass_fields__)
     for name in CODES:
-        times = _record(_record(found, "codes").get(name), f"codes.{name}", {"encode", "decode"})
+        times = _record(_record(found, "codes").get(name), f"codes.{name}", expected)
         codes[name] = CodeTimes(**{k: _number(t, f"codes.{name}.{k}") for k, t in times.items()})
     return codes
 

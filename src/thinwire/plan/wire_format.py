@@ -1,8 +1,8 @@
 """The compression factor Z as thinwire's packets have it: signs, levels, padding and headers.
 
 S takes Z = 32 for one bit. On the wire a column also carries two levels, its signs fill whole
-words, a packet begins with a header, and stage 2 pads every packet to the largest. All of that is
-taken from the code that makes the packets, so it cannot drift from it.
+words, a packet begins with a header, and the largest one says how long stage 2 takes. All of that
+is taken from the code that makes the packets, so it cannot drift from it.
 """
 
 import math

@@ -1,9 +1,11 @@
 """Half the bits: values rounded to bfloat16, whose range is float32's."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from thinwire.quantize.code import decode_divided, first_true
+from thinwire.quantize.code import decode_divided, decode_in_turn, first_true
 from thinwire.quantize.columns import Columns
 
 
@@ -49,6 +51,10 @@ class Bfloat16Code:
             out.add_(values)
         else:
             out.copy_(values)
+
+    def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+        """See ``Code.sum``."""
+        decode_in_turn(self, payloads, columns, out)
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """See ``Code.nonfinite_group``."""

@@ -4,6 +4,7 @@ A code is stateless. Its *payload* is a uint8 tensor of ``payload_bytes(columns)
 multiple of 4.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -62,6 +63,16 @@ class Code(Protocol):
         """
         ...
 
+    def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+        """Write the sum of what several payloads decode to, added in the order given.
+
+        Args:
+            payloads: at least one, all of these columns.
+            columns: the groups of the ``n`` values.
+            out: float32 ``[n]``.
+        """
+        ...
+
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """The first group into which a NaN or infinity went, or -1."""
         ...
@@ -78,6 +89,12 @@ def decode_divided(
     else:
         code.decode(payload, columns, out, accumulate=False)
         out.div_(divisor)
+
+
+def decode_in_turn(code: Code, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+    """``code.sum`` for codes that know no better way."""
+    for k, payload in enumerate(payloads):
+        code.decode(payload, columns, out, accumulate=k > 0)
 
 
 def first_true(mask: Tensor) -> int:

@@ -7,6 +7,8 @@ always holds; a level for each block of 512 follows what differs between blocks.
 leaves behind, and hence the delay that error feedback is, no longer depends on the tails.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,12 @@ class RotatedSignCode:
         if divisor != 1:
             levels = levels.float().div_(divisor)  # all decoded values are proportional to them
         torch.ops.thinwire.rotated_decode(levels, bits, columns.block_table, out, accumulate)
+
+    def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+        """See ``Code.sum``."""
+        parts = [self._split(payload, columns) for payload in payloads]
+        levels, bits = [part[0] for part in parts], [part[1] for part in parts]
+        torch.ops.thinwire.rotated_sum(levels, bits, columns.block_table, out)
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """A group's mean magnitudes are finite if and only if its values (and their sums) are."""

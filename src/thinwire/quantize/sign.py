@@ -1,5 +1,7 @@
 """The 1-bit code of the paper (S section 3)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,12 @@ class SignCode:
         if divisor != 1:
             levels = levels.float().div_(divisor)  # all decoded values are proportional to them
         torch.ops.thinwire.sign_decode(levels, bits, columns.table, out, accumulate)
+
+    def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+        """See ``Code.sum``."""
+        parts = [self._split(payload, columns) for payload in payloads]
+        levels, bits = [part[0] for part in parts], [part[1] for part in parts]
+        torch.ops.thinwire.sign_sum(levels, bits, columns.table, out)
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """A group's means are finite if and only if its values (and their sums) are."""

@@ -3,6 +3,8 @@
 The error of a value is at most half a step, (hi - lo) / (2^b - 1) / 2, apart from rounding.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,14 @@ class UniformCode:
         levels, packed = self._split(payload, columns)
         layout = columns.packed_table(self.bits)
         torch.ops.thinwire.uniform_decode(levels, packed, layout, self.bits, out, accumulate)
+
+    def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
+        """See ``Code.sum``."""
+        parts = [self._split(payload, columns) for payload in payloads]
+        levels, bits = [part[0] for part in parts], [part[1] for part in parts]
+        torch.ops.thinwire.uniform_sum(
+            levels, bits, columns.packed_table(self.bits), self.bits, out
+        )
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """The first group whose extremes are not finite."""

@@ -9,6 +9,8 @@ from thinwire.report.page import page_html, write_page
 from thinwire.report.plots import all_curves, curves_svg, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run, load_run
+from thinwire.report.schedule import SCHEDULE, schedule_svg
+from thinwire.report.seconds import StepTimes, step_rows, step_svg, step_times
 from thinwire.report.series import AXES, METRICS, Axis, Metric
 from thinwire.report.table import FORMATS, render, table_rows, terminal_table
 from thinwire.report.thresholds import price_rows, price_tables
@@ -21,10 +23,12 @@ __all__ = [
     "EVENTS_FILE",
     "FORMATS",
     "METRICS",
+    "SCHEDULE",
     "Axis",
     "EventLog",
     "Metric",
     "Run",
+    "StepTimes",
     "Tile",
     "all_curves",
     "curves_svg",
@@ -36,7 +40,11 @@ __all__ = [
     "read_events",
     "render",
     "residual_svg",
+    "schedule_svg",
     "sentence",
+    "step_rows",
+    "step_svg",
+    "step_times",
     "table_rows",
     "terminal_table",
     "tiles",

@@ -18,6 +18,8 @@ from thinwire.report.labels import with_unique_labels
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
+from thinwire.report.schedule import SCHEDULE, SELECTION_HEADINGS, schedule_svg, selection_rows
+from thinwire.report.seconds import step_rows, step_svg
 from thinwire.report.series import AXES, METRICS
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
@@ -38,8 +40,10 @@ class _Card:
     sentence: str
     tiles: list[Tile]
     skips: Skips
+    times: list[tuple[str, str, str, str, str, str]]
     traffic: list[tuple[str, str, str, str, str]]
     iterations: list[list[str]]
+    selections: list[list[str]]
     settings: list[tuple[str, str]]
 
 
@@ -85,7 +89,10 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         prices=price_cells(named),
         rules=COUNTING_RULES,
         iteration_headings=ITERATION_HEADINGS,
+        selection_headings=SELECTION_HEADINGS,
         sections=_curve_sections(named),
+        step_figure=_step_figure(named),
+        schedule=_schedule_figures(named),
         extras=_extra_figures(named),
     )
 
@@ -128,8 +135,10 @@ def _card(run: Run, colour: str) -> _Card:
         sentence=sentence(run),
         tiles=tiles(run),
         skips=skip_rows(run),
+        times=step_rows(run),
         traffic=traffic_rows(run),
         iterations=iteration_rows(run),
+        selections=selection_rows(run),
         settings=setting_rows(run),
     )
 
@@ -144,6 +153,17 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
         ]
         sections.append((f"Against {axis.title}", figures))
     return sections
+
+
+def _step_figure(runs: Sequence[Run]) -> _Figure | None:
+    svg = step_svg(runs)
+    return None if svg is None else _Figure("a mean step", _markup(svg))
+
+
+def _schedule_figures(runs: Sequence[Run]) -> list[_Figure]:
+    """What the runs changed on their way; none of it where it stayed the same."""
+    drawn = [(quantity.title, schedule_svg(runs, quantity, legend=False)) for quantity in SCHEDULE]
+    return [_Figure(title, _markup(svg)) for title, svg in drawn if svg is not None]
 
 
 def _extra_figures(runs: Sequence[Run]) -> list[_Figure]:

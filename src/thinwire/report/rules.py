@@ -12,9 +12,10 @@ COUNTING_RULES: tuple[str, ...] = (
     "one broadcast of the model; a solver that works on a batch of its own needs none",
     "scalar communication: one sum of a few numbers on which the algorithm decides (inner "
     "products, candidate and trial losses, numbers of samples)",
-    "bytes: all that leaves a worker for the others, whatever for: headers, evaluation and "
-    "agreement included; a ring all-reduce of n bytes sends 2 n (K - 1) / K",
-    "seconds: training alone; evaluation and checkpoints are outside",
+    "bytes: all that leaves a worker for the others, whatever for: headers, evaluation, trials of "
+    "minibatch sizes and agreement included; a ring all-reduce of n bytes sends 2 n (K - 1) / K",
+    "seconds: training, with trials of minibatch sizes (their samples are not counted again); "
+    "evaluation and checkpoints are outside",
     "training error: of all training samples at one model where it says exact; otherwise the "
     "average over an epoch in which the model was changing",
 )

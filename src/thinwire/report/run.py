@@ -21,9 +21,13 @@ _PLACE = (
 _NUMBERS = {
     "step": (
         *(*_PLACE, "loss", "error", "compression", "samples_per_second", "objective", "alpha"),
+        *("minibatch", "lr"),
         *("damping", "ratio", "solver_iterations", "products", "candidates", "trials"),
     ),
     "epoch": (*_PLACE, "train_loss", "train_error", "test_loss", "test_error"),
+    "selection": (*_PLACE, "minibatch", "before", "trials", "trial_samples", "trial_seconds"),
+    "held_out": (*_PLACE, "accuracy", "best"),
+    "decay": (*_PLACE, "lr", "accuracy", "best"),
     "end": (
         "steps",
         "communications",
@@ -47,6 +51,9 @@ class Run:
         epochs: Epoch events in order.
         skips: Skipped steps (non-finite gradients).
         phases: Phase changes, such as cold start to 1-bit.
+        selections: Minibatch sizes chosen by trying several.
+        held_out: Measurements of held-out accuracy.
+        decays: Changes of the learning rate which they brought.
         summary: The end event, or None when the run has not finished.
     """
 
@@ -57,6 +64,9 @@ class Run:
     epochs: tuple[Event, ...]
     skips: tuple[Event, ...]
     phases: tuple[Event, ...]
+    selections: tuple[Event, ...]
+    held_out: tuple[Event, ...]
+    decays: tuple[Event, ...]
     summary: Event | None
 
     @property
@@ -117,6 +127,9 @@ def load_run(folder: Path) -> Run:
         epochs=tuple(by_kind.get("epoch", ())),
         skips=tuple(by_kind.get("skip", ())),
         phases=tuple(by_kind.get("phase", ())),
+        selections=tuple(by_kind.get("selection", ())),
+        held_out=tuple(by_kind.get("held_out", ())),
+        decays=tuple(by_kind.get("decay", ())),
         summary=by_kind["end"][-1] if "end" in by_kind else None,
     )
 
@@ -177,6 +190,7 @@ def _partial_summary(run: Run) -> Event:
         "bytes_sent_per_worker": latest.get("bytes_sent"),
         "compression": last_step.get("compression"),
         "samples_per_second": last_step.get("samples_per_second"),
+        "times": last_step.get("times"),
         "replicas_identical": last_epoch.get("replicas_identical"),
         "skipped_steps": len(run.skips),
         "versions": run.start.get("versions"),

@@ -4,7 +4,6 @@ from thinwire.train.display import Display
 from thinwire.train.environment import Workers, detect_workers, worker_processes
 from thinwire.train.failure import naming_lost_workers
 from thinwire.train.loop import train
-from thinwire.train.model import build_model
 from thinwire.train.prepare import Job, prepare
 from thinwire.train.recipe import Recipe, foreign_fields
 from thinwire.train.recipe_files import find_recipe, recipe_names
@@ -18,7 +17,6 @@ __all__ = [
     "Recipe",
     "StopSignals",
     "Workers",
-    "build_model",
     "detect_workers",
     "find_recipe",
     "foreign_fields",

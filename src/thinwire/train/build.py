@@ -9,8 +9,8 @@ from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
 from thinwire.train.recipe import Recipe
 
 
-def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
-    """Of a recipe whose algorithm is "sgd"."""
+def build_sgd(recipe: Recipe, model: nn.Module, after: OneBitSGD | None = None) -> OneBitSGD:
+    """Of a recipe whose algorithm is "sgd", for a network that may take another's place."""
     fields, exchange = recipe.optimizer, recipe.exchange
     return OneBitSGD(
         model.named_parameters(),
@@ -27,7 +27,9 @@ def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
         cold_start_mode=exchange.cold_start_mode,
         bucket_mb=exchange.bucket_mb,
         max_skips=exchange.max_skips,
+        double_buffer=exchange.double_buffer,
         timeout=timedelta(seconds=recipe.timeout),
+        after=after,
     )
 
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, Wire, split
 from thinwire.optim import OneBitSGD
 from thinwire.optim.bucket import cut_into_buckets
 from thinwire.optim.postprocess import AdaGrad, State, post_process
@@ -29,6 +29,7 @@ from thinwire.train.measure_wire import measure_link
 from thinwire.train.summary import versions
 
 ROUNDS = 12
+PACKETS = 4  # that are added in one pass
 LEAST_SECONDS = 0.002  # work shorter than this is repeated within a round
 
 Works = dict[str, Callable[[], object]]
@@ -88,7 +89,9 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         collect=each["collect"],
         post=each["post"],
         apply=each["apply"],
-        codes={code: CodeTimes(each[f"{code} encode"], each[f"{code} decode"]) for code in CODES},
+        codes={
+            c: CodeTimes(each[f"{c} encode"], each[f"{c} decode"], each[f"{c} add"]) for c in CODES
+        },
         overhead=0.0,
         product_ratio=seconds["product"] / seconds[f"gradient {middle}"],
         forward_ratio=seconds["forward"] / seconds[f"gradient {middle}"],
@@ -100,7 +103,7 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
     )
     # A difference of two noisy times: the least of each is the least noisy.
     parts = [f"gradient {middle}", "collect", "post", "apply"]
-    parts += 2 * ["sign encode", "sign decode"]  # both are done in both stages
+    parts += ["sign encode", "sign add", "sign encode", "sign decode"]
     return replace(made, overhead=max(0.0, least["step"] - sum(least[part] for part in parts)))
 
 
@@ -185,12 +188,13 @@ def _passes(work: Workload, buckets: list[list[tuple[str, nn.Parameter]]]) -> Wo
 
 
 def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
-    """Quantising with error feedback, and decoding to add."""
+    """Quantising with error feedback, decoding, and adding: PACKETS packets of a stripe."""
     code = named_code(name)
     feedback = [ErrorFeedback(space.values) for space in spaces]
     payloads = [
         torch.empty(code.payload_bytes(space.columns), dtype=torch.uint8) for space in spaces
     ]
+    stripes = [split(space.columns, PACKETS)[0] for space in spaces]
     for errors in feedback:
         errors.values.normal_()
 
@@ -201,9 +205,14 @@ def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
 
     def decode() -> None:
         for space, errors, payload in zip(spaces, feedback, payloads, strict=True):
-            code.decode(payload, space.columns, errors.values, accumulate=True)
+            code.decode(payload, space.columns, errors.values, accumulate=False)
 
-    return {f"{name} encode": encode, f"{name} decode": decode}
+    def add() -> None:
+        for stripe, errors, payload in zip(stripes, feedback, payloads, strict=True):
+            packet = payload[: code.payload_bytes(stripe.columns)]
+            code.sum([packet] * PACKETS, stripe.columns, errors.values[: stripe.values])
+
+    return {f"{name} encode": encode, f"{name} decode": decode, f"{name} add": add}
 
 
 # --- a whole step -------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ class Checkpoint:
         return int(self.facts["run"]["counts"]["steps"])
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """Minibatches trained, and minibatch sizes tried."""
+        return self.step, int(self.facts["run"]["counts"].get("trials", 0))
+
+    @property
     def world(self) -> int:
         """Number of workers that wrote it."""
         return int(self.facts["world"])
@@ -138,11 +143,14 @@ def write_manifest(folder: Path, facts: Facts, files: Mapping[str, str]) -> None
 
 
 def give_name(temporary: Path, final: Path) -> None:
-    """Rename a complete folder; one of that name, which was refused or is the same, goes."""
+    """Rename a complete folder; one of that name, which was refused or is no newer, goes."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        shutil.rmtree(final)
+        final.replace(old)
     temporary.replace(final)
     _sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ from thinwire.exchange import Ledger
 # "updates" is not here: it is the second half of the sum that "gradients" begins, as the gathering
 # half of an all-reduce is.
 VECTOR_STAGES = (
-    *("initial parameters", "cold start", "gradients"),
+    *("initial parameters", "cold start", "gradients", "trial gradients"),
     *("gradient", "curvature products", "curvature batch", "direction"),
 )
 # Scalar communications: a few numbers that decide what an algorithm does next. The rest
@@ -20,6 +20,8 @@ SCALAR_STAGES = (
     *("inner products", "candidate losses", "trial losses"),
     *("sample counts", "timings"),
 )
+
+_SEARCH = ("trials", "trial_samples", "trial_seconds")
 
 
 def communications(ledger: Ledger) -> dict[str, int]:
@@ -69,7 +71,10 @@ class Counts:
         steps: minibatches (skipped ones included) or outer iterations.
         samples: samples gone through, over all workers.
         skipped: steps skipped for a non-finite gradient.
-        watch: time spent training, evaluation excluded.
+        watch: time spent training, trials included, evaluation excluded.
+        trials: minibatch sizes tried.
+        trial_samples: samples trained on in trials; they are not among ``samples``.
+        trial_seconds: of the time above, spent in trials.
     """
 
     params: int
@@ -78,6 +83,14 @@ class Counts:
     samples: int = 0
     skipped: int = 0
     watch: Stopwatch = field(default_factory=Stopwatch)
+    trials: int = 0
+    trial_samples: int = 0
+    trial_seconds: float = 0.0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Steps and trials: whatever a checkpoint stores changes with one of them."""
+        return self.steps, self.trials
 
     def shared(self) -> dict[str, Any]:
         """For a checkpoint; worker 0's watch counts for all."""
@@ -86,10 +99,17 @@ class Counts:
             "samples": self.samples,
             "skipped": self.skipped,
             "seconds": self.watch.seconds,
+            **self.search(),
         }
+
+    def search(self) -> dict[str, Any]:
+        """What trials of minibatch sizes have cost."""
+        return {name: getattr(self, name) for name in _SEARCH}
 
     def restore(self, shared: Mapping[str, Any]) -> None:
         """Continue from what ``shared`` gave."""
         self.steps, self.samples = shared["steps"], shared["samples"]
         self.skipped = shared["skipped"]
         self.watch = Stopwatch(shared["seconds"])
+        for name in _SEARCH:
+            setattr(self, name, shared.get(name, 0))

@@ -62,8 +62,8 @@ class Display:
         """What has been evaluated, from its event."""
         self.say(
             f"epoch {event['epoch']:6.2f}  train loss {event['train_loss']:.4f}  "
-            f"train error {100 * event['train_error']:5.2f} %  "
-            f"test error {100 * event['test_error']:5.2f} %  {event['seconds']:6.1f} s"
+            f"train error {_percent(event['train_error'])}  "
+            f"test error {_percent(event['test_error'])}  {event['seconds']:6.1f} s"
         )
 
 
@@ -75,9 +75,13 @@ def describe_step(event: dict[str, Any]) -> str:
     factor = f"{compression:5.1f}x" if compression is not None else "    -"
     return (
         f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  "
-        f"error {100 * event['error']:5.2f} %  {event['samples_per_second']:7.0f} samples/s  "
+        f"error {_percent(event['error'])}  {event['samples_per_second']:7.0f} samples/s  "
         f"sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
     )
+
+
+def _percent(fraction: float | None) -> str:
+    return "    -  " if fraction is None else f"{100 * fraction:5.2f} %"
 
 
 def _describe_iteration(event: dict[str, Any]) -> str:

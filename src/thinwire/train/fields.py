@@ -3,27 +3,67 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from thinwire.models import Activation, Initialisation, NormalisedBy
 from thinwire.optim import AdaGrad
 from thinwire.optim.evaluator import Curvature, Preconditioning
 from thinwire.optim.newton import Method
 from thinwire.quantize import Axis, stage_codes
-from thinwire.train.model import Initialisation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFields:
-    """The network: a multi-layer perceptron."""
+    """The network: a multi-layer perceptron, or a function's of your own."""
 
     hidden: tuple[int, ...] = (512, 512, 512)
     """Width of each hidden layer."""
-    activation: Literal["relu", "sigmoid"] = "relu"
+    activation: Activation = "relu"
     """Non-linearity between layers."""
     initialisation: Initialisation = "glorot-he"
     """He for ReLU and Glorot for sigmoid layers, or torch.nn.Linear's own."""
+    pretrain: int = 0
+    """Samples on which to train each shallower network first, adding hidden layers one by one."""
+    normalisation: NormalisedBy = "all"
+    """Inputs get mean 0 and variance 1 over all values, or by feature, or stay as they are."""
+    factory: str | None = None
+    """package.module:function, which makes the network and its loss in place of a perceptron."""
+    start: str | None = None
+    """Run folder, checkpoint or safetensors file with the weights to start from."""
+    rank: int | None = None
+    """Hidden layers become pairs of this rank, where that saves parameters, before training."""
+    energy: float | None = None
+    """The same, with the least rank that keeps this share of the squared singular values."""
 
     def __post_init__(self) -> None:
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"model.hidden: expected widths >= 1, got {list(self.hidden)}")
+        expect_at_least(0, "model", self, "pretrain")
+        expect_at_least(1, "model", self, "rank")
+        if self.energy is not None and not 0 < self.energy <= 1:
+            raise ValueError(f"model.energy: expected in (0, 1], got {self.energy}")
+        if self.rank is not None and self.energy is not None:
+            raise ValueError(f"model.energy: expected none beside model.rank, got {self.energy}")
+        if self.factory is not None:
+            self._check_factory()
+        if self.pretrain:
+            self._check_pretrain()
+
+    def _check_factory(self) -> None:
+        module, _, function = (self.factory or "").partition(":")
+        if not (all(map(str.isidentifier, module.split("."))) and function.isidentifier()):
+            raise ValueError(f"model.factory: expected package.module:function, got {self.factory}")
+        for name in ("hidden", "activation", "initialisation", "pretrain"):
+            value = getattr(self, name)
+            if value != getattr(ModelFields, name):
+                raise ValueError(f"model.{name}: model.factory does not use it, got {value}")
+
+    def _check_pretrain(self) -> None:
+        if len(self.hidden) < 2:
+            raise ValueError(
+                f"model.pretrain: expected 2 hidden layers or more, got {len(self.hidden)}"
+            )
+        for name in ("start", "rank", "energy"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"model.{name}: expected none beside model.pretrain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +107,58 @@ class ExchangeFields:
     """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
     """Steps in a row with a non-finite gradient after which the run stops."""
+    double_buffer: bool = False
+    """After the cold start exchange one half of each minibatch while the other is computed, on a
+    model that lacks it."""
 
     def __post_init__(self) -> None:
         expect_at_least(0, "exchange", self, "cold_start", "max_skips")
         stage_codes(self.code, self.bits)
         if self.bucket_mb <= 0:
             raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionFields:
+    """The minibatch size, chosen anew now and then by trying several (S section 4)."""
+
+    every: int = 0
+    """Samples from one selection to the next, none in the cold start; 0 keeps the size."""
+    trial: int = 32768
+    """Samples each size is tried on, at least eight of the largest minibatches."""
+    margin: float = 0.005
+    """Training accuracy, a fraction, by which a size may be worse than the best one tried."""
+    growth: float = 2.0
+    """The most one selection may multiply the size by; half the size is tried, too."""
+    largest: int = 4096
+    """No size is larger."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "selection", self, "every", "margin")
+        expect_at_least(1, "selection", self, "growth", "largest")
+        # Harm shows in the steps after it: with three, a run grew into a size that broke it.
+        expect_at_least(8 * self.largest, "selection", self, "trial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayFields:
+    """The learning rate, lowered where held-out accuracy stops improving (S section 4)."""
+
+    held_out: int = 0
+    """Training samples kept aside to measure accuracy on; 0 lowers nothing."""
+    factor: float = 0.5
+    """On the learning rate, each time."""
+    threshold: float = 0.001
+    """Accuracy, a fraction, by which an evaluation must beat the best so far to count as better."""
+    patience: int = 0
+    """Evaluations that may be no better before the learning rate is lowered."""
+    give_up: int = 3
+    """Training ends when, lowered this often without getting better, it would be lowered again."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "decay", self, "held_out", "threshold", "patience", "give_up")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"decay.factor: expected in (0, 1), got {self.factor}")
 
 
 @dataclass(frozen=True, kw_only=True)

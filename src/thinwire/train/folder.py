@@ -3,10 +3,14 @@
 import shutil
 from pathlib import Path
 
+import safetensors.torch
+
 from thinwire.train.checkpoint import FOLDER, checkpoints_in
 from thinwire.train.prepare import Job
 from thinwire.train.recipe_files import to_toml
 from thinwire.train.resume import Plan
+
+NORMALISATION = "normalisation.safetensors"
 
 
 def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
@@ -31,6 +35,7 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
         if plan.anew:
             _forget_checkpoints(folder, plan)
         (folder / "config.toml").write_text(to_toml(job.recipe), encoding="utf-8")
+        (folder / NORMALISATION).write_bytes(safetensors.torch.save(vars(job.normalisation)))
     for file in stale:
         file.unlink(missing_ok=True)
     return path

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.optim import HessianFreeStep, Objective
@@ -72,7 +71,7 @@ class HessianFreeTraining:
         data = job.dataset.train
         self.state = HessianFreeState(job, world)
         self._optimizer = self.state.optimizer
-        self._objective = Objective(job.model, F.cross_entropy, (data.inputs, data.targets))
+        self._objective = Objective(job.model, job.loss, (data.inputs, data.targets))
         self._samples, self._iterations = len(data), job.recipe.hessian_free.iterations
 
     @property
@@ -97,7 +96,7 @@ class HessianFreeTraining:
 
     def expected_step_seconds(self) -> float:
         """The first iteration goes over all samples several times."""
-        return _LONGEST_FIRST_STEP
+        return _LONGEST_FIRST_STEP if self._optimizer.last_step is None else 0.0
 
     def step(self) -> list[Told]:
         """One outer iteration.
@@ -113,8 +112,16 @@ class HessianFreeTraining:
         counts.samples = round(self.epochs * self._samples)
         return [Told("step", _fields(step))]
 
-    def averages(self) -> tuple[float, float] | None:
+    def averages(self) -> tuple[float, float | None] | None:
         """None: the model stands still between iterations, so all is evaluated."""
+        return None
+
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """None: the terms are those of minibatches."""
+        return None
+
+    def finish(self) -> list[Told] | None:
+        """None: a step leaves nothing in flight."""
         return None
 
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import Any
 
+from thinwire.data import Split
 from thinwire.exchange import Ledger, Wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
@@ -101,6 +102,7 @@ class _Run:
             self.agreement.receive()
             self.stop.answered()  # nearly done: finish rather than stop
             self._save()
+            self._finish()
             summary = self._summarise(self.state.last_epoch)
             self.log.write("end", **summary)
         if self.wire.rank == 0:
@@ -113,7 +115,8 @@ class _Run:
         for told in self.training.step():
             self._tell(told)
         self.longest_step = max(self.longest_step, time.monotonic() - started)
-        self.stop.step_seconds = self.longest_step
+        expected = self.training.expected_step_seconds()
+        self.stop.step_seconds = max(self.longest_step, expected)
 
     def _answer_wishes(self) -> bool:
         """Do what all agreed on after the last step; true if that is to stop."""
@@ -136,7 +139,7 @@ class _Run:
 
     def _save(self) -> None:
         """Write a checkpoint; if that fails, say so and go on."""
-        if self.saver.newest == self.counts.steps:
+        if self.saver.newest == self.counts.progress:
             return
         self.counts.watch.stop()
         started = time.monotonic()
@@ -192,27 +195,44 @@ class _Run:
         """Measure errors and make sure that replicas agree; neither is in the counted seconds."""
         self.counts.watch.stop()
         progress, averages = self._progress(), self.training.averages()
-        data, model = self.job.dataset, self.state.model
-        train_loss, train_error = averages or evaluate(model, data.train, self.wire)
-        test_loss, test_error = evaluate(model, data.test, self.wire)
+        train_loss, train_error = averages or self._measure(self.job.dataset.train)
         event = {
             **progress,
             "train_loss": train_loss,
             "train_error": train_error,
             "exact": averages is None,
-            "test_loss": test_loss,
-            "test_error": test_error,
-            "params_sha256": compare_replicas(model, self.wire),
-            "replicas_identical": True,
+            **self._test(),
         }
         self.log.write("epoch", **event)
         self.display.epoch(event)
         self.state.last_epoch = event
         self.counts.watch.start()
 
+    def _test(self) -> dict[str, Any]:
+        """The test set's figures of the model as it is, the same on all workers."""
+        test_loss, test_error = self._measure(self.job.dataset.test)
+        return {
+            "test_loss": test_loss,
+            "test_error": test_error,
+            "params_sha256": compare_replicas(self.state.model, self.wire),
+            "replicas_identical": True,
+        }
+
+    def _finish(self) -> None:
+        """Complete what is in flight: after the checkpoint, from which more epochs may go on."""
+        told = self.training.finish()
+        if told is None:
+            return
+        for one in told:
+            self._tell(one)
+        self.state.last_epoch = {**self.state.last_epoch, **self._test()}
+
+    def _measure(self, split: Split) -> tuple[float, float | None]:
+        job = self.job
+        return evaluate(self.state.model, split, self.wire, job.loss, job.dataset.classes)
+
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
-        data, model = self.job.dataset, self.state.model
-        train_loss, train_error = evaluate(model, data.train, self.wire)
+        train_loss, train_error = self._measure(self.job.dataset.train)
         kept = ("test_loss", "test_error", "params_sha256", "replicas_identical")
         results = {
             "name": self.job.name,

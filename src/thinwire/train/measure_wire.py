@@ -23,7 +23,6 @@ def measure_link() -> Link | None:
     wire = Wire(own_group(None, None), Ledger())
     if wire.world == 1:
         return None
-    latency = _collectives(wire, 16, repeats=30) / 2
     total = 2**16
     while True:
         own = torch.tensor([_collectives(wire, total, repeats=4)], dtype=torch.float64)
@@ -31,30 +30,38 @@ def measure_link() -> Link | None:
         if seconds > ENOUGH_SECONDS or total >= MOST_BYTES:
             break
         total *= 4
-    # Each worker sends `total` bytes in the all-to-all and as much around the ring.
-    bandwidth = 2 * total / max(seconds - 2 * latency, 1e-9)
-    message = max(0.0, _messages(wire) - latency) / (MESSAGES - 1)
+    latency, message = _start_ups(wire)
+    # Each worker sends `total` bytes in either collective.
+    bandwidth = 2 * total / max(seconds - 2 * (latency + (wire.world - 2) * message), 1e-9)
     shared = wire.sum(torch.tensor([latency, message, 1 / bandwidth], dtype=torch.float64), "plan")
     latency, message, pace = (shared / wire.world).tolist()
     return Link(bandwidth=1 / pace, latency=latency, message=message)
 
 
-def _collectives(wire: Wire, sent: int, repeats: int) -> float:
-    """Seconds of one all-to-all and one all-gather in which each worker sends ``sent`` bytes.
+def _start_ups(wire: Wire) -> tuple[float, float]:
+    """Seconds until an empty collective between two workers is done; seconds of a further message.
 
-    Start-ups are those of two workers: the ring's further rounds are taken off.
+    A collective of K workers takes latency + (K - 2) message, MESSAGES messages at once latency +
+    (MESSAGES - 1) message.
     """
+    collective, together = _collectives(wire, 16, repeats=30) / 2, _messages(wire)
+    message = max(0.0, together - collective) / (MESSAGES - 1 - (wire.world - 2))
+    return max(0.0, collective - (wire.world - 2) * message), message
+
+
+def _collectives(wire: Wire, sent: int, repeats: int) -> float:
+    """Seconds of one all-to-all and one all-gather in which each worker sends ``sent`` bytes."""
     packet = max(1, sent // (wire.world - 1))
     outgoing = torch.zeros(packet * wire.world, dtype=torch.uint8)
     sizes = [packet] * wire.world
 
     def work() -> None:
-        wire.start_all_to_all(outgoing, sizes, "plan").wait()
+        messages = wire.start(outgoing.split(sizes), sizes, "plan")
+        messages.send()
+        messages.wait()
         wire.all_gather(outgoing[:packet], "plan")
 
-    seconds = quartile_seconds(work, repeats)
-    rounds = wire.world  # of start-up: one for the all-to-all, K - 1 around the ring
-    return seconds * 2 / rounds if sent < 1024 else seconds
+    return quartile_seconds(work, repeats)
 
 
 def _messages(wire: Wire) -> float:

@@ -1,21 +1,27 @@
 """Steps of minibatch SGD: batch -> sub-gradient -> exchange -> update.
 
 Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``optim/exchanged.py``
-next.
+next. With double buffering a minibatch is two halves, each of which lands in the next one's step.
 """
 
+import time
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from thinwire.data import shard
+from thinwire.data import MinibatchSampler, Split, shard
 from thinwire.exchange import Ledger, Wire
-from thinwire.optim import StepReport
-from thinwire.train.evaluate import batch_totals
+from thinwire.optim import OneBitSGD, StepReport
+from thinwire.optim.objective import draw_seed
+from thinwire.train.breakdown import Breakdown, per_step
+from thinwire.train.evaluate import batch_totals, evaluate, per_sample
+from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
+from thinwire.train.pretraining import full_depth, stage_is_over, stage_name
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
+from thinwire.train.trials import bytes_of_trials, seconds_of_trial, select
 
 
 class MinibatchTraining:
@@ -29,9 +35,18 @@ class MinibatchTraining:
     def __init__(self, job: Job, world: int) -> None:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
-        self._optimizer, self._sampler = self.state.optimizer, self.state.sampler
         self._wire = Wire(None, self._optimizer.ledger)
         self.evaluation_due = False
+        self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
+        self._told = self._steady = self._now = self._breakdown.read()
+
+    @property
+    def _optimizer(self) -> OneBitSGD:
+        return self.state.optimizer
+
+    @property
+    def _sampler(self) -> MinibatchSampler:
+        return self.state.sampler
 
     @property
     def ledger(self) -> Ledger:
@@ -40,8 +55,9 @@ class MinibatchTraining:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self._sampler.epoch >= self._recipe.epochs
+        """Whether all epochs are done, or held-out accuracy has ended training before."""
+        last = self.state.depth == full_depth(self._recipe)
+        return last and (self._sampler.epoch >= self._recipe.epochs or self.state.decay.ended)
 
     @property
     def epochs(self) -> float:
@@ -49,34 +65,68 @@ class MinibatchTraining:
         return self.state.counts.samples / self._sampler.size
 
     def expected_step_seconds(self) -> float:
-        """A minibatch is short."""
-        return 0.0
+        """A minibatch is short; a trial of a minibatch size need not be."""
+        return seconds_of_trial(self.state, self._recipe.selection)
 
     def step(self) -> list[Told]:
-        """One minibatch: this worker's share of it through model and exchange."""
+        """One minibatch; or, where the minibatch size is to be chosen, one trial of a size."""
+        self.evaluation_due = False
+        before = self._breakdown.read()
+        told = select(self.state, self._recipe.selection, self._wire, self._train)
+        trial = self._breakdown.read() - before  # is no part of a step
+        self._told, self._steady = self._told + trial, self._steady + trial
+        return told if self.state.selection.untried else told + self._step()
+
+    def _step(self) -> list[Told]:
+        """This worker's share of a minibatch through model and exchange."""
+        told = self._begin_stage()
         before, minibatch = self.epochs, self._sampler.next_minibatch()
-        self._train(minibatch)
-        report = self._optimizer.last_step
-        assert report is not None
-        counts = self.state.counts
+        phase, counts = self._optimizer.phase, self.state.counts
+        if self._now[0] == 0:  # the first step, maybe of a run that was taken up
+            self._told = self._steady = self._breakdown.read()
+        logged = (counts.steps + 1) % self._recipe.log_every == 0
+        reports = self._train(minibatch, self.state.since_event, measure=logged)
+        late = len(reports) > 1
         counts.steps += 1
         counts.samples += len(minibatch)
-        self.state.twin.add_step(report.phase, self.ledger)
-        told = []
-        if report.nonfinite is not None:
-            counts.skipped += 1
-            told.append(_skip(counts.steps, *report.nonfinite))
+        self.state.twin.add_step(phase, self.ledger)
+        # What the first half's step ended was the last half of the minibatch before.
+        told += self._skips(reports, [counts.steps - late, counts.steps])
+        self._now = self._breakdown.read()
+        self._steady = self._steady if phase == "steady" else self._now
         if counts.steps % self._recipe.log_every == 0:
-            told.append(self._report(report))
+            told.append(self._report(phase, reports[-1]))
         epoch_ends = self._sampler.position == 0
         if epoch_ends:
             self.state.scheduler.step()
-        every = self._recipe.evaluate_every
-        self.evaluation_due = epoch_ends if every is None else _passed(before, self.epochs, every)
-        self.evaluation_due |= self.finished
+        self.evaluation_due = self._evaluation_due(before, epoch_ends)
+        held_out, last = self._job.dataset.held_out, self.state.depth == full_depth(self._recipe)
+        if held_out is not None and last and self.evaluation_due:
+            told += self.state.decay.note(self._accuracy(held_out))
         return told
 
-    def averages(self) -> tuple[float, float] | None:
+    def _begin_stage(self) -> list[Told]:
+        """Add a layer when a stage of pre-training is over."""
+        state, told = self.state, []
+        if stage_is_over(self._recipe, state.depth, state.sampler):
+            told = self.finish() or []
+            state.deepen()
+        begins = state.sampler.epoch == state.sampler.position == 0
+        if begins and self._recipe.model.pretrain:
+            name = stage_name(self._recipe, state.depth)
+            line = f"{name} from step {state.counts.steps + 1}"
+            told.append(Told("phase", {"name": name}, line))
+        return told
+
+    def _evaluation_due(self, before: float, epoch_ends: bool) -> bool:
+        if self._optimizer.phase == "serial" and self._wire.world > 1 and not self.finished:
+            return False  # worker 0 alone has the model
+        every = self._recipe.evaluate_every
+        due = epoch_ends if every is None else _passed(before, self.epochs, every)
+        over = stage_is_over(self._recipe, self.state.depth, self._sampler)
+        return due or over or self.finished
+
+    def averages(self) -> tuple[float, float | None] | None:
         """Over the minibatches of the epoch, while the model was changing."""
         if self._recipe.evaluate_every is not None:
             return None
@@ -85,45 +135,112 @@ class MinibatchTraining:
         self.state.since_epoch.zero_()
         return found
 
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """Seconds of a mean step since the cold start, or since the run was taken up."""
+        return per_step(wire.sum(self._now - self._steady, "evaluation") / wire.world)
+
+    def finish(self) -> list[Told] | None:
+        """Apply the half that is still in flight."""
+        self._optimizer.flush()
+        report = self._optimizer.last_step
+        return None if report is None else self._skips([report], [self.state.counts.steps])
+
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
-        """The dense exchange's bytes, and how many times fewer were sent."""
-        return self.state.twin.compare(wire, sent)
+        """The dense exchange's bytes and how many times fewer were sent; what trials have cost."""
+        found = {**self.state.twin.compare(wire, sent), "minibatch": self._sampler.minibatch}
+        if self._recipe.selection.every:
+            own = torch.tensor([bytes_of_trials(self.ledger)], dtype=torch.float64)
+            trial_bytes = float(wire.sum(own, "evaluation")) / wire.world
+            found |= {**self.state.counts.search(), "trial_bytes_per_worker": round(trial_bytes)}
+        return found
 
     def close(self) -> None:
         """End the communication thread."""
         self._optimizer.close()
 
-    def _train(self, minibatch: Tensor) -> None:
-        self._optimizer.zero_grad()
-        self._optimizer.measure = (self.state.counts.steps + 1) % self._recipe.log_every == 0
-        share = self._share(minibatch)
-        self._optimizer.samples = len(share)
-        if len(share):
-            data = self._job.dataset.train
-            targets = data.targets[share]
-            logits = self.state.model(data.inputs[share])
-            F.cross_entropy(logits, targets).backward()  # hands over each bucket when complete
-            self.state.since_event[:2] += batch_totals(logits, targets)
-            self.state.since_event[2] += len(share)
-        self._optimizer.step()
+    def _accuracy(self, split: Split) -> float:
+        job = self._job
+        _, error = evaluate(self.state.model, split, self._wire, job.loss, job.dataset.classes)
+        if error is None:
+            raise ValueError(
+                "decay.held_out: expected a model whose outputs are [N, classes], so that there is "
+                "an accuracy"
+            )
+        return 1 - error
+
+    def _train(
+        self, minibatch: Tensor, totals: Tensor, *, measure: bool = False
+    ) -> list[StepReport | None]:
+        """Exchange and update by a minibatch, whole or in halves.
+
+        Args:
+            minibatch: numbers of samples, of all workers.
+            totals: float64 [3]; this worker's loss, errors and samples are added.
+            measure: have the report hold residual ratios.
+
+        Returns:
+            What each part's step ended, if anything.
+        """
+        # Dropout and the like: the same in a run that was stopped.
+        purpose = f"worker {self._wire.rank}"
+        torch.manual_seed(draw_seed(self._recipe.seed, purpose, self.state.counts.steps))
+        reports = []
+        for place, part in enumerate(halves(minibatch) if self._late else [minibatch]):
+            self._optimizer.zero_grad()
+            self._optimizer.measure = measure and place == 0  # a half is measured, and lands
+            share = self._share(part)
+            self._optimizer.samples = len(share)
+            if len(share):
+                self._backward(share, totals)
+            self._optimizer.step()
+            reports.append(self._optimizer.last_step)
+        return reports
+
+    @property
+    def _late(self) -> bool:
+        """Whether updates land a half-minibatch late."""
+        return self._recipe.exchange.double_buffer and self._optimizer.phase == "steady"
+
+    def _backward(self, share: Tensor, totals: Tensor) -> None:
+        data, started = self._job.dataset, time.perf_counter()
+        targets = data.train.targets[share]
+        outputs = self.state.model(data.train.inputs[share])
+        loss = self._job.loss(outputs, targets)
+        loss.backward()  # hands over each bucket when complete
+        self._breakdown.frm += time.perf_counter() - started
+        self._breakdown.samples += len(share)
+        totals[:2] += batch_totals(loss, outputs, targets, data.classes)
+        totals[2] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
         if self._optimizer.phase == "serial":
             return minibatch if self._wire.rank == 0 else minibatch[:0]
         return shard(minibatch, self._wire.rank, self._wire.world)
 
-    def _report(self, report: StepReport) -> Told:
+    def _skips(self, reports: list[StepReport | None], steps: list[int]) -> list[Told]:
+        """Count and tell what was skipped; ``steps`` are those the reports are of."""
+        told = []
+        for report, step in zip(reports, steps, strict=False):
+            if report is not None and report.nonfinite is not None:
+                self.state.counts.skipped += 1
+                told.append(_skip(step, *report.nonfinite))
+        return told
+
+    def _report(self, phase: str, report: StepReport | None) -> Told:
         loss, error = self._mean(self.state.since_event)
         self._fold()
         sent = self.ledger.total().bytes
+        since, self._told = self._now - self._told, self._now
         fields = {
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
             "loss": loss,
             "error": error,
+            "minibatch": self._sampler.minibatch,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
-            "phase": report.phase,
-            "residual_ratio": report.residual_ratio,
+            "phase": phase,
+            "residual_ratio": report.residual_ratio if report else None,
             "skipped": self.state.counts.skipped,
+            "times": per_step(since),
         }
         return Told("step", fields)
 
@@ -131,15 +248,15 @@ class MinibatchTraining:
         self.state.since_epoch += self.state.since_event
         self.state.since_event.zero_()
 
-    def _mean(self, totals: Tensor) -> tuple[float, float]:
+    def _mean(self, totals: Tensor) -> tuple[float, float | None]:
         """Loss and error per sample over all workers."""
-        loss, errors, samples = self._wire.sum(totals, "evaluation").tolist()
-        return loss / max(samples, 1), errors / max(samples, 1)
+        over_all = self._wire.sum(totals, "evaluation")
+        return per_sample(over_all[:2], float(over_all[2]))
 
 
 def _skip(step: int, worker: int, parameter: str) -> Told:
     line = f"step {step} skipped by all: worker {worker} has a non-finite gradient in {parameter}"
-    return Told("skip", {"worker": worker, "parameter": parameter}, line)
+    return Told("skip", {"step": step, "worker": worker, "parameter": parameter}, line)
 
 
 def _passed(before: float, after: float, every: float) -> bool:

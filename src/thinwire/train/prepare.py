@@ -7,15 +7,18 @@ range.
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from thinwire.data import Dataset, Split, load_mnist
+from thinwire.curvature.probe import PROBED
+from thinwire.data import Dataset, Split, hold_out, load_mnist
+from thinwire.models import Loss, Normalisation, NormalisedBy, fit_normalisation
+from thinwire.optim import Objective
 from thinwire.train.build import build_hessian_free
-from thinwire.train.model import build_model
+from thinwire.train.checkpoint import FOLDER, MODEL
+from thinwire.train.network import build_network
 from thinwire.train.recipe import Recipe
 
 
@@ -26,15 +29,19 @@ class Job:
     Attributes:
         name: the recipe's.
         recipe: the fields.
-        dataset: standardised to zero mean and unit variance over all training inputs.
-        model: freshly initialised, the same on every worker.
+        dataset: its inputs normalised.
+        normalisation: how they were.
+        model: as training begins, or as its last stage does; the same on every worker.
+        loss: (outputs, targets) -> mean over the samples.
         folder: the run folder; it exists and can be written.
     """
 
     name: str
     recipe: Recipe
     dataset: Dataset
+    normalisation: Normalisation
     model: nn.Module
+    loss: Loss
     folder: Path
 
 
@@ -47,35 +54,44 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         progress: told of downloads, a line each.
 
     Raises:
-        ValueError: malformed data, or an optimiser's argument out of range.
+        ValueError: malformed data, a model that cannot be made, or an optimiser's argument out of
+            range.
         OSError: data that cannot be read, a folder that cannot be written.
         RuntimeError: MNIST is neither here nor to be had.
     """
     folder = writable_folder(recipe.out or Path("runs") / name)
-    dataset = standardise(load_mnist(recipe.data, progress=progress))
-    features = dataset.train.inputs.shape[1]
-    model = build_model(
-        features,
-        recipe.model.hidden,
-        dataset.classes,
-        recipe.model.activation,
-        recipe.seed,
-        recipe.model.initialisation,
-    )
+    data = load_mnist(recipe.data, progress=progress)
+    if recipe.decay.held_out:
+        data = hold_out(data, recipe.decay.held_out, recipe.seed)
+    dataset, normalisation = normalise(data, recipe.model.normalisation)
+    _check_start(recipe.model.start, folder.resolve())
+    model, loss = build_network(recipe, dataset)
     if recipe.algorithm == "hessian-free":
-        build_hessian_free(recipe, model)  # refuses what it cannot work with
-    return Job(name, recipe, dataset, model, folder)
+        model.eval()  # the objective is one function: no dropout
+        build_hessian_free(recipe, model)  # these refuse what they cannot work with
+        Objective(model, loss, (dataset.train.inputs[:PROBED], dataset.train.targets[:PROBED]))
+    return Job(name, recipe, dataset, normalisation, model, loss, folder)
 
 
-def standardise(dataset: Dataset) -> Dataset:
-    """Shift and scale all inputs by the training inputs' overall mean and deviation."""
-    deviation, mean = torch.std_mean(dataset.train.inputs)
-    scale = 1 / deviation.clamp(min=1e-6)
+def normalise(dataset: Dataset, by: NormalisedBy) -> tuple[Dataset, Normalisation]:
+    """Shift and scale all inputs by statistics of the training inputs, and say which."""
+    found = fit_normalisation(dataset.train.inputs, by)
 
-    def shifted(split: Split) -> Split:
-        return Split((split.inputs - mean) * scale, split.targets)
+    def normalised(split: Split) -> Split:
+        return Split(found(split.inputs), split.targets)
 
-    return Dataset(shifted(dataset.train), shifted(dataset.test), dataset.classes, dataset.name)
+    train, test = normalised(dataset.train), normalised(dataset.test)
+    held_out = None if dataset.held_out is None else normalised(dataset.held_out)
+    return replace(dataset, train=train, test=test, held_out=held_out), found
+
+
+def _check_start(start: str | None, folder: Path) -> None:
+    """A run writes its own model and checkpoints anew, so it cannot start from them."""
+    if start is None:
+        return
+    path = Path(start).resolve()
+    if path in (folder, folder / MODEL) or folder / FOLDER in (path, *path.parents):
+        raise ValueError(f"model.start: expected another run's, {start} is this run's")
 
 
 def writable_folder(folder: Path) -> Path:

@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Literal
 
 from thinwire.train.fields import (
+    DecayFields,
     ExchangeFields,
     HessianFreeFields,
     ModelFields,
     OptimizerFields,
+    SelectionFields,
     expect_at_least,
 )
 
 Algorithm = Literal["sgd", "hessian-free"]
 
 _READ_BY: dict[Algorithm, tuple[str, ...]] = {
-    "sgd": ("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
+    "sgd": (
+        *("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
+        *("selection", "decay"),
+    ),
     "hessian-free": ("hessian_free",),
 }
 _METHODS = {
@@ -43,7 +48,7 @@ class Recipe:
     epochs: int = 10
     """Passes over the training set."""
     minibatch: int = 1024
-    """Samples in a minibatch, over all workers."""
+    """Samples in a minibatch, over all workers; with selection, in the first ones."""
     log_every: int = 20
     """Steps between lines in events.jsonl and on the display."""
     evaluate_every: float | None = None
@@ -63,6 +68,8 @@ class Recipe:
     model: ModelFields = field(default_factory=ModelFields)
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     exchange: ExchangeFields = field(default_factory=ExchangeFields)
+    selection: SelectionFields = field(default_factory=SelectionFields)
+    decay: DecayFields = field(default_factory=DecayFields)
     hessian_free: HessianFreeFields = field(default_factory=HessianFreeFields)
 
     def __post_init__(self) -> None:
@@ -71,8 +78,20 @@ class Recipe:
         expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
         if self.evaluate_every is not None and not self.evaluate_every > 0:
             raise ValueError(f"evaluate_every: expected > 0, got {self.evaluate_every}")
+        if self.selection.every and self.selection.largest < self.minibatch:
+            raise ValueError(
+                f"selection.largest: expected >= minibatch, which is {self.minibatch}, "
+                f"got {self.selection.largest}"
+            )
+        if self.decay.held_out and self.optimizer.lr_decay != 1:
+            raise ValueError(
+                f"optimizer.lr_decay: expected 1 where decay.held_out is {self.decay.held_out} "
+                f"and decides instead, got {self.optimizer.lr_decay}"
+            )
         for name in foreign_fields(self.algorithm):
             _expect_default(name, getattr(self, name), _default(name), self.algorithm)
+        if self.algorithm == "hessian-free":
+            _expect_default("model.pretrain", self.model.pretrain, 0, self.algorithm)
 
     @property
     def length_flag(self) -> str:
@@ -84,11 +103,12 @@ class Recipe:
         """What the run is called in comparisons."""
         if self.algorithm == "hessian-free":
             return _METHODS[self.hessian_free.method]
+        late = ", double-buffered" if self.exchange.double_buffer else ""
         if self.exchange.code == "float32":
-            return "dense SGD"
+            return f"dense SGD{late}"
         kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
         one, two = self.exchange.bits
-        return f"{kind}{one}-bit SGD" if one == two else f"{kind}{one}/{two}-bit SGD"
+        return f"{kind}{one}{'' if one == two else f'/{two}'}-bit SGD{late}"
 
 
 def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from thinwire.train.checkpoint import (
     open_checkpoint,
 )
 from thinwire.train.prepare import Job
+from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
 from thinwire.train.recipe_files import find_recipe, flat_fields
 
@@ -118,7 +119,9 @@ def _check_length(run: Facts, recipe: Recipe) -> None:
     if recipe.algorithm == "hessian-free":
         done, asked, unit = run["counts"]["steps"], recipe.hessian_free.iterations, "iterations"
     else:
-        sampler = run["sampler"]
+        full, sampler = full_depth(recipe), run["sampler"]
+        if run.get("depth", full) < full:
+            return
         done = sampler["epoch"] + sampler["position"] / sampler["size"]
         asked, unit = recipe.epochs, "epochs"
     if done > asked:

@@ -27,7 +27,7 @@ class Saver:
     """Writes checkpoints of one run and keeps the last few.
 
     Attributes:
-        newest: the step of the newest checkpoint, None before the first.
+        newest: steps and trials of the newest checkpoint, None before the first.
 
     Args:
         run_folder: the run folder; all workers must see the same one.
@@ -43,12 +43,12 @@ class Saver:
         self._wire, self._keep = wire, keep
         # Others in the folder are an earlier run's, or were refused, and go with the next save.
         self._own: set[Path] = set()
-        self.newest: int | None = None
+        self.newest: tuple[int, int] | None = None
         if resumed is not None and resumed.folder.parent.resolve() == self._root.resolve():
             names = {path.name for path in checkpoints_in(run_folder)}
             newest = resumed.folder.name
             self._own = {self._root / name for name in names if name <= newest}
-            self.newest = resumed.step if resumed.world == wire.world else None
+            self.newest = resumed.progress if resumed.world == wire.world else None
 
     def save(self, state: State, facts: Facts) -> str:
         """Write a checkpoint of all workers.
@@ -78,7 +78,7 @@ class Saver:
         complete = lambda: self._complete(state, temporary, final, shared, files)  # noqa: E731
         reason = self._failures(self._attempt(complete) if rank == 0 else "")
         if not reason:
-            self.newest = state.counts.steps
+            self.newest = state.counts.progress
         return reason
 
     def _complete(

@@ -3,29 +3,38 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thinwire.data import MinibatchSampler
 from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.exchange.reshard import add_rows
+from thinwire.models import grow
+from thinwire.optim import OneBitSGD
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
+from thinwire.train.decay import Decay
 from thinwire.train.prepare import Job
+from thinwire.train.pretraining import first_depth, stage_model, stage_seed
+from thinwire.train.selection import Selection
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
+_ADAPTIVE = ("selection", "decay")
 
 
 class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
+        depth: hidden layers of the network; pre-training has one stage for each.
         model: the network.
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
-        scheduler: of the learning rate.
+        scheduler: of the learning rate, by epochs.
+        decay: of the learning rate, by held-out accuracy.
+        selection: of the minibatch size; the size in use is the sampler's.
         counts: totals.
         twin: the dense exchange it is compared with.
         since_event: float64 [3]: summed loss, errors and samples of this worker since the last
@@ -35,28 +44,48 @@ class MinibatchState:
     """
 
     def __init__(self, job: Job, world: int) -> None:
+        self._job = job
         self._rank = Wire(None, Ledger()).rank
-        self.model = job.model
-        self.optimizer = build_sgd(job.recipe, job.model)
-        self.sampler = MinibatchSampler(
-            len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
-        )
-        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
-            self.optimizer, job.recipe.optimizer.lr_decay
-        )
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
         self.twin = DenseTwin(params, world)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
+        self.selection = Selection()
+        depth = first_depth(job.recipe)
+        self._begin_stage(stage_model(job, depth), depth, None, job.recipe.minibatch)
+
+    def deepen(self) -> None:
+        """Begin the next stage: one more hidden layer, a new output layer, nothing carried over."""
+        depth = self.depth + 1
+        model = stage_model(self._job, depth)
+        grow(self.model, model)
+        self._begin_stage(model, depth, self.optimizer, self.sampler.minibatch)
+        self.since_event.zero_()
+        self.since_epoch.zero_()
+
+    def _begin_stage(
+        self, model: nn.Module, depth: int, before: OneBitSGD | None, minibatch: int
+    ) -> None:
+        recipe, size = self._job.recipe, len(self._job.dataset.train)
+        self.model, self.depth = model, depth
+        self.optimizer = build_sgd(recipe, model, before)
+        self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
+        self.decay = Decay(self.optimizer, recipe.decay)
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
+            self.optimizer, recipe.optimizer.lr_decay
+        )
+        self.twin.params = sum(parameter.numel() for parameter in model.parameters())
 
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
+            "depth": self.depth,
             "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in _ADAPTIVE},
             "param_groups": without_counts(self.optimizer.state_dict())["param_groups"],
             "last_epoch": self.last_epoch,
         }
@@ -70,12 +99,19 @@ class MinibatchState:
     def restore(self, checkpoint: Checkpoint, rank: int, world: int) -> None:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
+        depth = run.get("depth", self.depth)
+        if depth != self.depth:
+            model = stage_model(self._job, depth)
+            self._begin_stage(model, depth, self.optimizer, self.sampler.minibatch)
         files = stored_files(checkpoint)
         self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
         states = stored_states(files, run["param_groups"])
         self.optimizer.load_state_dict(reshard(states, rank, world))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
+        for name in _ADAPTIVE:
+            if name in run:  # a former version's checkpoint has none
+                getattr(self, name).load_state_dict(run[name])
         self.counts.restore(run["counts"])
         self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]

@@ -63,6 +63,7 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
         **training.compare(wire, sent),
         "seconds": seconds,
         "samples_per_second": counts.samples / seconds if seconds else None,
+        "times": training.times(wire),
         "traffic": [
             {"stage": name, **{c: round(value) for c, value in zip(columns, row, strict=True)}}
             for name, row in zip(names, mean, strict=True)
@@ -75,7 +76,8 @@ def write_summary(folder: Path, summary: Summary, model: nn.Module) -> None:
     """Write summary.json and model.safetensors, each complete or not at all."""
     text = json.dumps(summary, indent=2) + "\n"
     _replace(folder / "summary.json", text.encode())
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: tensors that share memory cannot be written.
+    tensors = {name: t.clone().contiguous() for name, t in model.state_dict().items()}
     _replace(folder / "model.safetensors", safetensors.torch.save(tensors))
 
 

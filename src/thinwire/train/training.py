@@ -41,7 +41,7 @@ class Told:
     """Something that happened in a step.
 
     Attributes:
-        event: its kind: "step" or "skip".
+        event: its kind: "step", "skip", "selection", ...
         fields: of the event, beside the counts.
         line: what a person is told, if that is not the event itself.
     """
@@ -75,16 +75,22 @@ class Training(Protocol):
         """Whether errors are to be measured after the last step."""
 
     def expected_step_seconds(self) -> float:
-        """What a step may take before any has been timed."""
+        """What the next step may take where those before it do not tell."""
 
     def step(self) -> list[Told]:
-        """One minibatch or one outer iteration; every worker calls it."""
+        """One minibatch, one trial or one outer iteration; every worker calls it."""
 
-    def averages(self) -> tuple[float, float] | None:
+    def averages(self) -> tuple[float, float | None] | None:
         """Training loss and error as averaged since the last evaluation; None: evaluate them."""
 
+    def times(self, wire: Wire) -> dict[str, Any] | None:
+        """What the summary says of a mean step's seconds (``breakdown``); None: nothing."""
+
+    def finish(self) -> list[Told] | None:
+        """After the last step: complete what it left in flight; None if that was nothing."""
+
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
-        """What the summary says of ``sent`` bytes a worker beside those of a dense exchange."""
+        """What else the summary says, above all of ``sent`` bytes beside a dense exchange's."""
 
     def close(self) -> None:
         """Give back threads and process groups."""

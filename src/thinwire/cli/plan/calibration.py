@@ -13,11 +13,11 @@ from torch.distributed.run import run as launch
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.train import describe_failure
 from thinwire.cli.usage import UsageError, user_errors
+from thinwire.models import build_model
 from thinwire.plan import Profile, write_profile
 from thinwire.plan.units import rate_text
 from thinwire.train import Workers, detect_workers, worker_processes
 from thinwire.train.calibrate import Workload, calibrate
-from thinwire.train.model import build_model
 
 TIMEOUT = timedelta(seconds=120)
 
@@ -70,7 +70,8 @@ def _say(profile: Profile, fields: PlanFields) -> None:
             f"  {size:6} samples {1e3 * seconds:9.2f} ms {1e6 * seconds / size:9.1f} us each"
         )
     sign = profile.codes["sign"]
-    whole = {"quantise": sign.encode, "decode": sign.decode, "post-process": profile.post}
+    whole = {"quantise": sign.encode, "add": sign.add, "decode": sign.decode}
+    whole["post-process"] = profile.post
     parts = ", ".join(f"{name} {1e3 * t * profile.values:.2f} ms" for name, t in whole.items())
     console.print(f"  {parts}, overhead {1e3 * profile.overhead:.2f} ms", soft_wrap=True)
     if profile.link is None:

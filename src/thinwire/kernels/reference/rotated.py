@@ -15,6 +15,8 @@ with p - 1 others and R is still orthogonal. The levels are the mean magnitudes 
 The butterflies' order is part of the definition: distances 1, 2, 4 ..., (a, b) -> (a + b, a - b).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -136,3 +138,11 @@ def _hash(x: int) -> int:
 
 
 _SIGNS = torch.tensor([-1.0 if _hash(i + 1) >> 31 else 1.0 for i in range(ROTATED_BLOCK)])
+
+
+def rotated_sum(
+    levels: Sequence[Tensor], bits: Sequence[Tensor], layout: Tensor, out: Tensor
+) -> None:
+    """Decode several packets and add them in order; see ``schemas``."""
+    for k, (of_packet, packed) in enumerate(zip(levels, bits, strict=True)):
+        rotated_decode(of_packet, packed, layout, out, accumulate=k > 0)

@@ -1,5 +1,7 @@
 """The 1-bit code (S section 3): signs, and the mean of either side as the two levels of a group."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -43,3 +45,9 @@ def sign_decode(
         out.add_(value)
     else:
         out.copy_(value)
+
+
+def sign_sum(levels: Sequence[Tensor], bits: Sequence[Tensor], layout: Tensor, out: Tensor) -> None:
+    """Decode several packets and add them in order; see ``schemas``."""
+    for k, (of_packet, packed) in enumerate(zip(levels, bits, strict=True)):
+        sign_decode(of_packet, packed, layout, out, accumulate=k > 0)

@@ -9,6 +9,8 @@ So no difference of two values is formed: it could overflow. A step below the sm
 bfloat16, 0.4 % short of float32's, levels stay there and the residual takes the rest.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -90,3 +92,11 @@ def _grid(levels: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 def _decoded(q: Tensor, low: Tensor, step: Tensor) -> Tensor:
     half = q * (0.5 * step) + 0.5 * low
     return half + half
+
+
+def uniform_sum(
+    levels: Sequence[Tensor], packed: Sequence[Tensor], layout: Tensor, bits: int, out: Tensor
+) -> None:
+    """Decode several packets and add them in order; see ``schemas``."""
+    for k, (of_packet, codes) in enumerate(zip(levels, packed, strict=True)):
+        uniform_decode(of_packet, codes, layout, bits, out, accumulate=k > 0)

@@ -1,4 +1,4 @@
-"""The networks a recipe can name."""
+"""Multi-layer perceptrons, and growing them layer by layer."""
 
 import itertools
 from collections.abc import Sequence
@@ -49,6 +49,28 @@ def build_model(
         if not last:
             layers.append(nn.ReLU() if activation == "relu" else nn.Sigmoid())
     return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def grow(trained: nn.Module, fresh: nn.Module) -> None:
+    """Give a deeper perceptron the hidden layers of a trained one; its output layer is dropped.
+
+    One step of discriminative pre-training (Seide, Li, Chen, Yu, ASRU 2011; S section 2).
+
+    Args:
+        trained: from ``build_model``.
+        fresh: from ``build_model``, with the same widths before the new layers; changed in place.
+
+    Raises:
+        ValueError: ``fresh`` is not deeper, or its layers have other widths.
+    """
+    layers, deeper = list(trained.children()), list(fresh.children())
+    if len(deeper) <= len(layers):
+        raise ValueError(f"fresh: expected more than {len(layers)} modules, got {len(deeper)}")
+    for number, (old, new) in enumerate(zip(layers[:-1], deeper, strict=False)):
+        if isinstance(old, nn.Linear) and repr(old) != repr(new):
+            raise ValueError(f"fresh: expected {old} as module {number}, got {new}")
+        new.load_state_dict(old.state_dict())
 
 
 def _draw_glorot_he(

@@ -1,0 +1,104 @@
+"""What a run changed on its way, over its epochs: minibatch size, learning rate, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thinwire.report.canvas import add_legend, draw_line, new_figure
+from thinwire.report.events import Event
+from thinwire.report.formatting import data_size, one_decimal, short, whole
+from thinwire.report.run import Run, number
+from thinwire.report.series import Points, decimate, wants_log
+from thinwire.report.style import figure_style, plain_ticks, run_colours, to_svg
+
+MAX_ROWS = 200
+SELECTION_HEADINGS = (
+    *("epoch", "before", "after", "training accuracy by size"),
+    *("samples in trials so far", "seconds", "sent"),
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that changes in steps.
+
+    Attributes:
+        key: Its short name.
+        title: The axis label, with its unit.
+        field: Its field in the events.
+        kinds: The events which tell it, as attributes of `Run`.
+        scale: What it is multiplied with.
+    """
+
+    key: str
+    title: str
+    field: str
+    kinds: tuple[str, ...]
+    scale: float = 1.0
+
+
+SCHEDULE: tuple[Quantity, ...] = (
+    Quantity("minibatch", "samples in a minibatch", "minibatch", ("steps", "selections")),
+    Quantity("lr", "learning rate", "lr", ("steps", "decays")),
+    Quantity("held-out", "held-out accuracy (%)", "accuracy", ("held_out",), scale=100.0),
+)
+
+
+def schedule_points(run: Run, quantity: Quantity) -> Points:
+    """The quantity against epochs, as far as it is told."""
+    events: list[Event] = [event for kind in quantity.kinds for event in getattr(run, kind)]
+    found = [(number(event, "epoch"), number(event, quantity.field)) for event in events]
+    return sorted((x, quantity.scale * y) for x, y in found if x is not None and y is not None)
+
+
+def schedule_svg(runs: Sequence[Run], quantity: Quantity, legend: bool = True) -> str | None:
+    """Draw one quantity of all runs over their epochs.
+
+    Returns:
+        SVG text, or None where no run changed it.
+    """
+    curves = [schedule_points(run, quantity) for run in runs]
+    if not any(len({y for _, y in points}) > 1 for points in curves):
+        return None
+    with figure_style(f"schedule-{quantity.key}"):
+        figure, axes = new_figure()
+        for points, colour in zip(curves, run_colours(len(runs)), strict=True):
+            draw_line(axes, decimate(points), color=colour, linewidth=1.4, drawstyle="steps-post")
+        if wants_log(y for points in curves for _, y in points):
+            axes.set_yscale("log", nonpositive="mask")
+        plain_ticks(axes)
+        axes.set_xlabel("epochs")
+        axes.set_ylabel(quantity.title)
+        if legend:
+            add_legend(figure, runs)
+        return to_svg(figure, f"{quantity.title} over epochs")
+
+
+def selection_rows(run: Run) -> list[list[str]]:
+    """One row for each choice of a minibatch size, the last ``MAX_ROWS`` of them."""
+    return [
+        [
+            short(number(event, "epoch")),
+            whole(number(event, "before")),
+            whole(number(event, "minibatch")),
+            _accuracies(event),
+            whole(number(event, "trial_samples")),
+            one_decimal(number(event, "trial_seconds")),
+            data_size(number(event, "trial_bytes")),
+        ]
+        for event in run.selections[-MAX_ROWS:]
+    ]
+
+
+def _accuracies(event: Event) -> str:
+    """Such as "256: 91.20 %, 512: failed"; what is not a list of numbers is left out."""
+    sizes, accuracies = event.get("sizes"), event.get("accuracies")
+    if not isinstance(sizes, list) or not isinstance(accuracies, list):
+        return ""
+    told = []
+    for size, accuracy in zip(sizes, accuracies, strict=False):
+        right = number({"": accuracy}, "")
+        found = "failed" if right is None else f"{100 * right:.2f} %"
+        told.append(f"{whole(number({'': size}, ''))}: {found}")
+    return ", ".join(told)
