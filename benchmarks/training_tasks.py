@@ -104,7 +104,8 @@ def _share() -> tuple[int, int]:
 @cache
 def images() -> Dataset:
     """MNIST as ``thinwire train`` has it."""
-    return normalise(load_mnist(), "all")[0]
+    dataset, _ = normalise(load_mnist(), "all")
+    return dataset
 
 
 def perceptron(name: str, seed: int, model: Callable[[], nn.Module]) -> Task:

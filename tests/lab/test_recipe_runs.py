@@ -89,6 +89,15 @@ def test_every_cell_of_the_tables_has_its_own_key_and_comes_after_what_it_needs(
         assert "SEED" not in "".join(cell.words)
 
 
+@pytest.mark.parametrize("row", [*tables.TABLE_2, *tables.TABLE_3], ids=lambda row: row.key(0))
+def test_the_recipe_of_the_tables_takes_their_flags(row: tables.Row) -> None:
+    cell = row.cells()[0]
+    _, recipe = recipe_of(cell.recipe, cell.words[1:])
+    assert recipe.exchange.double_buffer == ("double buffering" in row.label)
+    assert recipe.exchange.error_feedback != ("no error feedback" in row.label)
+    assert (recipe.model.rank is not None) == (row.setup == "low-rank")
+
+
 @pytest.mark.parametrize("label", methods.METHODS)
 def test_the_recipes_of_the_methods_take_their_flags(label: str) -> None:
     cell = methods.cells([1])[methods.key(label, 1)]
