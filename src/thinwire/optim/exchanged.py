@@ -266,7 +266,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._progress.note(report)
 
     def _exchange_step(self) -> StepReport:
-        phase = self.phase
         while len(self._launched) < len(self._buckets):
             self._launch_next()  # parameters without gradient count as zero
         try:
@@ -276,7 +275,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             self._launched = []
             for bucket in self._buckets:
                 bucket.waiting = set(bucket.parameters)
-        report = stages.verdict(self._buckets, headers, phase)
+        report = stages.verdict(self._buckets, headers, self.phase)
         if report.nonfinite is not None:
             return report
         self._distribute(report.samples)
