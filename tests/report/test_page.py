@@ -99,6 +99,7 @@ def test_a_lone_dense_run_without_events_has_a_page(tmp_path):
     assert "<h1>&lt;mine&gt;</h1>" in html
     assert "every gradient was finite" in html
     assert "Traffic and residuals" not in html
+    assert "What a step takes" not in html
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path, page):

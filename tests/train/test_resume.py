@@ -24,6 +24,7 @@ from thinwire.train.state import MinibatchState
 from thinwire.train.stop import StopSignals
 
 EXCHANGE = {"cold_start": 300, "bucket_mb": 0.02}
+IN_FLIGHT = {"exchange": {"double_buffer": True}}
 OPTIMIZER = {"lr": 0.02, "lr_decay": 0.5, "momentum_time_constant": 100.0}
 
 
@@ -112,7 +113,7 @@ def test_a_run_stopped_again_and_again_is_the_same_run(
 
 def restored(rank: int, world: int, data: Path, folder: Path) -> dict[str, Any]:
     """What this worker holds when it has taken up the run's checkpoint."""
-    job = prepare("tiny", recipe_of(data, folder), lambda _: None)
+    job = prepare("tiny", recipe_of(data, folder, **IN_FLIGHT), lambda _: None)
     checkpoint = make_plan(job).checkpoint
     assert checkpoint is not None
     training = MinibatchState(job, world)
@@ -126,10 +127,13 @@ def restored(rank: int, world: int, data: Path, folder: Path) -> dict[str, Any]:
 def test_a_run_goes_on_with_other_numbers_of_workers(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
-    """4 -> 2 -> 3 -> 1: what all workers carry, and have sent, keeps its total."""
+    """4 -> 2 -> 3 -> 1: what all workers carry, and have sent, keeps its total.
+
+    Double-buffered: what is in flight goes along.
+    """
     folder = tmp_path / "run"
     for world, following in ((4, 2), (2, 3), (3, 1)):
-        assert run_ranks(world, run_once, idx_folder, folder, 5, {})[0][1] == signal.SIGTERM
+        assert run_ranks(world, run_once, idx_folder, folder, 5, IN_FLIGHT)[0][1] == signal.SIGTERM
         before = run_ranks(world, restored, idx_folder, folder)
         after = run_ranks(following, restored, idx_folder, folder)
         kept = [k for k in before[0]["tensors"] if k.endswith("residual") or k.startswith("since")]
@@ -142,7 +146,12 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
             runs = sorted(part["0.weight"] for part in owned if "0.weight" in part)
             assert (runs[0][0], runs[-1][1]) == (0, 90 * 36)
         assert sum(w["bytes"] for w in before) == sum(w["bytes"] for w in after)
-    summary, _, said = run_ranks(1, run_once, idx_folder, folder, None, {})[0]
+        pending = [key for key in before[0]["tensors"] if key.endswith("pending")]
+        assert len(pending) == 6
+        for key in pending:  # worker 0 stores what all hold
+            assert bool(before[0]["tensors"][key].any())
+            assert torch.equal(before[0]["tensors"][key], after[0]["tensors"][key])
+    summary, _, said = run_ranks(1, run_once, idx_folder, folder, None, IN_FLIGHT)[0]
     assert "written by 3 workers" in said
     assert summary["steps"] == 20
     assert summary["test_error"] < 0.5
