@@ -25,8 +25,8 @@ class Snapshot:
     """What a checkpoint would store, copied in memory when this is made.
 
     That is parameters and buffers, both residuals, the owner's state, rates, the phase and exchange
-    numbers, each other part's ``state_dict``, and torch's random numbers. It takes as much memory
-    again as they do.
+    numbers, each other part's ``state_dict``, and the state of torch's generator on the CPU. It
+    takes as much memory again as they do.
 
     Args:
         optimizer: this worker's.
