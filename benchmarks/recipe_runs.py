@@ -116,7 +116,7 @@ def measure(name: str, cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Any]:
     wall = round(time.monotonic() - started, 1)
     entry: dict[str, Any] = {
         "words": cell.words,
-        "command": "thinwire train " + " ".join(cell.words),
+        "command": "thinwire train " + " ".join(typed(name, cell, cells)),
         "load": [load, record.load()],
     }
     if error is not None:
@@ -124,14 +124,18 @@ def measure(name: str, cell: Cell, cells: Mapping[str, Cell]) -> dict[str, Any]:
     return {**entry, "wall": wall, **told(load_run(folder_of(name, cell)))}
 
 
+def typed(name: str, cell: Cell, cells: Mapping[str, Cell]) -> list[str]:
+    """A cell's words, with the run folders of the models it starts from."""
+    return [
+        re.sub(r"\{model:(.*)\}", lambda found: str(folder_of(name, cells[found[1]])), word)
+        for word in cell.words
+    ]
+
+
 def train(name: str, cell: Cell, cells: Mapping[str, Cell]) -> str | None:
     """Let ``thinwire train`` do it; its last words if it fails."""
-    flags = [
-        re.sub(r"\{model:(.*)\}", lambda found: str(folder_of(name, cells[found[1]])), flag)
-        for flag in cell.flags
-    ]
-    command = [sys.executable, "-m", "thinwire", "train", cell.recipe, *flags]
-    command += ["--seed", str(cell.seed), "--out", str(folder_of(name, cell))]
+    command = [sys.executable, "-m", "thinwire", "train", *typed(name, cell, cells)]
+    command += ["--out", str(folder_of(name, cell))]
     done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
         return None
