@@ -39,6 +39,7 @@ from thinwire.exchange import (
 from thinwire.optim.bucket import Bucket, cut_into_buckets
 from thinwire.optim.cold_start import collect_finite, copy_from_worker_0, hand_over
 from thinwire.optim.progress import ColdStart, Progress, StepReport
+from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
 from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
@@ -96,6 +97,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.last_step: StepReport | None = None
         self.ledger = Ledger()
         self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         self._thread = Fifo("thinwire exchange")
         self._syncing = True
         self._warned = False
@@ -143,6 +145,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         trained = [
             (name, p) for name, p in zip(names, group["params"], strict=True) if p.requires_grad
         ]
+        self._model = model_wire(trained, self._wire, self._model)
         for members in cut_into_buckets(trained, self._bucket_bytes):
             bucket = Bucket(
                 group,
@@ -183,6 +186,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         return self.phase != "serial" or self._wire.rank == 0
 
     def _gradient_ready(self, parameter: Tensor) -> None:
+        lay_out_gradient(parameter)
         if not self._syncing or self.phase == "serial":
             return
         bucket = self._bucket_of[cast(Parameter, parameter)]
@@ -252,7 +256,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             for bucket in self._buckets:
                 bucket.waiting = set(bucket.parameters)
         samples = sum(header.samples for header in headers[0]) if headers else 0.0
-        nonfinite = self._first_nonfinite(headers)
+        nonfinite = self._agreed(self._first_nonfinite(headers))
         if nonfinite is not None:
             return StepReport(phase, samples, nonfinite)
         if samples <= 0:
@@ -272,17 +276,22 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 exchange.owner.note_input()
             job = partial(exchange.distribute, code, bucket.scratch, self._wire, "updates")
             pending.append(self._thread.submit(job))
+        overflow: tuple[int, str] | None = None
         for bucket, future in zip(self._buckets, pending, strict=True):
             try:
                 future.result()
             except NonFiniteUpdateError as error:
-                raise FloatingPointError(
-                    f"worker {error.worker}: the update of {bucket.name_of_group(error.group)!r} "
-                    "is not finite although all gradients are: lower the learning rate"
-                ) from None
+                overflow = error.worker, bucket.name_of_group(error.group)
+                break
             bucket.exchange.owner.commit()
             with record_function("thinwire::apply"):
                 bucket.apply(bucket.scratch)
+        overflow = self._agreed(overflow)
+        if overflow is not None:
+            raise FloatingPointError(
+                f"worker {overflow[0]}: the update of {overflow[1]!r} is not finite although all "
+                "gradients are: lower the learning rate"
+            )
         return self._residual_ratio() if self.measure else None
 
     def _codes(self, bucket: Bucket) -> StageCodes:
@@ -307,6 +316,15 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                     return worker, bucket.name_of_group(header.nonfinite_group)
         return None
 
+    def _agreed(self, found: tuple[int, str] | None) -> tuple[int, str] | None:
+        """The (worker, parameter) that any model rank found: other ranks' shards may be fine."""
+        if self._model is None:
+            return found
+        names = self._names()
+        number = -1 if found is None else found[0] * len(names) + names.index(found[1])
+        number = agree(number, self._model)
+        return None if number < 0 else (number // len(names), names[number % len(names)])
+
     # --- serial cold start ----------------------------------------------------------------------
 
     def _serial_step(self) -> StepReport:
@@ -319,8 +337,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         header = Header.read(packets[0])
         if header.samples <= 0:
             raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
-        if header.nonfinite_group >= 0:
-            return StepReport("serial", header.samples, (0, self._names()[header.nonfinite_group]))
+        index = header.nonfinite_group
+        found = self._agreed(None if index < 0 else (0, self._names()[index]))
+        if found is not None:
+            return StepReport("serial", header.samples, found)
         if self._wire.rank == 0:
             for bucket in self._buckets:
                 self.post_process(bucket, bucket.scratch, 0, header.samples)
@@ -363,7 +383,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             "axis": self._axis,
             "ledger": self.ledger.state_dict(),
             **self._progress.counts(),
-            **bucket_counts(self._buckets),
+            **bucket_counts(self._buckets, self._group_numbers()),
+            **grid_counts(self._parameters(), self._model),
         }
         state = worker_state(self._buckets, self._parameters(), serial=self.phase == "serial")
         return with_counts({**super().state_dict(), "state": state}, counts)
@@ -377,9 +398,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
-        counts = counts_of(state_dict)
+        own = own_shards(state_dict, self._parameters(), self._axis, self._model)
+        counts = counts_of(own)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
-        super().load_state_dict({**without_counts(state_dict), "state": {}})
+        super().load_state_dict({**without_counts(own), "state": {}})
         self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
         group_of = {p: group for group in self.param_groups for p in group["params"]}
@@ -387,11 +409,22 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
             self._not_stateless(bucket)
         serial = self.phase == "serial"
-        load_worker_state(self._buckets, self._parameters(), state_dict, counts, serial=serial)
+        load_worker_state(
+            self._buckets,
+            self._parameters(),
+            own,
+            counts,
+            groups=self._group_numbers(),
+            serial=serial,
+        )
 
     def _not_stateless(self, bucket: Bucket) -> None:
         """Keep torch's get_optimizer_state_dict from taking a step to make state: it is here."""
         self.state.update((parameter, {}) for parameter in bucket.parameters)
+
+    def _group_numbers(self) -> list[int]:
+        number_of = {id(group): i for i, group in enumerate(self.param_groups)}
+        return [number_of[id(bucket.group)] for bucket in self._buckets]
 
     def _parameters(self) -> list[Parameter]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -37,6 +37,7 @@ def load_worker_state(
     state: State,
     counts: Mapping[str, Any],
     *,
+    groups: Sequence[int],
     serial: bool,
 ) -> None:
     """Copy a state dict into the buckets.
@@ -47,6 +48,7 @@ def load_worker_state(
         state: made by ``worker_state`` or by ``reshard`` of those. As in torch, a parameter's key
             is what "param_groups" calls it, by position: a number, or a name.
         counts: with those of ``bucket_counts``.
+        groups: the position of each bucket's param group.
         serial: as in ``worker_state``.
 
     Raises:
@@ -60,9 +62,8 @@ def load_worker_state(
         p: stored.get(key, stored.get(str(key), {}))
         for key, p in zip(keys, parameters, strict=True)
     }
-    for bucket, sequence, scalars in zip(
-        buckets, counts["sequences"], counts["scalars"], strict=True
-    ):
+    sequences, scalars_of = (_of_buckets(counts, name, groups) for name in ("sequences", "scalars"))
+    for bucket, sequence, scalars in zip(buckets, sequences, scalars_of, strict=True):
         bucket.exchange.sequence = sequence
         bucket.scalars, bucket.state = dict(scalars), {}
         targets = _entries(bucket, serial)
@@ -70,12 +71,25 @@ def load_worker_state(
             copy_entry(name, entry_of[parameter], targets[parameter])
 
 
-def bucket_counts(buckets: Sequence[Bucket]) -> dict[str, Any]:
+def bucket_counts(buckets: Sequence[Bucket], groups: Sequence[int]) -> dict[str, Any]:
     """The numbers that go with them."""
     return {
+        "bucket_groups": list(groups),
         "sequences": [bucket.exchange.sequence for bucket in buckets],
         "scalars": [bucket.scalars for bucket in buckets],
     }
+
+
+def _of_buckets(counts: Mapping[str, Any], name: str, groups: Sequence[int]) -> list[Any]:
+    """What was counted by bucket, for buckets that may be cut in another way.
+
+    It is the same for all buckets of a param group. Shards of another size may make another number
+    of them.
+    """
+    if "bucket_groups" not in counts:  # states of former versions, whose buckets are these
+        return list(counts[name])
+    of_group = dict(zip(counts["bucket_groups"], counts[name], strict=True))
+    return [of_group[group] for group in groups]
 
 
 def _entries(bucket: Bucket, serial: bool) -> dict[Parameter, Entry]:

@@ -3,6 +3,7 @@
 from thinwire.train.display import Display
 from thinwire.train.environment import Workers, detect_workers, worker_processes
 from thinwire.train.failure import naming_lost_workers
+from thinwire.train.grid import check_grid
 from thinwire.train.loop import train
 from thinwire.train.model import build_model
 from thinwire.train.prepare import Job, prepare
@@ -19,6 +20,7 @@ __all__ = [
     "StopSignals",
     "Workers",
     "build_model",
+    "check_grid",
     "detect_workers",
     "find_recipe",
     "foreign_fields",

@@ -3,14 +3,17 @@
 from dataclasses import asdict
 from datetime import timedelta
 
+import torch.distributed as dist
 from torch import nn
 
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
 from thinwire.train.recipe import Recipe
 
 
-def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
-    """Of a recipe whose algorithm is "sgd"."""
+def build_sgd(
+    recipe: Recipe, model: nn.Module, process_group: dist.ProcessGroup | None = None
+) -> OneBitSGD:
+    """Of a recipe whose algorithm is "sgd"; the group's workers exchange their gradients."""
     fields, exchange = recipe.optimizer, recipe.exchange
     return OneBitSGD(
         model.named_parameters(),
@@ -27,6 +30,7 @@ def build_sgd(recipe: Recipe, model: nn.Module) -> OneBitSGD:
         cold_start_mode=exchange.cold_start_mode,
         bucket_mb=exchange.bucket_mb,
         max_skips=exchange.max_skips,
+        process_group=process_group,
         timeout=timedelta(seconds=recipe.timeout),
     )
 

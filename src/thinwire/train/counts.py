@@ -21,6 +21,9 @@ SCALAR_STAGES = (
     *("sample counts", "timings"),
 )
 
+# What travels between workers that share a model, which is not the exchange's business.
+MODEL_STAGES = ("activations", "whole model", "model agreement")
+
 
 def communications(ledger: Ledger) -> dict[str, int]:
     """The number of vector and of scalar communications.

@@ -7,6 +7,8 @@ import signal
 import time
 from typing import Any
 
+from torch import Tensor
+
 from thinwire.exchange import Ledger, Wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
@@ -21,6 +23,7 @@ from thinwire.train.recipe_files import to_jsonable
 from thinwire.train.replicas import compare_replicas
 from thinwire.train.resume import Plan, identity, share_plan
 from thinwire.train.save import Saver
+from thinwire.train.split import whole_state
 from thinwire.train.stop import StopSignals
 from thinwire.train.summary import Summary, summarise, versions, write_summary
 from thinwire.train.training import Told, Training
@@ -87,7 +90,8 @@ class _Run:
             self.state.restore(self.plan.checkpoint, self.wire.rank, self.wire.world)
         path = start_folder(self.job, self.plan, self.wire.rank, self.wire.world)
         self.stop.step_seconds = self.training.expected_step_seconds()
-        with EventLog(path) as self.log, self.display:
+        counting = self.training.grid.counting(self.wire.ledger)
+        with EventLog(path) as self.log, self.display, counting:
             self._log_start()
             self.counts.watch.start()
             while not self.training.finished:
@@ -101,10 +105,11 @@ class _Run:
             self.agreement.receive()
             self.stop.answered()  # nearly done: finish rather than stop
             self._save()
+            whole = self._whole()
             summary = self._summarise(self.state.last_epoch)
             self.log.write("end", **summary)
         if self.wire.rank == 0:
-            write_summary(self.job.folder, summary, self.state.model)
+            write_summary(self.job.folder, summary, whole)
         self.training.close()
         return summary
 
@@ -140,13 +145,18 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        failure = self.saver.save(self.state, {**identity(self.job), "versions": versions()})
+        facts = {**identity(self.job), "versions": versions()}
+        failure = self.saver.save(self.state, self._whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
             self.display.say(f"checkpoint of step {self.counts.steps} not written: {failure}")
         seconds = self.saved_at - started
         self.log.write("checkpoint", step=self.counts.steps, took=seconds, failure=failure or None)
         self.counts.watch.start()
+
+    def _whole(self) -> dict[str, Tensor]:
+        """The model's state, not split; all workers ask for it together."""
+        return whole_state(self.state.model, self.training.grid.model(self.wire.ledger))
 
     # --- reporting ------------------------------------------------------------------------------
 
@@ -193,8 +203,9 @@ class _Run:
         self.counts.watch.stop()
         progress, averages = self._progress(), self.training.averages()
         data, model = self.job.dataset, self.state.model
-        train_loss, train_error = averages or evaluate(model, data.train, self.wire)
-        test_loss, test_error = evaluate(model, data.test, self.wire)
+        wire = self.training.grid.data(self.wire.ledger)
+        train_loss, train_error = averages or evaluate(model, data.train, wire)
+        test_loss, test_error = evaluate(model, data.test, wire)
         event = {
             **progress,
             "train_loss": train_loss,
@@ -202,7 +213,7 @@ class _Run:
             "exact": averages is None,
             "test_loss": test_loss,
             "test_error": test_error,
-            "params_sha256": compare_replicas(model, self.wire),
+            "params_sha256": compare_replicas(self._whole(), self.wire),
             "replicas_identical": True,
         }
         self.log.write("epoch", **event)
@@ -212,7 +223,8 @@ class _Run:
 
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
         data, model = self.job.dataset, self.state.model
-        train_loss, train_error = evaluate(model, data.train, self.wire)
+        wire = self.training.grid.data(self.wire.ledger)
+        train_loss, train_error = evaluate(model, data.train, wire)
         kept = ("test_loss", "test_error", "params_sha256", "replicas_identical")
         results = {
             "name": self.job.name,

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from thinwire.data import shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import StepReport
+from thinwire.train.counts import MODEL_STAGES
 from thinwire.train.evaluate import batch_totals
+from thinwire.train.grid import Grid
 from thinwire.train.prepare import Job
 from thinwire.train.state import MinibatchState
 from thinwire.train.training import Told
@@ -30,13 +32,18 @@ class MinibatchTraining:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
         self._optimizer, self._sampler = self.state.optimizer, self.state.sampler
-        self._wire = Wire(None, self._optimizer.ledger)
+        self._wire = self.state.grid.data(self._optimizer.ledger)
         self.evaluation_due = False
 
     @property
     def ledger(self) -> Ledger:
         """This worker's traffic."""
         return self._optimizer.ledger
+
+    @property
+    def grid(self) -> Grid:
+        """Who shares the samples, and who a model."""
+        return self.state.grid
 
     @property
     def finished(self) -> bool:
@@ -115,7 +122,7 @@ class MinibatchTraining:
     def _report(self, report: StepReport) -> Told:
         loss, error = self._mean(self.state.since_event)
         self._fold()
-        sent = self.ledger.total().bytes
+        sent = self.ledger.total().bytes - self.ledger.total(*MODEL_STAGES).bytes
         fields = {
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
             "loss": loss,

@@ -17,6 +17,7 @@ from thinwire.data import Dataset, Split, load_mnist
 from thinwire.train.build import build_hessian_free
 from thinwire.train.model import build_model
 from thinwire.train.recipe import Recipe
+from thinwire.train.split import check_split
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         progress: told of downloads, a line each.
 
     Raises:
-        ValueError: malformed data, or an optimiser's argument out of range.
+        ValueError: malformed data, an optimiser's argument out of range, or a layer that cannot be
+            split over ``model_parallel`` workers.
         OSError: data that cannot be read, a folder that cannot be written.
         RuntimeError: MNIST is neither here nor to be had.
     """
@@ -62,6 +64,7 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         recipe.seed,
         recipe.model.initialisation,
     )
+    check_split(model, recipe.model_parallel)
     if recipe.algorithm == "hessian-free":
         build_hessian_free(recipe, model)  # refuses what it cannot work with
     return Job(name, recipe, dataset, model, folder)

@@ -15,7 +15,10 @@ from thinwire.train.fields import (
 Algorithm = Literal["sgd", "hessian-free"]
 
 _READ_BY: dict[Algorithm, tuple[str, ...]] = {
-    "sgd": ("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
+    "sgd": (
+        *("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
+        "model_parallel",
+    ),
     "hessian-free": ("hessian_free",),
 }
 _METHODS = {
@@ -32,6 +35,8 @@ class Recipe:
 
     workers: int = 1
     """Worker processes to start here; under torchrun or Slurm theirs count."""
+    model_parallel: int = 1
+    """Workers that share one model, each holding a part of every layer; workers counts all."""
     out: Path | None = None
     """Run folder; runs/NAME by default."""
     algorithm: Algorithm = "sgd"
@@ -67,7 +72,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
-        expect_at_least(1, "", self, "keep_checkpoints")
+        expect_at_least(1, "", self, "keep_checkpoints", "model_parallel")
         expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
         if self.evaluate_every is not None and not self.evaluate_every > 0:
             raise ValueError(f"evaluate_every: expected > 0, got {self.evaluate_every}")

@@ -8,10 +8,13 @@ from torch import Tensor
 from thinwire.data import MinibatchSampler
 from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.exchange.reshard import add_rows
+from thinwire.optim.shards import local
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
+from thinwire.train.grid import Grid
 from thinwire.train.prepare import Job
+from thinwire.train.split import load_whole, split_model
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
@@ -22,7 +25,8 @@ class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
-        model: the network.
+        grid: who shares the samples, and who a model.
+        model: the network, or this worker's part of it.
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
         scheduler: of the learning rate.
@@ -36,8 +40,9 @@ class MinibatchState:
 
     def __init__(self, job: Job, world: int) -> None:
         self._rank = Wire(None, Ledger()).rank
-        self.model = job.model
-        self.optimizer = build_sgd(job.recipe, job.model)
+        self.grid = Grid(job.recipe.model_parallel, job.recipe.timeout)
+        self.model = split_model(job.model, self.grid.mesh)
+        self.optimizer = build_sgd(job.recipe, self.model, self.grid.data_group)
         self.sampler = MinibatchSampler(
             len(job.dataset.train), job.recipe.minibatch, job.recipe.seed
         )
@@ -46,7 +51,9 @@ class MinibatchState:
         )
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
-        self.twin = DenseTwin(params, world)
+        ways = self.grid.ways
+        held = sum(local(parameter).numel() for parameter in self.model.parameters())
+        self.twin = DenseTwin(held * ways, world // ways, ways)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
@@ -54,6 +61,7 @@ class MinibatchState:
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
+            "model_parallel": self.grid.ways,
             "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -71,14 +79,16 @@ class MinibatchState:
         """Go on from a checkpoint, whatever the number of workers that wrote it."""
         run = checkpoint.facts["run"]
         files = stored_files(checkpoint)
-        self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
+        load_whole(self.model, read_tensors(checkpoint.folder / MODEL))
         states = stored_states(files, run["param_groups"])
-        self.optimizer.load_state_dict(reshard(states, rank, world))
+        ways, data = self.grid.ways, self.grid.data(self.optimizer.ledger)
+        self.optimizer.load_state_dict(reshard(states, data.rank, data.world, rank % ways, ways))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
         self.counts.restore(run["counts"])
         self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]
+        of_models = files[:: run.get("model_parallel", 1)]  # all ranks of a model hold the same
         for name in _TOTALS:
-            rows = [file[name] for file in files[rank::world]]
+            rows = [file[name] for file in of_models[data.rank :: data.world]]
             getattr(self, name).copy_(add_rows(rows) if rows else torch.zeros(3))
