@@ -19,4 +19,4 @@ def run_fresh_ranks(world: int, work: Callable[..., Any], *args: Any) -> list[An
     ):
         store = str(Path(folder) / "store")
         futures = [pool.submit(be_rank, rank, world, store, work, args) for rank in range(world)]
-        return [future.result(timeout=110) for future in futures]
+        return [future.result(timeout=280) for future in futures]

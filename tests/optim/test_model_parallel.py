@@ -28,6 +28,8 @@ from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.wire import Wire
 from thinwire.optim.shards import local, sharded_dim
 
+pytestmark = pytest.mark.timeout(300)  # four processes that each import torch
+
 PLAN = {
     "0": ColwiseParallel(),
     "2": RowwiseParallel(),
