@@ -113,6 +113,7 @@ def held(rank: int, world: int, data: Path, folder: Path, fields: dict[str, Any]
     state = MinibatchState(job, world)
     state.restore(checkpoint, rank, world)
     tensors, facts = state.own()
+    sent = state.optimizer.ledger.total().bytes
     model = whole_state(state.model, state.grid.model(state.optimizer.ledger))
     state.optimizer.close()
     stored = safetensors.torch.load_file(checkpoint.folder / MODEL)
@@ -121,44 +122,54 @@ def held(rank: int, world: int, data: Path, folder: Path, fields: dict[str, Any]
     return {
         "tensors": {name: tensor.clone() for name, tensor in tensors.items()},
         "owned": facts["owned"],
-        "bytes": state.optimizer.ledger.total().bytes,
+        "bytes": sent,
         "since": since,
     }
 
 
-def take_up(rank: int, world: int, data: Path, folder: Path, ways: int, stop: int | None) -> Any:
-    """What is held at first and at the end of five steps, or of all there are."""
-    fields = {**ONE_BIT, "model_parallel": ways}
-    begin = held(rank, world, data, folder, fields) if folder.exists() else None
-    _, agreed, said = run_once(rank, world, data, folder, stop, fields)
-    return begin, held(rank, world, data, folder, fields), agreed, said
+GRIDS = [(2, 2), (4, 1), (1, 2), (2, 1), (2, 2)]
+
+
+def take_up(rank: int, world: int, data: Path, folder: Path, number: int) -> Any:
+    """What is held at first, and at the end of three steps; the last job does all there are."""
+    fields = {**ONE_BIT, "model_parallel": GRIDS[number][1]}
+    begin = held(rank, world, data, folder, fields) if number else None
+    if number == len(GRIDS) - 1:
+        return begin, run_once(rank, world, data, folder, None, fields), None
+    done = run_once(rank, world, data, folder, 2, fields)
+    return begin, done, held(rank, world, data, folder, fields)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_run_goes_on_on_other_grids(idx_folder: Path, tmp_path: Path) -> None:
     """From the serial start on; parameters and owner state exact, residuals keep their sum."""
-    folder, grids = tmp_path / "run", [(2, 2), (4, 1), (1, 2), (2, 1), (1, 4), (2, 2)]
-    jobs = []
-    for data, ways in grids:
-        stop = None if len(jobs) == 5 else 2
-        results = run_fresh_ranks(data * ways, take_up, idx_folder, folder, ways, stop)
-        assert {agreed for _, _, agreed, _ in results} == {0 if stop is None else signal.SIGTERM}
-        jobs.append(results)
-    for ((_, was), before), ((_, now), after) in pairwise(zip(grids, jobs, strict=True)):
-        ends, begins = [result[1] for result in before], [result[0] for result in after]
+    jobs = [
+        run_fresh_ranks(data * ways, take_up, idx_folder, tmp_path / "run", number)
+        for number, (data, ways) in enumerate(GRIDS)
+    ]
+    check_jobs(jobs)
+
+
+def check_jobs(jobs: list[list[Any]]) -> None:
+    for number, (before, after) in enumerate(pairwise(jobs)):
+        ends, begins = [result[2] for result in before], [result[0] for result in after]
         assert sum(end["bytes"] for end in ends) == sum(begin["bytes"] for begin in begins)
         totals = [sum(worker["since"] for worker in side) for side in (ends, begins)]
         torch.testing.assert_close(totals[0], totals[1])
-        if jobs.index(before) < 1:
+        assert {agreed for _, (_, agreed, _), _ in before} == {signal.SIGTERM}
+        if number == 0:
             continue  # in the serial start worker 0 has all there is
-        old, new = whole_of(ends, was), whole_of(begins, now)
+        old, new = whole_of(ends, GRIDS[number][1]), whole_of(begins, GRIDS[number + 1][1])
         for name, tensor in old.items():
             if name.endswith(".residual"):
                 torch.testing.assert_close(new[name], tensor, rtol=1e-6, atol=1e-6)
             else:
                 assert torch.equal(new[name], tensor), name
-    assert "step 15, written by 4 workers" in jobs[-1][0][3]
+    _, (summary, _, said), _ = jobs[-1][0]
+    assert "step 12, written by 2 workers" in said
+    assert summary["steps"] == 20
+    assert summary["replicas_identical"]
 
 
 def test_one_worker_goes_on_with_what_four_had(

@@ -123,5 +123,5 @@ def cut_into_buckets(
             buckets.append([])
             size = 0.0
         buckets[-1].append((name, parameter))
-        size += 4 * parameter.numel()
+        size += 4 * local(parameter).numel()
     return buckets

@@ -19,10 +19,8 @@ from thinwire.exchange.functional import CountCollectives
 def check_grid(workers: int, model_parallel: int) -> None:
     """Raise ValueError unless the workers fill whole rows."""
     if workers % model_parallel:
-        raise ValueError(
-            f"model_parallel: {workers} worker{'s' if workers > 1 else ''} do not divide into "
-            f"models of {model_parallel}"
-        )
+        who = f"{workers} workers do" if workers > 1 else "1 worker does"
+        raise ValueError(f"model_parallel: {who} not divide into models of {model_parallel}")
 
 
 class Grid:
