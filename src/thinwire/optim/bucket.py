@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import TwoStage
+from thinwire.exchange import Header, TwoStage
 from thinwire.optim.postprocess import LocalAdaGrad, State
 from thinwire.optim.shards import local
 from thinwire.quantize import Axis, FlatSpace, StageCodes, to_wire
@@ -125,3 +125,14 @@ def cut_into_buckets(
         buckets[-1].append((name, parameter))
         size += 4 * local(parameter).numel()
     return buckets
+
+
+def first_nonfinite(
+    buckets: Sequence[Bucket], headers: Sequence[Sequence[Header]]
+) -> tuple[int, str] | None:
+    """(worker, parameter) of a NaN or infinity that any worker announced, if there is one."""
+    for bucket, of_bucket in zip(buckets, headers, strict=True):
+        for worker, header in enumerate(of_bucket):
+            if header.nonfinite_group >= 0:
+                return worker, bucket.name_of_group(header.nonfinite_group)
+    return None

@@ -36,7 +36,7 @@ from thinwire.exchange import (
     with_counts,
     without_counts,
 )
-from thinwire.optim.bucket import Bucket, cut_into_buckets
+from thinwire.optim.bucket import Bucket, cut_into_buckets, first_nonfinite
 from thinwire.optim.cold_start import collect_finite, copy_from_worker_0, hand_over
 from thinwire.optim.progress import ColdStart, Progress, StepReport
 from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
@@ -256,7 +256,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             for bucket in self._buckets:
                 bucket.waiting = set(bucket.parameters)
         samples = sum(header.samples for header in headers[0]) if headers else 0.0
-        nonfinite = self._agreed(self._first_nonfinite(headers))
+        nonfinite = self._agreed(first_nonfinite(self._buckets, headers))
         if nonfinite is not None:
             return StepReport(phase, samples, nonfinite)
         if samples <= 0:
@@ -309,21 +309,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             )
         return worst
 
-    def _first_nonfinite(self, headers: list[list[Header]]) -> tuple[int, str] | None:
-        for bucket, of_bucket in zip(self._buckets, headers, strict=True):
-            for worker, header in enumerate(of_bucket):
-                if header.nonfinite_group >= 0:
-                    return worker, bucket.name_of_group(header.nonfinite_group)
-        return None
-
     def _agreed(self, found: tuple[int, str] | None) -> tuple[int, str] | None:
         """The (worker, parameter) that any model rank found: other ranks' shards may be fine."""
-        if self._model is None:
-            return found
-        names = self._names()
-        number = -1 if found is None else found[0] * len(names) + names.index(found[1])
-        number = agree(number, self._model)
-        return None if number < 0 else (number // len(names), names[number % len(names)])
+        return found if self._model is None else agree(found, self._names(), self._model)
 
     # --- serial cold start ----------------------------------------------------------------------
 
@@ -383,7 +371,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             "axis": self._axis,
             "ledger": self.ledger.state_dict(),
             **self._progress.counts(),
-            **bucket_counts(self._buckets, self._group_numbers()),
+            **bucket_counts(self._buckets, self.param_groups),
             **grid_counts(self._parameters(), self._model),
         }
         state = worker_state(self._buckets, self._parameters(), serial=self.phase == "serial")
@@ -398,9 +386,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
-        own = own_shards(state_dict, self._parameters(), self._axis, self._model)
-        counts = counts_of(own)
+        counts = counts_of(state_dict)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
+        own = own_shards(state_dict, self._parameters(), self._axis, self._model)
         super().load_state_dict({**without_counts(own), "state": {}})
         self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
@@ -409,22 +397,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
             self._not_stateless(bucket)
         serial = self.phase == "serial"
-        load_worker_state(
-            self._buckets,
-            self._parameters(),
-            own,
-            counts,
-            groups=self._group_numbers(),
-            serial=serial,
-        )
+        load_worker_state(self._buckets, self.param_groups, own, counts, serial=serial)
 
     def _not_stateless(self, bucket: Bucket) -> None:
         """Keep torch's get_optimizer_state_dict from taking a step to make state: it is here."""
         self.state.update((parameter, {}) for parameter in bucket.parameters)
-
-    def _group_numbers(self) -> list[int]:
-        number_of = {id(group): i for i, group in enumerate(self.param_groups)}
-        return [number_of[id(bucket.group)] for bucket in self._buckets]
 
     def _parameters(self) -> list[Parameter]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -21,7 +21,7 @@ class OneBitSGD(ExchangedOptimizer):
     locally, as with DDP. All workers must take the same steps.
 
     Parameters may be DTensors that ``parallelize_module`` has split over the "model" dimension of a
-    mesh ("data", "model"); then ``process_group`` is the data dimension's, and shards are exchanged.
+    mesh ("data", "model"); ``process_group`` is then the data dimension's. Shards are exchanged.
 
     A param group may override ``lr``, ``momentum``, ``weight_decay``, ``adagrad``, ``eps``,
     ``batch_size``, ``code`` and ``bits`` (for example ``code="float32"`` for embeddings).

@@ -67,10 +67,20 @@ def model_wire(
     return known
 
 
-def agree(found: int, model: Wire) -> int:
-    """The first model rank's number that is not negative, on all of them; -1 if there is none."""
-    everyone = model.all_gather(torch.tensor([found]), _STAGE)
-    return next((int(number) for number in everyone if number >= 0), -1)
+def agree(
+    found: tuple[int, str] | None, names: Sequence[str], model: Wire
+) -> tuple[int, str] | None:
+    """The (worker, parameter) of the first model rank that found any, on all of them.
+
+    Args:
+        found: this rank's.
+        names: all parameters', the same on every rank.
+        model: the ranks.
+    """
+    number = -1 if found is None else found[0] * len(names) + names.index(found[1])
+    everyone = model.all_gather(torch.tensor([number]), _STAGE)
+    first = next((int(other) for other in everyone if other >= 0), -1)
+    return None if first < 0 else (first // len(names), names[first % len(names)])
 
 
 def grid_counts(parameters: Sequence[Parameter], model: Wire | None) -> dict[str, Any]:
