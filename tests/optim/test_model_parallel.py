@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from tests.fresh_ranks import run_fresh_ranks
 from tests.optim.problems import minibatch, network
 from thinwire import OneBitSGD, OwnerOptimizer, reshard
-from thinwire.exchange.functional import CountCollectives
-from thinwire.exchange.wire import Wire
+from thinwire.exchange import CountCollectives, Wire
 from thinwire.optim.shards import local, sharded_dim
 
 pytestmark = pytest.mark.timeout(300)  # four processes that each import torch

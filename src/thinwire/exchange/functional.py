@@ -57,8 +57,10 @@ class CountCollectives(TorchDispatchMode):
         """Count a collective of plain tensors; a DTensor's operation first becomes such."""
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented
-        if getattr(func, "namespace", "") == "_c10d_functional" and self._own_group in args:
-            self._count(func.__name__.split(".")[0], args[0])
+        if getattr(func, "namespace", "") == "_c10d_functional":
+            groups = [name for name in args if isinstance(name, str)]
+            if self._own_group in groups:
+                self._count(func.__name__.split(".")[0], args[0])
         return func(*args, **(kwargs or {}))
 
     @property

@@ -12,8 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from thinwire.exchange import Ledger, Wire
-from thinwire.exchange.functional import CountCollectives
+from thinwire.exchange import CountCollectives, Ledger, Wire
 
 
 def check_grid(workers: int, model_parallel: int) -> None:
