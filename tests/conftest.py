@@ -24,7 +24,7 @@ MOST_RANKS = 4
 RunRanks = Callable[..., list[Any]]
 
 
-def _be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: Any) -> Any:
+def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: Any) -> Any:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -53,7 +53,7 @@ def run_ranks() -> Iterator[RunRanks]:
         def run(world: int, work: Callable[..., Any], *args: Any) -> list[Any]:
             store = str(Path(folder) / f"store{next(runs)}")
             futures = [
-                pool.submit(_be_rank, rank, world, store, work, args) for rank in range(world)
+                pool.submit(be_rank, rank, world, store, work, args) for rank in range(world)
             ]
             return [future.result(timeout=100) for future in futures]
 

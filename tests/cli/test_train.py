@@ -343,7 +343,16 @@ def test_flags_are_few_and_known() -> None:
     from thinwire.cli.usage import flags
 
     assert flags(Recipe) == [
-        *("--workers", "--out", "--algorithm", "--seed", "--data", "--epochs", "--minibatch"),
+        *(
+            "--workers",
+            "--model-parallel",
+            "--out",
+            "--algorithm",
+            "--seed",
+            "--data",
+            "--epochs",
+            "--minibatch",
+        ),
         *("--log-every", "--evaluate-every", "--timeout", "--resume", "--checkpoint-every"),
         *("--keep-checkpoints", "--max-restarts"),
         *("--model.hidden", "--model.activation", "--model.initialisation", "--model.pretrain"),

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 from tests.conftest import RunRanks
 from tests.optim.problems import flat, network, train_step
 from thinwire import OneBitSGD, OwnerOptimizer, reshard, saved_states
-from thinwire.exchange import counts_of
+from thinwire.exchange import counts_of, with_counts
 
 SMALL_BUCKETS = {"bucket_mb": 0.005}
 States = list[dict[str, Any]]
@@ -189,3 +189,43 @@ def into_a_template(rank: int, world: int, folder: str) -> list[Tensor]:
 def test_distributed_checkpoint_loads_in_place(run_ranks: RunRanks, tmp_path: Path) -> None:
     for straight, resumed in run_ranks(2, into_a_template, str(tmp_path / "dcp")):
         assert torch.equal(straight, resumed)
+
+
+@pytest.mark.parametrize("bucket_mb", [0.001, 1.0])
+def test_buckets_may_be_cut_in_another_way(bucket_mb: float) -> None:
+    """One worker, two param groups: the same bits however the parameters travel together."""
+
+    def make(megabytes: float) -> tuple[Any, OwnerOptimizer]:
+        model = network()
+        last = [*model[4].parameters()]
+        groups = [{"params": [*model[:4].parameters()]}, {"params": last, "lr": 0.02}]
+        options = {"lr": 0.01, "code": "float32", "bucket_mb": megabytes}
+        return model, OwnerOptimizer(torch.optim.AdamW, groups, **options)
+
+    model, optimizer = make(0.005)
+    other, resumed = make(bucket_mb)
+    for step in range(6):
+        if step == 3:
+            other.load_state_dict(model.state_dict())
+            resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            assert resumed.state_dict()["state"].keys() == optimizer.state_dict()["state"].keys()
+        train_step(model, optimizer, step, 0, 1)
+        if step >= 3:
+            train_step(other, resumed, step, 0, 1)
+    assert torch.equal(flat(model), flat(other))
+
+
+def test_a_state_of_a_former_version_loads() -> None:
+    """It does not say which param group a bucket is of, and needs the same buckets."""
+    model, optimizer = make("OneBitSGD", 0)
+    for step in range(4):
+        train_step(model, optimizer, step, 0, 1)
+    state = copy.deepcopy(optimizer.state_dict())
+    counts = counts_of(state)
+    del counts["bucket_groups"]
+    other, resumed = make("OneBitSGD", 0)
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(with_counts(state, counts))
+    train_step(model, optimizer, 4, 0, 1)
+    train_step(other, resumed, 4, 0, 1)
+    assert torch.equal(flat(model), flat(other))

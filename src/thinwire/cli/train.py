@@ -28,6 +28,7 @@ from thinwire.train import (
     Recipe,
     StopSignals,
     Workers,
+    check_grid,
     detect_workers,
     find_recipe,
     make_plan,
@@ -56,6 +57,7 @@ def run(args: list[str]) -> int:
     name, recipe = recipe_of(args[0], args[1:])
     with user_errors():
         workers = detect_workers()
+        check_grid(workers.world if workers else recipe.workers, recipe.model_parallel)
         console = None if workers is not None and workers.rank > 0 else Console()
         job = prepare(name, recipe, console.print if console else lambda _: None)
         plan = make_plan(job) if console else Plan()  # worker 0's counts

@@ -3,6 +3,7 @@
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.coded_sum import CodedSum
 from thinwire.exchange.fifo import Fifo
+from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
 from thinwire.exchange.part import Part, move_owner_residuals
@@ -24,6 +25,7 @@ __all__ = [
     "HEADER_BYTES",
     "TERMS",
     "CodedSum",
+    "CountCollectives",
     "Fifo",
     "Header",
     "Ledger",

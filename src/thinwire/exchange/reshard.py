@@ -1,5 +1,9 @@
 """Another number of workers: the states of W workers become the states of W'.
 
+The same with model parallelism, where W counts the workers that share the samples (data ranks) and
+each of them is several model ranks with a shard of every parameter: the states of D x M workers
+become those of D' x M'.
+
 Nothing that error feedback still carries is lost:
 
 - Worker residuals are sums over samples, so they add up. New worker k gets the sum of the old
@@ -12,8 +16,11 @@ Nothing that error feedback still carries is lost:
 - Traffic: messages and bytes are divided evenly, their totals over all workers stay what they were.
   The collectives are the job's, each worker took part in all of them, so their number stays.
 - Everything else is the same on every worker.
+- Model ranks: each one's column of the grid is resharded for itself; shards are then laid end to
+  end to whole parameters (``exchange.shards``), of which a new model rank takes its own when it
+  loads. Nothing is computed. What all model ranks hold alike, model rank 0 gives.
 
-With as many workers as before each simply gets its own state back.
+On the same grid as before each worker simply gets its own state back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +29,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thinwire.exchange.shards import join_shards
 from thinwire.exchange.state import PER_WORKER, REPLICATED, State, counts_of, with_counts
 
 _OWN = {"rank", "world", "ledger", "scalars"}  # counts that may differ between workers
+_GRID = ("model_rank", "model_world", "sharded")  # counts of workers that hold shards
+
+Entries = dict[Any, Any]
 
 
-def reshard(states: Sequence[State], rank: int, world: int) -> dict[str, Any]:
+def reshard(
+    states: Sequence[State], rank: int, world: int, model_rank: int = 0, model_world: int = 1
+) -> dict[str, Any]:
     """The state of one worker of a job that goes on with another number of workers.
 
     It is a pure function: every new worker calls it on the same states. Tensors are only looked
@@ -36,29 +49,37 @@ def reshard(states: Sequence[State], rank: int, world: int) -> dict[str, Any]:
     Args:
         states: the ``state_dict()`` of every worker of the old job, in rank order: all of
             ``OneBitSGD``, ``OwnerOptimizer``, ``HessianFree``, ``OneBitState`` or
-            ``OneBitReduceScatter``.
-        rank: the new worker.
-        world: number of new workers.
+            ``OneBitReduceScatter``. On a mesh ("data", "model") rank order is the mesh's, model
+            ranks next to each other.
+        rank: the new worker among those that share the samples.
+        world: number of those.
+        model_rank: the new worker among those that share a model.
+        model_world: number of those.
 
     Returns:
         What ``load_state_dict`` takes on that worker. Owner state covers whole parameters, of
-        which it takes what it owns.
+        which it takes what it owns, and parameters are whole, of which it takes its shard.
 
     Raises:
         ValueError: the states are not those of all workers of one job at one step.
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank: expected 0 <= rank < {world}, got {rank}")
+    if not 0 <= model_rank < model_world:
+        raise ValueError(f"model_rank: expected 0 <= rank < {model_world}, got {model_rank}")
     all_counts = _check(states)
-    if world == len(states):
-        return dict(states[rank])
+    ways, position = _ways(all_counts[0]), rank * model_world + model_rank
+    if (world * ways, model_world) == (len(states), ways):
+        return dict(states[position])
     serial = all_counts[0].get("phase") == "serial"
-    entries = {
-        name: _entry([state["state"][name] for state in states], rank, world, serial)
-        for name in states[0]["state"]
-    }
-    ledger = share_traffic([counts["ledger"] for counts in all_counts], rank, world)
+    columns = [_column(states[shard::ways], rank, world, serial) for shard in range(ways)]
+    entries = columns[0] if ways == 1 else _join_columns(columns, states[0], all_counts[0])
+    ledger = share_traffic(
+        [counts["ledger"] for counts in all_counts], position, world * model_world
+    )
     counts = {**all_counts[0], "rank": rank, "world": world, "ledger": ledger}
+    for name in _GRID:
+        counts.pop(name, None)
     return with_counts({**states[0], "state": entries}, counts)
 
 
@@ -106,19 +127,50 @@ def _check(states: Sequence[State]) -> list[dict[str, Any]]:
     if not states:
         raise ValueError("states: expected one for each worker, got none")
     all_counts = [counts_of(state) for state in states]
+    ways = _ways(all_counts[0])
     for position, counts in enumerate(all_counts):
-        if (counts["rank"], counts["world"]) != (position, len(states)):
+        found, expected = _place(counts), (position, len(states))
+        if found != expected or _ways(counts) != ways:
             raise ValueError(
                 f"states[{position}]: expected worker {position} of {len(states)}, got worker "
-                f"{counts['rank']} of {counts['world']}: pass the states of all workers in order"
+                f"{found[0]} of {found[1]}: pass the states of all workers in order"
             )
-        for name in sorted(counts.keys() - _OWN):
+        for name in sorted(counts.keys() - _OWN - {"model_rank"}):
             if counts[name] != all_counts[0][name]:
                 raise ValueError(
                     f"states[{position}]: {name} is {counts[name]}, on worker 0 it is "
                     f"{all_counts[0][name]}: take all states after the same step"
                 )
     return all_counts
+
+
+def _ways(counts: Mapping[str, Any]) -> int:
+    """Model ranks of the job that these counts are of."""
+    return int(counts.get("model_world", 1))
+
+
+def _place(counts: Mapping[str, Any]) -> tuple[int, int]:
+    """(this worker, number of workers) over both axes of the grid."""
+    ways = _ways(counts)
+    return counts["rank"] * ways + counts.get("model_rank", 0), counts["world"] * ways
+
+
+def _column(states: Sequence[State], rank: int, world: int, serial: bool) -> Entries:
+    """What new worker ``rank`` carries for the parameters, or shards, of all these states."""
+    return {
+        name: _entry([state["state"][name] for state in states], rank, world, serial)
+        for name in states[0]["state"]
+    }
+
+
+def _join_columns(columns: Sequence[Entries], form: State, counts: Mapping[str, Any]) -> Entries:
+    """Every model rank's shards -> whole parameters."""
+    keys = [str(key) for group in form["param_groups"] for key in group["params"]]
+    dim_of = dict(zip(keys, counts["sharded"], strict=True))
+    return {
+        name: join_shards([column[name] for column in columns], dim_of[str(name)], counts["axis"])
+        for name in columns[0]
+    }
 
 
 def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: bool) -> Any:
@@ -130,7 +182,7 @@ def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: 
     residual = add_rows(rows) if rows else torch.zeros_like(entries[0]["residual"])
     new: dict[str, Any] = {**same, "residual": residual}
     if "local_adagrad" in entries[0]:
-        new["local_adagrad"] = _local_adagrad(entries, rank, serial)
+        new["local_adagrad"] = _local_adagrad(entries, rank, world, serial)
     owners = [owner for owner in entries if "owned" in owner]
     if owners:
         values = residual.numel()
@@ -140,7 +192,12 @@ def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: 
     return new
 
 
-def _local_adagrad(entries: Sequence[Mapping[str, Any]], rank: int, serial: bool) -> Tensor:
+def _local_adagrad(
+    entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: bool
+) -> Tensor:
+    if world == len(entries):
+        same: Tensor = entries[rank]["local_adagrad"]
+        return same
     if serial:  # worker 0 alone has any yet; the end of the serial start gives them to all
         own: Tensor = entries[0]["local_adagrad"]
         return own if rank == 0 else torch.zeros_like(own)

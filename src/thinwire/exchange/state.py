@@ -6,7 +6,8 @@
 values ``owned[0] .. owned[1] - 1`` of the parameter, flat; the runs of all workers tile it, and a
 parameter of which a worker owns nothing has no "owned". An optimiser's dict has torch's
 "param_groups" too, and its counts are in the first of them: torch.distributed.checkpoint.state_dict
-drops every other key.
+drops every other key. Of a DTensor all of this is this worker's shard's; the counts then say which
+model rank that is, and along which dimension each parameter is sharded.
 
 Counts are JSON text. Checkpointers cut dictionaries into leaves and fill only leaves that are there
 already, so a ledger with a new stage would lose it; a text stays whole.
@@ -70,7 +71,7 @@ def check_counts(counts: Mapping[str, Any], **own: Any) -> None:
     """
     for name, value in own.items():
         if counts[name] != value:
-            adapts = name in ("rank", "world")
+            adapts = name in ("rank", "world", "model_rank", "model_world")
             hint = "; thinwire.reshard(states, rank, world) adapts it" if adapts else ""
             raise ValueError(f"state_dict: it is for {name} {counts[name]}, this is {value}{hint}")
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import TwoStage
+from thinwire.exchange import Header, TwoStage
 from thinwire.optim.postprocess import LocalAdaGrad, State
-from thinwire.quantize import Axis, FlatSpace, StageCodes
+from thinwire.optim.shards import local
+from thinwire.quantize import Axis, FlatSpace, StageCodes, to_wire
 
 
 class Bucket:
@@ -17,7 +18,7 @@ class Bucket:
 
     Attributes:
         group: the optimiser's param group, whose rates apply.
-        parameters: in wire order.
+        parameters: in wire order; of a DTensor this worker's shard is what is exchanged.
         codes: how their gradients and updates travel.
         exchange: residuals of both stages.
         state_names: the tensors of the owner's post-processing state.
@@ -46,7 +47,7 @@ class Bucket:
         self.parameters = [parameter for _, parameter in parameters]
         self.codes = codes
         self.state_names = list(state_names)
-        self.space = FlatSpace([p.shape for p in self.parameters], axis)
+        self.space = FlatSpace([p.shape for p in self.shards], axis)
         device = self.parameters[0].device
         self.exchange = TwoStage(
             self.space.columns, rank, world, error_feedback=error_feedback, device=device
@@ -58,6 +59,11 @@ class Bucket:
             self.local = LocalAdaGrad(self.space.values, group["eps"], device)
         self.waiting: set[Parameter] = set(self.parameters)
         self.pending: Tensor | None = None
+
+    @property
+    def shards(self) -> list[Tensor]:
+        """What this worker holds of each parameter, sharing its memory."""
+        return [local(parameter) for parameter in self.parameters]
 
     @property
     def scratch(self) -> Tensor:
@@ -72,7 +78,8 @@ class Bucket:
 
     def collect_gradients(self) -> None:
         """``p.grad`` of every parameter -> the exchange's input; a missing gradient is 0."""
-        self.space.collect([p.grad for p in self.parameters], self.scratch)
+        gradients = [None if p.grad is None else local(p.grad) for p in self.parameters]
+        self.space.collect(gradients, self.scratch)
         if self.local is not None:
             self.local.normalise(self.scratch)
 
@@ -89,25 +96,19 @@ class Bucket:
     def apply(self, update: Tensor) -> None:
         """Subtract an update ([values]) from the parameters."""
         views = [v.to(p.dtype) for v, p in self._pairs(self.space.views(update))]
-        torch._foreach_sub_(list[Tensor](self.parameters), views)
+        torch._foreach_sub_(self.shards, views)
 
     def store(self, values: Tensor) -> None:
         """Overwrite the parameters by ``values`` ([values])."""
-        torch._foreach_copy_(list[Tensor](self.parameters), self.space.views(values))
+        torch._foreach_copy_(self.shards, self.space.views(values))
 
     def parameter_values(self, start: int, stop: int) -> Tensor:
         """float32 copy of the wire-order values ``start .. stop - 1`` of the parameters."""
-        run = self.scratch.new_empty(stop - start)
+        run, own = self.scratch.new_empty(stop - start), self.shards
         for i, first, last in self.space.overlaps(start, stop):
             at = self.space.ranges[i][0] + first - start
-            run[at : at + last - first].copy_(self.wire_order(i, self.parameters[i])[first:last])
+            run[at : at + last - first].copy_(to_wire(own[i], self.space.axis)[first:last])
         return run
-
-    def wire_order(self, i: int, tensor: Tensor) -> Tensor:
-        """A tensor of parameter i's shape, flat and in the order in which it travels."""
-        if self.space.axis == "input" and tensor.dim() > 1:
-            tensor = tensor.movedim(0, -1)
-        return tensor.reshape(-1)
 
     def name_of_group(self, group: int) -> str:
         """The parameter a group of columns belongs to."""
@@ -131,5 +132,16 @@ def cut_into_buckets(
             buckets.append([])
             size = 0.0
         buckets[-1].append((name, parameter))
-        size += 4 * parameter.numel()
+        size += 4 * local(parameter).numel()
     return buckets
+
+
+def first_nonfinite(
+    buckets: Sequence[Bucket], headers: Sequence[Sequence[Header]]
+) -> tuple[int, str] | None:
+    """(worker, parameter) of a NaN or infinity that any worker announced, if there is one."""
+    for bucket, of_bucket in zip(buckets, headers, strict=True):
+        for worker, header in enumerate(of_bucket):
+            if header.nonfinite_group >= 0:
+                return worker, bucket.name_of_group(header.nonfinite_group)
+    return None

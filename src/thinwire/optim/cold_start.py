@@ -8,7 +8,7 @@ import torch
 
 from thinwire.exchange import HEADER_BYTES, Header, Span, Wire, span
 from thinwire.optim.bucket import Bucket
-from thinwire.optim.progress import StepReport
+from thinwire.optim.progress import Culprit, StepReport
 from thinwire.optim.stages import PostProcess
 
 Run = Callable[[Callable[[], Any]], Any]  # runs a job on the communication thread
@@ -20,6 +20,7 @@ def serial_step(
     post_process: PostProcess,
     wire: Wire,
     run: Run,
+    agreed: Callable[[Culprit | None], Culprit | None],
     spans: list[Span],
 ) -> StepReport:
     """Worker 0 updates its replica alone; the others only learn how far it has come.
@@ -30,6 +31,7 @@ def serial_step(
         post_process: see ``ExchangedOptimizer``.
         wire: the workers; one 16-byte packet.
         run: runs a job on the communication thread.
+        agreed: what any of the ranks that share the parameters found.
         spans: receives when what was done.
 
     Raises:
@@ -47,8 +49,10 @@ def serial_step(
     header = Header.read(packets[0])
     if header.samples <= 0:
         raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
-    if header.nonfinite_group >= 0:
-        return StepReport("serial", header.samples, (0, names[header.nonfinite_group]))
+    index = header.nonfinite_group
+    found = agreed(None if index < 0 else (0, names[index]))
+    if found is not None:
+        return StepReport("serial", header.samples, found)
     for bucket in buckets if wire.rank == 0 else ():
         with span("post-process", spans):
             post_process(bucket, bucket.group, bucket.scratch, 0, header.samples)

@@ -40,7 +40,8 @@ from thinwire.optim import stages
 from thinwire.optim.bucket import Bucket, cut_into_buckets
 from thinwire.optim.cold_start import copy_from_worker_0, hand_over, serial_step
 from thinwire.optim.double_buffer import DoubleBuffer, show_pending
-from thinwire.optim.progress import ColdStart, Progress, StepReport
+from thinwire.optim.progress import ColdStart, Culprit, Progress, StepReport
+from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
 from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
 
@@ -102,6 +103,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.ledger: Ledger = after.ledger if after else Ledger()
         self._wire: Wire = Wire(group, self.ledger)
         self._wire.spans = []
+        self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         self.times: Timeline = after.times if after else Timeline()
         self._thread: Fifo = after._thread if after else Fifo("thinwire exchange")
         self._flight = DoubleBuffer(self._thread, self._wire)
@@ -156,6 +158,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         trained = [
             (name, p) for name, p in zip(names, group["params"], strict=True) if p.requires_grad
         ]
+        self._model = model_wire(trained, self._wire, self._model)
+        if self._model is not None and self.double_buffer:
+            raise ValueError("double_buffer: expected False where parameters are sharded DTensors")
         for members in cut_into_buckets(trained, self._bucket_bytes):
             bucket = Bucket(
                 group,
@@ -196,6 +201,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         return self.phase != "serial" or self._wire.rank == 0
 
     def _gradient_ready(self, parameter: Tensor) -> None:
+        lay_out_gradient(parameter)
         if not self._syncing or self.phase == "serial" or self._buffers:
             return
         bucket = self._bucket_of[cast(Parameter, parameter)]
@@ -276,6 +282,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             for bucket in self._buckets:
                 bucket.waiting = set(bucket.parameters)
         report = stages.verdict(self._buckets, headers, self.phase)
+        report = replace(report, nonfinite=self._agreed(report.nonfinite))
         if report.nonfinite is not None:
             return report
         self._distribute(report.samples)
@@ -291,11 +298,24 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             codes, out = self._codes(bucket), bucket.scratch
             job = partial(stages.distribute, bucket, codes, out, self._wire)
             pending.append(self._thread.submit(job))
+        overflow: Culprit | None = None
         for bucket, future in zip(self._buckets, pending, strict=True):
-            with self.times.waiting():
-                future.result()
+            try:
+                with self.times.waiting():
+                    future.result()
+            except stages.UpdateError as error:
+                overflow = error.culprit
+                break
             with span("apply", own):
                 bucket.apply(bucket.scratch)
+        overflow = self._agreed(overflow)
+        if overflow is not None:
+            raise stages.UpdateError(overflow)
+
+    def _agreed(self, found: Culprit | None) -> Culprit | None:
+        """The (worker, parameter) that any model rank found: other ranks' shards may be fine."""
+        names = [name for bucket in self._buckets for name in bucket.names]
+        return found if self._model is None else agree(found, names, self._model)
 
     def _codes(self, bucket: Bucket) -> StageCodes:
         return bucket.codes if self.phase == "steady" else _EXACT
@@ -331,7 +351,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def _serial_step(self) -> StepReport:
         samples, run = float(self.samples), self._run
         return serial_step(
-            self._buckets, samples, self.post_process, self._wire, run, self.times.own
+            *(self._buckets, samples, self.post_process, self._wire, run, self._agreed),
+            self.times.own,
         )
 
     @torch.no_grad()
@@ -368,7 +389,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             "ledger": self.ledger.state_dict(),
             **self._progress.counts(),
             "pending": pending,
-            **bucket_counts(self._buckets),
+            **bucket_counts(self._buckets, self.param_groups),
+            **grid_counts(self._parameters(), self._model),
         }
         state = worker_state(self._buckets, self._parameters(), serial=self.phase == "serial")
         return with_counts({**super().state_dict(), "state": state}, counts)
@@ -385,7 +407,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._run(lambda: None)  # a step that raised may have left jobs on the thread
         counts = counts_of(state_dict)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
-        super().load_state_dict({**without_counts(state_dict), "state": {}})
+        own = own_shards(state_dict, self._parameters(), self._axis, self._model)
+        super().load_state_dict({**without_counts(own), "state": {}})
         self._flight.load(counts.get("pending"))
         self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
@@ -394,7 +417,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
             self._not_stateless(bucket)
         serial = self.phase == "serial"
-        load_worker_state(self._buckets, self._parameters(), state_dict, counts, serial=serial)
+        load_worker_state(self._buckets, self.param_groups, own, counts, serial=serial)
 
     def _not_stateless(self, bucket: Bucket) -> None:
         """Keep torch's get_optimizer_state_dict from taking a step to make state: it is here."""

@@ -21,6 +21,9 @@ class OneBitSGD(ExchangedOptimizer):
     when workers may hold minibatches of different sizes. Under ``no_sync()`` gradients accumulate
     locally, as with DDP. All workers must take the same steps.
 
+    Parameters may be DTensors that ``parallelize_module`` has split over the "model" dimension of a
+    mesh ("data", "model"); ``process_group`` is then the data dimension's. Shards are exchanged.
+
     A param group may override ``lr``, ``momentum``, ``weight_decay``, ``adagrad``, ``eps``,
     ``batch_size``, ``code`` and ``bits`` (for example ``code="float32"`` for embeddings).
 
@@ -76,7 +79,7 @@ class OneBitSGD(ExchangedOptimizer):
         ledger: traffic of this worker so far.
 
     Raises:
-        ValueError: an argument out of range, naming it.
+        ValueError: an argument out of range, naming it, or a DTensor's layout that cannot work.
         FloatingPointError: from ``step``, on every worker alike, after ``max_skips`` non-finite
             steps in a row, or when an update overflows.
     """

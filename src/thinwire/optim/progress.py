@@ -8,6 +8,7 @@ UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose acc
 logger = logging.getLogger("thinwire")
 
 ColdStart = Literal["serial", "dense"]
+Culprit = tuple[int, str]  # a worker, and its parameter that is not finite
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class StepReport:
 
     phase: str
     samples: float
-    nonfinite: tuple[int, str] | None = None
+    nonfinite: Culprit | None = None
     residual_ratio: tuple[float, float] | None = None
 
 

@@ -10,11 +10,23 @@ from torch import Tensor
 
 from thinwire.exchange import Header, NonFiniteUpdateError, Span, Wire, span
 from thinwire.optim.bucket import Bucket
-from thinwire.optim.progress import StepReport
+from thinwire.optim.progress import Culprit, StepReport
 from thinwire.quantize import StageCodes
 
 Group = dict[str, Any]  # a param group's options
 PostProcess = Callable[[Bucket, Group, Tensor, int, float], None]
+
+
+class UpdateError(FloatingPointError):
+    """An owner's update is not finite although every sub-gradient is."""
+
+    def __init__(self, culprit: Culprit) -> None:
+        worker, name = culprit
+        super().__init__(
+            f"worker {worker}: the update of {name!r} is not finite although all gradients are: "
+            "lower the learning rate"
+        )
+        self.culprit = culprit
 
 
 def reduce(
@@ -73,15 +85,12 @@ def distribute(bucket: Bucket, codes: StageCodes, out: Tensor, wire: Wire) -> No
     """Stage 2 of a bucket, all owners' updates to ``out`` ([values]).
 
     Raises:
-        FloatingPointError: on every worker, if an owner's update is not finite.
+        UpdateError: on every worker, if an owner's update is not finite.
     """
     try:
         bucket.exchange.distribute(codes.updates, out, wire, "updates")
     except NonFiniteUpdateError as error:
-        raise FloatingPointError(
-            f"worker {error.worker}: the update of {bucket.name_of_group(error.group)!r} "
-            "is not finite although all gradients are: lower the learning rate"
-        ) from None
+        raise UpdateError((error.worker, bucket.name_of_group(error.group))) from None
     bucket.exchange.owner.commit()
 
 

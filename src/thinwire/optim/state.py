@@ -33,7 +33,7 @@ def worker_state(
 
 def load_worker_state(
     buckets: Sequence[Bucket],
-    parameters: Sequence[Parameter],
+    groups: Sequence[dict[str, Any]],
     state: State,
     counts: Mapping[str, Any],
     *,
@@ -43,7 +43,7 @@ def load_worker_state(
 
     Args:
         buckets: the optimiser's.
-        parameters: the optimiser's.
+        groups: its param groups.
         state: made by ``worker_state`` or by ``reshard`` of those. As in torch, a parameter's key
             is what "param_groups" calls it, by position: a number, or a name.
         counts: with those of ``bucket_counts``, and "pending" if an update is in flight.
@@ -54,15 +54,17 @@ def load_worker_state(
             worker owns.
     """
     keys = [key for group in state["param_groups"] for key in group["params"]]
+    parameters = [p for group in groups for p in group["params"]]
     stored: State = state["state"]
     # torch.distributed.checkpoint turns keys that are numbers into text.
     entry_of = {
         p: stored.get(key, stored.get(str(key), {}))
         for key, p in zip(keys, parameters, strict=True)
     }
-    for bucket, sequence, scalars in zip(
-        buckets, counts["sequences"], counts["scalars"], strict=True
-    ):
+    numbers = _group_numbers(buckets, groups)
+    sequences = _of_buckets(counts, "sequences", numbers)
+    scalars_of = _of_buckets(counts, "scalars", numbers)
+    for bucket, sequence, scalars in zip(buckets, sequences, scalars_of, strict=True):
         bucket.exchange.sequence = sequence
         bucket.scalars, bucket.state = dict(scalars), {}
         bucket.pending = None
@@ -73,12 +75,32 @@ def load_worker_state(
             copy_entry(name, entry_of[parameter], targets[parameter])
 
 
-def bucket_counts(buckets: Sequence[Bucket]) -> dict[str, Any]:
+def bucket_counts(buckets: Sequence[Bucket], groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The numbers that go with them."""
     return {
+        "bucket_groups": _group_numbers(buckets, groups),
         "sequences": [bucket.exchange.sequence for bucket in buckets],
         "scalars": [bucket.scalars for bucket in buckets],
     }
+
+
+def _group_numbers(buckets: Sequence[Bucket], groups: Sequence[dict[str, Any]]) -> list[int]:
+    number_of = {id(group): number for number, group in enumerate(groups)}
+    return [number_of[id(bucket.group)] for bucket in buckets]
+
+
+def _of_buckets(counts: Mapping[str, Any], name: str, numbers: Sequence[int]) -> list[Any]:
+    """What was counted by bucket, for buckets that may be cut in another way.
+
+    It is the same for all buckets of a param group. Shards of another size may make another number
+    of them.
+    """
+    if "bucket_groups" not in counts:  # states of former versions, whose buckets are these
+        return list(counts[name])
+    of_group = dict(zip(counts["bucket_groups"], counts[name], strict=True))
+    if missing := set(numbers) - of_group.keys():
+        raise ValueError(f"state_dict: it has nothing of param group {min(missing)}")
+    return [of_group[number] for number in numbers]
 
 
 def _entries(bucket: Bucket, serial: bool) -> dict[Parameter, Entry]:

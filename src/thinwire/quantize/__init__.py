@@ -3,7 +3,7 @@
 from thinwire.quantize.code import Code
 from thinwire.quantize.columns import Axis, Columns, column_lengths
 from thinwire.quantize.feedback import ErrorFeedback
-from thinwire.quantize.flat import FlatSpace
+from thinwire.quantize.flat import FlatSpace, from_wire, to_wire
 from thinwire.quantize.float32 import Float32Code
 from thinwire.quantize.named import CODE_NAMES, StageCodes, named_code, stage_codes
 from thinwire.quantize.rotated import RotatedSignCode
@@ -23,6 +23,8 @@ __all__ = [
     "StageCodes",
     "UniformCode",
     "column_lengths",
+    "from_wire",
     "named_code",
     "stage_codes",
+    "to_wire",
 ]

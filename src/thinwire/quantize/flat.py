@@ -36,7 +36,7 @@ class FlatSpace:
     def views(self, buffer: Tensor) -> list[Tensor]:
         """Views into ``buffer`` ([values]), one of each parameter's shape."""
         return [
-            self._unwire(buffer[start:stop], shape)
+            from_wire(buffer[start:stop], shape, self.axis)
             for (start, stop), shape in zip(self.ranges, self.shapes, strict=True)
         ]
 
@@ -69,8 +69,24 @@ class FlatSpace:
             if max(start, first) < min(stop, last)
         ]
 
-    def _unwire(self, flat: Tensor, shape: torch.Size) -> Tensor:
-        if self.axis == "output" or len(shape) < 2:
-            return flat.view(shape)
-        transposed = flat.view(*shape[1:], shape[0])
-        return transposed.movedim(-1, 0)
+
+def to_wire(tensor: Tensor, axis: Axis) -> Tensor:
+    """One parameter's values, flat and in the order in which they travel."""
+    if axis == "input" and tensor.dim() > 1:
+        tensor = tensor.movedim(0, -1)
+    return tensor.reshape(-1)
+
+
+def from_wire(flat: Tensor, shape: torch.Size, axis: Axis) -> Tensor:
+    """The inverse of ``to_wire``: a view of the parameter's shape.
+
+    >>> weight = torch.arange(6).view(2, 3)
+    >>> to_wire(weight, "input").tolist()
+    [0, 3, 1, 4, 2, 5]
+    >>> from_wire(to_wire(weight, "input"), weight.shape, "input").tolist()
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    if axis == "output" or len(shape) < 2:
+        return flat.view(shape)
+    transposed = flat.view(*shape[1:], shape[0])
+    return transposed.movedim(-1, 0)

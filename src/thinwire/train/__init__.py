@@ -3,6 +3,7 @@
 from thinwire.train.display import Display
 from thinwire.train.environment import Workers, detect_workers, worker_processes
 from thinwire.train.failure import naming_lost_workers
+from thinwire.train.grid import check_grid
 from thinwire.train.loop import train
 from thinwire.train.prepare import Job, prepare
 from thinwire.train.recipe import Recipe, foreign_fields
@@ -17,6 +18,7 @@ __all__ = [
     "Recipe",
     "StopSignals",
     "Workers",
+    "check_grid",
     "detect_workers",
     "find_recipe",
     "foreign_fields",

@@ -3,14 +3,27 @@
 from dataclasses import asdict
 from datetime import timedelta
 
+import torch.distributed as dist
 from torch import nn
 
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
 from thinwire.train.recipe import Recipe
 
 
-def build_sgd(recipe: Recipe, model: nn.Module, after: OneBitSGD | None = None) -> OneBitSGD:
-    """Of a recipe whose algorithm is "sgd", for a network that may take another's place."""
+def build_sgd(
+    recipe: Recipe,
+    model: nn.Module,
+    process_group: dist.ProcessGroup | None = None,
+    after: OneBitSGD | None = None,
+) -> OneBitSGD:
+    """Of a recipe whose algorithm is "sgd".
+
+    Args:
+        recipe: the fields.
+        model: what is trained.
+        process_group: the workers that exchange their gradients.
+        after: the optimiser of a network whose place this one takes.
+    """
     fields, exchange = recipe.optimizer, recipe.exchange
     return OneBitSGD(
         model.named_parameters(),
@@ -28,6 +41,7 @@ def build_sgd(recipe: Recipe, model: nn.Module, after: OneBitSGD | None = None) 
         bucket_mb=exchange.bucket_mb,
         max_skips=exchange.max_skips,
         double_buffer=exchange.double_buffer,
+        process_group=process_group,
         timeout=timedelta(seconds=recipe.timeout),
         after=after,
     )

@@ -22,6 +22,8 @@ SCALAR_STAGES = (
 )
 
 _SEARCH = ("trials", "trial_samples", "trial_seconds")
+# What travels between workers that share a model, which is not the exchange's business.
+MODEL_STAGES = ("activations", "whole model", "model agreement")
 
 
 def communications(ledger: Ledger) -> dict[str, int]:

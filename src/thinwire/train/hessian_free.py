@@ -13,6 +13,7 @@ from thinwire.optim import HessianFreeStep, Objective
 from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
+from thinwire.train.grid import Grid
 from thinwire.train.prepare import Job
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.training import Told
@@ -78,6 +79,11 @@ class HessianFreeTraining:
     def ledger(self) -> Ledger:
         """This worker's traffic."""
         return self._optimizer.ledger
+
+    @property
+    def grid(self) -> Grid:
+        """Every worker has whole models and samples of its own."""
+        return Grid()
 
     @property
     def finished(self) -> bool:

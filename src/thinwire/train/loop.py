@@ -7,6 +7,8 @@ import signal
 import time
 from typing import Any
 
+from torch import Tensor
+
 from thinwire.data import Split
 from thinwire.exchange import Ledger, Wire
 from thinwire.report import EventLog
@@ -22,6 +24,7 @@ from thinwire.train.recipe_files import to_jsonable
 from thinwire.train.replicas import compare_replicas
 from thinwire.train.resume import Plan, identity, share_plan
 from thinwire.train.save import Saver
+from thinwire.train.split import whole_state
 from thinwire.train.stop import StopSignals
 from thinwire.train.summary import Summary, summarise, versions, write_summary
 from thinwire.train.training import Told, Training
@@ -88,7 +91,8 @@ class _Run:
             self.state.restore(self.plan.checkpoint, self.wire.rank, self.wire.world)
         path = start_folder(self.job, self.plan, self.wire.rank, self.wire.world)
         self.stop.step_seconds = self.training.expected_step_seconds()
-        with EventLog(path) as self.log, self.display:
+        counting = self.training.grid.counting(self.wire.ledger)
+        with EventLog(path) as self.log, self.display, counting:
             self._log_start()
             self.counts.watch.start()
             while not self.training.finished:
@@ -103,10 +107,11 @@ class _Run:
             self.stop.answered()  # nearly done: finish rather than stop
             self._save()
             self._finish()
+            whole = self._whole()
             summary = self._summarise(self.state.last_epoch)
             self.log.write("end", **summary)
         if self.wire.rank == 0:
-            write_summary(self.job.folder, summary, self.state.model)
+            write_summary(self.job.folder, summary, whole)
         self.training.close()
         return summary
 
@@ -143,13 +148,18 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        failure = self.saver.save(self.state, {**identity(self.job), "versions": versions()})
+        facts = {**identity(self.job), "versions": versions()}
+        failure = self.saver.save(self.state, self._whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
             self.display.say(f"checkpoint of step {self.counts.steps} not written: {failure}")
         seconds = self.saved_at - started
         self.log.write("checkpoint", step=self.counts.steps, took=seconds, failure=failure or None)
         self.counts.watch.start()
+
+    def _whole(self) -> dict[str, Tensor]:
+        """The model's state, not split; all workers ask for it together."""
+        return whole_state(self.state.model, self.training.grid.model(self.wire.ledger))
 
     # --- reporting ------------------------------------------------------------------------------
 
@@ -214,7 +224,7 @@ class _Run:
         return {
             "test_loss": test_loss,
             "test_error": test_error,
-            "params_sha256": compare_replicas(self.state.model, self.wire),
+            "params_sha256": compare_replicas(self._whole(), self.wire),
             "replicas_identical": True,
         }
 
@@ -228,8 +238,8 @@ class _Run:
         self.state.last_epoch = {**self.state.last_epoch, **self._test()}
 
     def _measure(self, split: Split) -> tuple[float, float | None]:
-        job = self.job
-        return evaluate(self.state.model, split, self.wire, job.loss, job.dataset.classes)
+        job, wire = self.job, self.training.grid.data(self.wire.ledger)
+        return evaluate(self.state.model, split, wire, job.loss, job.dataset.classes)
 
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
         train_loss, train_error = self._measure(self.job.dataset.train)

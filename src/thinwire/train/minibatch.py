@@ -15,7 +15,9 @@ from thinwire.exchange import Ledger, Wire
 from thinwire.optim import OneBitSGD, StepReport
 from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
+from thinwire.train.counts import MODEL_STAGES
 from thinwire.train.evaluate import batch_totals, evaluate, per_sample
+from thinwire.train.grid import Grid
 from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth, stage_is_over, stage_name
@@ -35,7 +37,7 @@ class MinibatchTraining:
     def __init__(self, job: Job, world: int) -> None:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
-        self._wire = Wire(None, self._optimizer.ledger)
+        self._wire = self.state.grid.data(self._optimizer.ledger)
         self.evaluation_due = False
         self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
         self._told = self._steady = self._now = self._breakdown.read()
@@ -52,6 +54,11 @@ class MinibatchTraining:
     def ledger(self) -> Ledger:
         """This worker's traffic."""
         return self._optimizer.ledger
+
+    @property
+    def grid(self) -> Grid:
+        """Who shares the samples, and who a model."""
+        return self.state.grid
 
     @property
     def finished(self) -> bool:
@@ -229,7 +236,7 @@ class MinibatchTraining:
     def _report(self, phase: str, report: StepReport | None) -> Told:
         loss, error = self._mean(self.state.since_event)
         self._fold()
-        sent = self.ledger.total().bytes
+        sent = self.ledger.total().bytes - self.ledger.total(*MODEL_STAGES).bytes
         since, self._told = self._now - self._told, self._now
         fields = {
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,

@@ -20,6 +20,7 @@ from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import FOLDER, MODEL
 from thinwire.train.network import build_network
 from thinwire.train.recipe import Recipe
+from thinwire.train.split import check_split
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         progress: told of downloads, a line each.
 
     Raises:
-        ValueError: malformed data, a model that cannot be made, or an optimiser's argument out of
-            range.
+        ValueError: malformed data, a model that cannot be made or not be split over
+            ``model_parallel`` workers, or an optimiser's argument out of range.
         OSError: data that cannot be read, a folder that cannot be written.
         RuntimeError: MNIST is neither here nor to be had.
     """
@@ -66,6 +67,7 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     dataset, normalisation = normalise(data, recipe.model.normalisation)
     _check_start(recipe.model.start, folder.resolve())
     model, loss = build_network(recipe, dataset)
+    check_split(model, recipe.model_parallel)
     if recipe.algorithm == "hessian-free":
         model.eval()  # the objective is one function: no dropout
         build_hessian_free(recipe, model)  # these refuse what they cannot work with

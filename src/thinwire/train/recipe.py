@@ -19,7 +19,7 @@ Algorithm = Literal["sgd", "hessian-free"]
 _READ_BY: dict[Algorithm, tuple[str, ...]] = {
     "sgd": (
         *("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
-        *("selection", "decay"),
+        *("selection", "decay", "model_parallel"),
     ),
     "hessian-free": ("hessian_free",),
 }
@@ -37,6 +37,8 @@ class Recipe:
 
     workers: int = 1
     """Worker processes to start here; under torchrun or Slurm theirs count."""
+    model_parallel: int = 1
+    """Workers that share one model, each holding a part of every layer; workers counts all."""
     out: Path | None = None
     """Run folder; runs/NAME by default."""
     algorithm: Algorithm = "sgd"
@@ -74,7 +76,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
-        expect_at_least(1, "", self, "keep_checkpoints")
+        expect_at_least(1, "", self, "keep_checkpoints", "model_parallel")
         expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")
         if self.evaluate_every is not None and not self.evaluate_every > 0:
             raise ValueError(f"evaluate_every: expected > 0, got {self.evaluate_every}")
@@ -88,10 +90,24 @@ class Recipe:
                 f"optimizer.lr_decay: expected 1 where decay.held_out is {self.decay.held_out} "
                 f"and decides instead, got {self.optimizer.lr_decay}"
             )
+        if self.model_parallel > 1:
+            self._check_model_parallel()
         for name in foreign_fields(self.algorithm):
             _expect_default(name, getattr(self, name), _default(name), self.algorithm)
         if self.algorithm == "hessian-free":
             _expect_default("model.pretrain", self.model.pretrain, 0, self.algorithm)
+
+    def _check_model_parallel(self) -> None:
+        """Raise ValueError for what needs whole models on every worker."""
+        for field_name, value, expected in (
+            ("exchange.double_buffer", self.exchange.double_buffer, False),
+            ("selection.every", self.selection.every, 0),
+            ("model.pretrain", self.model.pretrain, 0),
+        ):
+            if value != expected:
+                raise ValueError(
+                    f"{field_name}: expected {expected} with model_parallel, got {value}"
+                )
 
     @property
     def length_flag(self) -> str:

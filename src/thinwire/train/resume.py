@@ -25,7 +25,16 @@ from thinwire.train.recipe_files import find_recipe, flat_fields
 
 # A run may go on with other values of these; all other fields decide what is computed.
 _FREE = {
-    *("workers", "out", "data", "epochs", "log_every", "timeout", "exchange.max_skips"),
+    *(
+        "workers",
+        "model_parallel",
+        "out",
+        "data",
+        "epochs",
+        "log_every",
+        "timeout",
+        "exchange.max_skips",
+    ),
     *("checkpoint_every", "keep_checkpoints", "max_restarts"),
     "hessian_free.iterations",
 }

@@ -1,8 +1,10 @@
 """Writing a checkpoint together: every worker its file, worker 0 the rest."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from thinwire.exchange import Wire
 from thinwire.train.agreement import gather_texts
@@ -50,11 +52,12 @@ class Saver:
             self._own = {self._root / name for name in names if name <= newest}
             self.newest = resumed.progress if resumed.world == wire.world else None
 
-    def save(self, state: State, facts: Facts) -> str:
+    def save(self, state: State, whole: Mapping[str, Tensor], facts: Facts) -> str:
         """Write a checkpoint of all workers.
 
         Args:
             state: this worker's.
+            whole: the model's ``state_dict()``, not split.
             facts: for the manifest, the same on every worker.
 
         Returns:
@@ -75,14 +78,19 @@ class Saver:
         reason = _first_failure(files)
         if reason:
             return reason
-        complete = lambda: self._complete(state, temporary, final, shared, files)  # noqa: E731
+        complete = lambda: self._complete(whole, temporary, final, shared, files)  # noqa: E731
         reason = self._failures(self._attempt(complete) if rank == 0 else "")
         if not reason:
             self.newest = state.counts.progress
         return reason
 
     def _complete(
-        self, state: State, temporary: Path, final: Path, facts: Facts, files: list[str]
+        self,
+        whole: Mapping[str, Tensor],
+        temporary: Path,
+        final: Path,
+        facts: Facts,
+        files: list[str],
     ) -> str:
         """Worker 0: the model, the manifest, the name; then the old ones go."""
         named = {worker_file(rank): text for rank, text in enumerate(files)}
@@ -90,7 +98,7 @@ class Saver:
             path = temporary / name
             if not path.is_file() or path.stat().st_size != int(text.split()[0]):
                 raise OSError(f"{path} is not here: all workers must share the run folder")
-        named[MODEL] = write_tensors(temporary / MODEL, state.model.state_dict(), {})
+        named[MODEL] = write_tensors(temporary / MODEL, whole, {})
         write_manifest(temporary, facts, named)
         give_name(temporary, final)
         self._own.add(final)

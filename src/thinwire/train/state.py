@@ -10,13 +10,16 @@ from thinwire.exchange import Ledger, Wire, reshard, without_counts
 from thinwire.exchange.reshard import add_rows
 from thinwire.models import grow
 from thinwire.optim import OneBitSGD
+from thinwire.optim.shards import local
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.decay import Decay
+from thinwire.train.grid import Grid
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import first_depth, stage_model, stage_seed
 from thinwire.train.selection import Selection
+from thinwire.train.split import load_whole, split_model
 from thinwire.train.stored import stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
@@ -28,8 +31,9 @@ class MinibatchState:
     """One worker's state of a run.
 
     Attributes:
+        grid: who shares the samples, and who a model.
         depth: hidden layers of the network; pre-training has one stage for each.
-        model: the network.
+        model: the network, or this worker's part of it.
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
         scheduler: of the learning rate, by epochs.
@@ -46,9 +50,10 @@ class MinibatchState:
     def __init__(self, job: Job, world: int) -> None:
         self._job = job
         self._rank = Wire(None, Ledger()).rank
+        self.grid = Grid(job.recipe.model_parallel, job.recipe.timeout)
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
-        self.twin = DenseTwin(params, world)
+        self.twin = DenseTwin(params, world // self.grid.ways, self.grid.ways)
         self.since_event = torch.zeros(3, dtype=torch.float64)
         self.since_epoch = torch.zeros(3, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
@@ -69,19 +74,21 @@ class MinibatchState:
         self, model: nn.Module, depth: int, before: OneBitSGD | None, minibatch: int
     ) -> None:
         recipe, size = self._job.recipe, len(self._job.dataset.train)
-        self.model, self.depth = model, depth
-        self.optimizer = build_sgd(recipe, model, before)
+        self.model, self.depth = split_model(model, self.grid.mesh), depth
+        self.optimizer = build_sgd(recipe, self.model, self.grid.data_group, before)
         self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
         self.decay = Decay(self.optimizer, recipe.decay)
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
             self.optimizer, recipe.optimizer.lr_decay
         )
-        self.twin.params = sum(parameter.numel() for parameter in model.parameters())
+        held = sum(local(parameter).numel() for parameter in self.model.parameters())
+        self.twin.params = held * self.grid.ways
 
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
         return {
             "depth": self.depth,
+            "model_parallel": self.grid.ways,
             "counts": {**self.counts.shared(), **self.twin.shared()},
             "sampler": self.sampler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -104,9 +111,10 @@ class MinibatchState:
             model = stage_model(self._job, depth)
             self._begin_stage(model, depth, self.optimizer, self.sampler.minibatch)
         files = stored_files(checkpoint)
-        self.model.load_state_dict(read_tensors(checkpoint.folder / MODEL))
+        load_whole(self.model, read_tensors(checkpoint.folder / MODEL))
         states = stored_states(files, run["param_groups"])
-        self.optimizer.load_state_dict(reshard(states, rank, world))
+        ways, data = self.grid.ways, self.grid.data(self.optimizer.ledger)
+        self.optimizer.load_state_dict(reshard(states, data.rank, data.world, rank % ways, ways))
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
         for name in _ADAPTIVE:
@@ -115,6 +123,7 @@ class MinibatchState:
         self.counts.restore(run["counts"])
         self.twin.restore(run["counts"], [file.facts["steady_from"] for file in files], rank)
         self.last_epoch = run["last_epoch"]
+        of_models = files[:: run.get("model_parallel", 1)]  # all ranks of a model hold the same
         for name in _TOTALS:
-            rows = [file[name] for file in files[rank::world]]
+            rows = [file[name] for file in of_models[data.rank :: data.world]]
             getattr(self, name).copy_(add_rows(rows) if rows else torch.zeros(3))

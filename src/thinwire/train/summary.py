@@ -9,7 +9,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor
 
 from thinwire import kernels
 from thinwire.exchange import Wire
@@ -72,12 +72,12 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
     }
 
 
-def write_summary(folder: Path, summary: Summary, model: nn.Module) -> None:
+def write_summary(folder: Path, summary: Summary, whole: Mapping[str, Tensor]) -> None:
     """Write summary.json and model.safetensors, each complete or not at all."""
     text = json.dumps(summary, indent=2) + "\n"
     _replace(folder / "summary.json", text.encode())
     # Copies: tensors that share memory cannot be written.
-    tensors = {name: t.clone().contiguous() for name, t in model.state_dict().items()}
+    tensors = {name: tensor.clone().contiguous() for name, tensor in whole.items()}
     _replace(folder / "model.safetensors", safetensors.torch.save(tensors))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from thinwire.exchange import Ledger, Wire
 from thinwire.train.checkpoint import Checkpoint, Facts
 from thinwire.train.counts import Counts
+from thinwire.train.grid import Grid
 
 
 class State(Protocol):
@@ -61,6 +62,10 @@ class Training(Protocol):
     @property
     def ledger(self) -> Ledger:
         """This worker's traffic."""
+
+    @property
+    def grid(self) -> Grid:
+        """Who shares the samples, and who a model."""
 
     @property
     def finished(self) -> bool:

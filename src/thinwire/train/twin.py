@@ -8,6 +8,7 @@ import torch
 
 from thinwire.exchange import Ledger, Traffic, Wire
 from thinwire.exchange.reshard import share_traffic
+from thinwire.train.counts import MODEL_STAGES
 
 _SHARED = ["steady_steps", "dense_bytes", "steady_dense_bytes"]
 
@@ -17,8 +18,9 @@ class DenseTwin:
     """What exchanging every minibatch's gradient in float32 would have sent.
 
     Attributes:
-        params: values in the model, M.
-        workers: K.
+        params: values in the model, M; over all model ranks where the model is split.
+        workers: K, those that share the samples.
+        ways: model ranks, each with its own exchange of its shards.
         steady_steps: steps since the cold start.
         dense_bytes: what a dense exchange would have sent so far, over all workers.
         steady_dense_bytes: of these, since the cold start.
@@ -27,6 +29,7 @@ class DenseTwin:
 
     params: int
     workers: int
+    ways: int = 1
     steady_steps: int = 0
     dense_bytes: int = 0
     steady_dense_bytes: int = 0
@@ -35,7 +38,7 @@ class DenseTwin:
     @property
     def bytes_per_worker(self) -> float:
         """What each worker would have sent: a ring all-reduce in float32 is 8 M (K-1)/K a step."""
-        return self.dense_bytes / self.workers
+        return self.dense_bytes / (self.workers * self.ways)
 
     def add_step(self, phase: str, ledger: Ledger) -> None:
         """Count one minibatch."""
@@ -59,11 +62,14 @@ class DenseTwin:
             sent: bytes a worker sent, the mean over workers, whatever for.
 
         Returns:
-            "compression" is the dense exchange's bytes over all bytes sent; "compression_steady"
-            compares gradients and updates since the cold start. None where nothing was sent.
+            "compression" is the dense exchange's bytes over all bytes sent but those between model
+            ranks; "compression_steady" compares gradients and updates since the cold start. None
+            where nothing was sent.
         """
-        own = torch.tensor([self.steady_bytes(wire.ledger)], dtype=torch.float64)
-        steady_sent = float(wire.sum(own, "evaluation"))
+        between_ranks = wire.ledger.total(*MODEL_STAGES).bytes
+        own = torch.tensor([self.steady_bytes(wire.ledger), between_ranks], dtype=torch.float64)
+        steady_sent, between_ranks = wire.sum(own, "evaluation").tolist()
+        sent -= between_ranks / wire.world
         return {
             "dense_bytes_per_worker": round(self.bytes_per_worker),
             "compression": self.bytes_per_worker / sent if sent else None,
@@ -82,12 +88,13 @@ class DenseTwin:
         Args:
             shared: what ``shared`` gave.
             steady_from: of every old worker.
-            rank: this worker.
+            rank: this worker, over both axes.
         """
         for name in _SHARED:
             setattr(self, name, shared[name])
-        if len(steady_from) == self.workers:
+        processes = self.workers * self.ways
+        if len(steady_from) == processes:
             self.steady_from = Traffic(**steady_from[rank])
         else:
-            parts = share_traffic([{"": part} for part in steady_from], rank, self.workers)
+            parts = share_traffic([{"": part} for part in steady_from], rank, processes)
             self.steady_from = Traffic(**parts[""])
