@@ -76,11 +76,7 @@ bench-curvature: install ## time curvature products against a gradient
 bench-planner: install ## the paper's tables as the planner predicts them
 	$(BIN)/python benchmarks/planner.py paper
 
-<<<<<<< HEAD
 bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root; 10 minutes, goes on)
-=======
-bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root)
->>>>>>> figs
 	$(BIN)/python -m benchmarks.planner_lab
 
 bench-minibatch: install ## iterations against the curvature minibatch (30 minutes, goes on)

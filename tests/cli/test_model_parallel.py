@@ -20,6 +20,14 @@ from thinwire.cli import main
             "layer 3: 150 outputs do not divide by 4",
         ),
         (["--workers", "2", "--model-parallel", "0"], "model_parallel: expected >= 1, got 0"),
+        (
+            ["--workers", "4", "--model-parallel", "2", "--exchange.double-buffer", "True"],
+            "exchange.double_buffer: expected False with model_parallel, got True",
+        ),
+        (
+            ["--workers", "4", "--model-parallel", "2", "--model.pretrain", "600"],
+            "model.pretrain: expected 0 with model_parallel, got 600",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -77,9 +77,9 @@ def recurrence(world: int, halves: int, adagrad: str) -> list[Tensor]:
         if adagrad == "aggregate":
             squares.addcmul_(g, g)
             g = g / (squares.sqrt() + 1e-10)
-        velocity = velocity * m + g
+        velocity = (velocity * m).add(g, alpha=(1 - m) / (1 - momentum))
         theta = theta - late
-        late = velocity * (0.5 * 0.9**h * ratio * (1 - m) / (1 - momentum))
+        late = velocity * (0.5 * 0.9**h * ratio)
     return [*seen, theta - late]
 
 

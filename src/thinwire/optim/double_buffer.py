@@ -12,6 +12,7 @@ lacks it: one that is a half-minibatch old.
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor
 from thinwire.exchange import Fifo, Span, Timeline, Wire, span
 from thinwire.optim.bucket import Bucket
 from thinwire.optim.progress import StepReport
-from thinwire.optim.stages import Group, PostProcess, both_stages
+from thinwire.optim.stages import Group, PostProcess, UpdateError, both_stages
 
 
 class DoubleBuffer:
@@ -38,7 +39,7 @@ class DoubleBuffer:
     """
 
     def __init__(self, thread: Fifo, wire: Wire) -> None:
-        self._thread, self._wire, self._flying = thread, wire, wire
+        self._thread, self._wire, self._flying = thread, wire, wire.apart()
         self._future: Future[StepReport] | None = None
         self._arrived: StepReport | None = None
         self._spans: list[Span] = []
@@ -105,8 +106,9 @@ class DoubleBuffer:
 
     def load(self, counts: dict[str, Any] | None) -> None:
         """Continue from ``counts``; an exchange in flight is waited for and forgotten."""
-        self._wait()
-        self._arrived = None
+        with suppress(UpdateError):
+            self._wait()
+        self._arrived = self._future = None
         if counts is not None:
             culprit = tuple(counts["nonfinite"]) if counts["nonfinite"] else None
             self._arrived = StepReport(**{**counts, "nonfinite": culprit})
@@ -114,13 +116,18 @@ class DoubleBuffer:
     def _wait(self) -> None:
         if self._future is None:
             return
-        future, self._future = self._future, None
         try:
-            self._arrived = future.result()
+            arrived = self._future.result()
         finally:
-            for stage, traffic in self._flying.ledger.stages.items():
-                self._wire.ledger.add(stage, traffic)
-            self._spans += self._flying.spans or []
+            self._account()
+        self._arrived, self._future = arrived, None
+
+    def _account(self) -> None:
+        """Enter what the exchange in flight has sent and when it did what, once."""
+        for stage, traffic in self._flying.ledger.stages.items():
+            self._wire.ledger.add(stage, traffic)
+        self._spans += self._flying.spans or []
+        self._flying = self._wire.apart()
 
 
 def show_pending(buckets: Sequence[Bucket], counts: dict[str, Any] | None) -> None:
