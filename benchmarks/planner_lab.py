@@ -2,10 +2,11 @@
 
     python -m benchmarks.planner_lab [--rates 100mbit 1gbit] [--workers 1 2 4] [--again]
 
-Needs root (``benchmarks.lab``). First ``thinwire plan --calibrate`` on two hosts whose wire is not
-throttled, one thread each: costs, start-ups. Then, for every rate and number of hosts, one epoch of
-``mnist-onebit`` and of its dense twin over the throttled wire; measured steps/s stand beside the
-prediction. All hosts share one machine's processors, which the planner is told (``--shared``).
+Needs root (``benchmarks.lab``). For every number of hosts first ``thinwire plan --calibrate`` on as
+many, whose wire is not throttled, one thread each: costs and start-ups. They share one machine's
+processors, so it is another machine for every number of hosts. Then, for every rate, one epoch of
+``mnist-onebit`` and of its dense twin over the throttled wire; measured steps/s stand beside what
+is predicted from the calibration and the rate alone.
 Results go to benchmarks/results/planner.json; ``--show`` prints the table of what is stored.
 """
 
@@ -35,26 +36,29 @@ def thinwire_on(network: lab.Network, *arguments: str) -> None:
 def measure(rates: list[str], workers: list[int], *, again: bool) -> None:
     """Calibrate, run what is not stored yet, and store each comparison."""
     stored = record.read(NAME)["runs"]
-    cells = [
-        (f"{recipe}, {rate}, {hosts} hosts", recipe, rate, hosts)
-        for rate in rates
-        for hosts in workers
-        for recipe in RECIPES
-    ]
-    missing = [cell for cell in cells if again or cell[0] not in stored]
-    if not missing:
-        return
+    for hosts in workers:
+        cells = {
+            f"{hosts} hosts, {rate}, {recipe}": (rate, recipe)
+            for rate in rates
+            for recipe in RECIPES
+        }
+        missing = {key: cell for key, cell in cells.items() if again or key not in stored}
+        if missing:
+            _measure(hosts, missing)
+
+
+def _measure(hosts: int, cells: dict[str, tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         profile = Path(name) / "profile.json"
-        with lab.lab(2, "none") as network:
+        with lab.lab(hosts, "none") as network:
             thinwire_on(network, "plan", "--calibrate", "--profile", str(profile))
-        for key, recipe, rate, hosts in missing:
+        for key, (rate, recipe) in cells.items():
             print(key, flush=True)
             before, folder = record.load(), Path(name) / key.replace(", ", "-")
             with lab.lab(hosts, rate) as network:
                 thinwire_on(network, "train", recipe, *FLAGS, "--out", str(folder))
             bits = rate.replace("mbit", "Mbit/s").replace("gbit", "Gbit/s")
-            row = compare_run(folder, PlanFields(profile=profile, bandwidth=bits, shared=True))
+            row = compare_run(folder, PlanFields(profile=profile, bandwidth=bits))
             entry = {"command": f"thinwire train {recipe} {' '.join(FLAGS)}", "row": row}
             record.enter(NAME, key, {**entry, "load": [before, record.load()]})
 

@@ -18,8 +18,10 @@ def profile(**changes: Any) -> Profile:
         collect=1e-9,
         post=4e-9,
         apply=1e-9,
-        codes={"float32": CodeTimes(2e-9, 1e-9, 1e-9), "sign": CodeTimes(3e-9, 1e-9, 1e-9)},
-        overhead=0.002,
+        codes={
+            "float32": CodeTimes(2e-9, 1e-9, 1e-9, 0.002),
+            "sign": CodeTimes(3e-9, 1e-9, 1e-9, 0.002),
+        },
         product_ratio=2.0,
         forward_ratio=0.25,
         link=LINK,

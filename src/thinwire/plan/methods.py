@@ -83,7 +83,7 @@ def costs_of(profile: Profile, method: Method) -> Costs:
             post=0.0,
             prepare=m * profile.collect,
             apply=m * decoded,
-            exchange=profile.overhead,
+            exchange=profile.codes["sign"].overhead,  # of a step that quantises next to nothing
         )
     code = profile.codes[method.code]
     return Costs(
@@ -92,7 +92,7 @@ def costs_of(profile: Profile, method: Method) -> Costs:
         prepare=m * (profile.collect + code.encode),
         add=m * code.add,
         apply=m * (code.decode + profile.apply),
-        exchange=profile.overhead,
+        exchange=code.overhead,
     )
 
 
@@ -162,7 +162,7 @@ def alone(setting: Setting, minibatch: int) -> float:
     """Seconds of a step of plain training on one processor: no quantising, nothing exchanged."""
     profile = setting.profile
     plain = profile.values * (profile.post + profile.apply)
-    return profile.compute.variable(minibatch) + plain + profile.overhead
+    return profile.compute.variable(minibatch) + plain + profile.codes["sign"].overhead
 
 
 def k_hat(setting: Setting, method: Method, minibatch: int) -> float:

@@ -20,17 +20,20 @@ CODES = ("float32", "sign")
 
 @dataclass(frozen=True)
 class CodeTimes:
-    """Seconds a value takes in one code.
+    """What one code takes, in seconds a value.
 
     Attributes:
         encode: with error feedback.
         decode: one packet.
         add: each value of each packet in the sum of several.
+        overhead: seconds (not a value) an exchange takes beyond these and the profile's other
+            parts, which are measured with everything in its place.
     """
 
     encode: float
     decode: float
     add: float
+    overhead: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,6 @@ class Profile:
         post: seconds a value of post-processing at its owner.
         apply: seconds a value to subtract the update from the parameters.
         codes: by name, what quantising takes.
-        overhead: seconds an exchange takes beyond these, however large the model is.
         product_ratio: a curvature product's time over a gradient's.
         forward_ratio: a loss's time over a gradient's.
         link: bandwidth and latency between the workers that calibrated, or None for one alone.
@@ -62,7 +64,6 @@ class Profile:
     post: float
     apply: float
     codes: dict[str, CodeTimes]
-    overhead: float
     product_ratio: float
     forward_ratio: float
     link: Link | None
@@ -136,7 +137,6 @@ def _parse(found: Any) -> Profile:
         post=number("post"),
         apply=number("apply"),
         codes=_codes(fields["codes"]),
-        overhead=number("overhead"),
         product_ratio=number("product_ratio"),
         forward_ratio=number("forward_ratio"),
         link=None if fields["link"] is None else _link(fields["link"]),

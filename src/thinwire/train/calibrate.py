@@ -78,33 +78,37 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         "forward": partial(_forward, work, middle),
         "product": partial(_product, work, middle),
         **_passes(work, buckets),
-        "step": _step(work, wire, middle),
+        **{f"{code} step": _step(work, wire, middle, code) for code in CODES},
     }
     seconds, least = _measure(wire, works)
     each = {key: value / sum(p.numel() for _, p in parameters) for key, value in seconds.items()}
-    made = Profile(
+    gradient = f"gradient {middle}"
+    return Profile(
         name=name,
         buckets=tuple(tuple(tuple(p.shape) for _, p in bucket) for bucket in buckets),
         compute=SubBatchTimes.increasing(sizes, [seconds[f"gradient {n}"] for n in sizes]),
         collect=each["collect"],
         post=each["post"],
         apply=each["apply"],
-        codes={
-            c: CodeTimes(each[f"{c} encode"], each[f"{c} decode"], each[f"{c} add"]) for c in CODES
-        },
-        overhead=0.0,
-        product_ratio=seconds["product"] / seconds[f"gradient {middle}"],
-        forward_ratio=seconds["forward"] / seconds[f"gradient {middle}"],
+        codes={code: _code_times(code, each, least, gradient) for code in CODES},
+        product_ratio=seconds["product"] / seconds[gradient],
+        forward_ratio=seconds["forward"] / seconds[gradient],
         link=measure_link(),
         processors=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         workers=wire.world,
         versions=versions(),
     )
-    # A difference of two noisy times: the least of each is the least noisy.
-    parts = [f"gradient {middle}", "collect", "post", "apply"]
-    parts += ["sign encode", "sign add", "sign encode", "sign decode"]
-    return replace(made, overhead=max(0.0, least["step"] - sum(least[part] for part in parts)))
+
+
+def _code_times(
+    code: str, each: dict[str, float], least: dict[str, float], gradient: str
+) -> CodeTimes:
+    """What a code takes. A difference of two noisy times (overhead): the least are least noisy."""
+    parts = [gradient, "collect", "post", "apply"]
+    parts += [f"{code} {work}" for work in ("encode", "add", "encode", "decode")]
+    overhead = max(0.0, least[f"{code} step"] - sum(least[part] for part in parts))
+    return CodeTimes(each[f"{code} encode"], each[f"{code} decode"], each[f"{code} add"], overhead)
 
 
 def _measure(wire: Wire, works: Works) -> tuple[dict[str, float], dict[str, float]]:
@@ -218,7 +222,7 @@ def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
 # --- a whole step -------------------------------------------------------------------------------
 
 
-def _step(work: Workload, wire: Wire, samples: int) -> Callable[[], None]:
+def _step(work: Workload, wire: Wire, samples: int, code: str) -> Callable[[], None]:
     """A training step of the exchange with nobody else in it: what the parts do not explain."""
     alone = None
     if wire.world > 1:
@@ -230,6 +234,7 @@ def _step(work: Workload, wire: Wire, samples: int) -> Callable[[], None]:
         lr=1e-6,
         momentum=work.momentum,
         adagrad=work.adagrad,
+        code=code,
         bucket_mb=work.bucket_mb,
         process_group=alone,
     )

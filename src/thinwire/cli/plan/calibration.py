@@ -73,7 +73,7 @@ def _say(profile: Profile, fields: PlanFields) -> None:
     whole = {"quantise": sign.encode, "add": sign.add, "decode": sign.decode}
     whole["post-process"] = profile.post
     parts = ", ".join(f"{name} {1e3 * t * profile.values:.2f} ms" for name, t in whole.items())
-    console.print(f"  {parts}, overhead {1e3 * profile.overhead:.2f} ms", soft_wrap=True)
+    console.print(f"  {parts}, overhead {1e3 * sign.overhead:.2f} ms", soft_wrap=True)
     if profile.link is None:
         console.print("  no network measured: one worker alone (--workers K measures it)")
     else:
