@@ -9,7 +9,8 @@ class Traffic:
 
     Attributes:
         collectives: calls of a collective operation.
-        messages: one for each peer in each collective that sent that peer anything.
+        messages: one for each peer in each collective that sent that peer anything; two for a
+            long packet of gradients, whose header follows it.
         bytes: bytes that left this worker for its peers, headers and padding included, before
             the transport's own framing. A packet gathered by K - 1 peers counts K - 1 times: that
             is what a ring or a direct exchange puts on this worker's link.

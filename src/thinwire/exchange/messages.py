@@ -96,8 +96,12 @@ class Messages:
             self._receives[source] = [
                 work
                 for piece in self._pieces(self._incoming[source])
-                for work in self._post(dist.irecv, piece, group_src=source)
+                for work in self._post(dist.irecv, piece, group_src=self._giver(source))
             ]
+
+    def _giver(self, owner: int) -> int:
+        """Who hands over a worker's packet."""
+        return owner
 
     def _pieces(self, packet: Tensor) -> list[Tensor]:
         """In the order in which they travel; nothing travels of an empty packet."""
@@ -148,14 +152,8 @@ class PassedOn(Messages):
         for piece in self._pieces(self._incoming[owner]):
             self._sends += self._post(dist.isend, piece, group_dst=self._next)
 
-    def _expect(self) -> None:
-        before = (self._rank - 1) % len(self._outgoing)
-        for owner in self.ring(-1):
-            self._receives[owner] = [
-                work
-                for piece in self._pieces(self._incoming[owner])
-                for work in self._post(dist.irecv, piece, group_src=before)
-            ]
+    def _giver(self, owner: int) -> int:
+        return (self._rank - 1) % len(self._outgoing)
 
 
 def _bytes(piece: Tensor) -> int:
