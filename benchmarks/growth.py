@@ -145,7 +145,8 @@ def parts_of(exchange: TwoStage, world: int) -> dict[str, Callable[[], object]]:
         exchange.sum(code, [state["sent"]] * world)
 
     def requantise() -> None:
-        state["update"] = exchange.requantise(code)
+        state["update"] = exchange.new_update(code)
+        exchange.requantise(code, state["update"])
 
     def decode() -> None:
         for owner in range(world):

@@ -8,7 +8,7 @@ and what everyone decodes is the new m. Both stages carry their error to the nex
 import torch
 from torch import Tensor, nn
 
-from thinwire.exchange import Ledger, Part, Wire, own_group
+from thinwire.exchange import Ledger, Part, own_wire
 from thinwire.quantize import stage_codes
 
 FLOOR = 1e-2  # of a row's mean variance: no value moves more than ten times as fast as its row
@@ -40,7 +40,7 @@ class OneBitAdam(torch.optim.Optimizer):
         self.betas, self.warmup, self.eps = betas, warmup, eps
         self.codes, self.exact, self.steps = stage_codes(code), stage_codes("float32"), 0
         self.ledger = Ledger()
-        self.wire = Wire(own_group(None, None), self.ledger)
+        self.wire = own_wire(None, None, self.ledger)
         rank, world = self.wire.rank, self.wire.world
         self.part = Part(
             self.params, self.codes, axis="output", rank=rank, world=world, error_feedback=True

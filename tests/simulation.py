@@ -42,7 +42,9 @@ class Simulation:
     def distribute(self, code: Code) -> list[Tensor]:
         """Stage 2: what every worker decodes of the updates in the owners' stripes."""
         decoded = [torch.empty(self.columns.values) for _ in self.workers]
-        packets = [worker.requantise(code) for worker in self.workers]
+        packets = [worker.new_update(code) for worker in self.workers]
+        for worker, packet in zip(self.workers, packets, strict=True):
+            worker.requantise(code, packet)
         for worker, out in zip(self.workers, decoded, strict=True):
             worker.check_updates(
                 [worker.decode(code, owner, packet, out) for owner, packet in enumerate(packets)]

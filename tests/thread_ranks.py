@@ -96,12 +96,12 @@ def run_threads(world: int, work: Callable[..., Any], *args: Any) -> list[Any]:
                 switch.barrier.abort()
             raise
 
-    def wire(group: object, ledger: Ledger) -> Wire:
+    def wire(group: object, timeout: object, ledger: Ledger) -> Wire:
         with lock:
             return ThreadWire(switches[next(own.wires)], own.rank, ledger)
 
     with (
-        mock.patch("thinwire.optim.exchanged.Wire", wire),
+        mock.patch("thinwire.optim.exchanged.own_wire", wire),
         ThreadPoolExecutor(world) as pool,
     ):
         return [future.result() for future in [pool.submit(be_rank, k) for k in range(world)]]

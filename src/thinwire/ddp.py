@@ -30,12 +30,11 @@ from thinwire.exchange import (
     Ledger,
     Part,
     State,
-    Wire,
     check_counts,
     copy_entry,
     counts_of,
     move_owner_residuals,
-    own_group,
+    own_wire,
     with_counts,
 )
 from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
@@ -108,7 +107,7 @@ class OneBitState:
         self._overrides = {name: stage_codes(kind) for name, kind in (overrides or {}).items()}
         self._scaler = grad_scaler
         self._process_group = process_group
-        self._wire = Wire(own_group(process_group, timeout), self.ledger)
+        self._wire = own_wire(process_group, timeout, self.ledger)
         self._thread = Fifo("thinwire hook")
         self._parts: dict[tuple[int, ...], list[Part]] = {}  # by the parameters' identities
         self._part_of: dict[Parameter, Part] = {}

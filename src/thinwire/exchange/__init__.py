@@ -19,7 +19,7 @@ from thinwire.exchange.state import (
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
-from thinwire.exchange.wire import Wire, own_group
+from thinwire.exchange.wire import Wire, own_wire
 
 __all__ = [
     "HEADER_BYTES",
@@ -43,7 +43,7 @@ __all__ = [
     "copy_entry",
     "counts_of",
     "move_owner_residuals",
-    "own_group",
+    "own_wire",
     "reshard",
     "span",
     "split",

@@ -134,19 +134,21 @@ class TwoStage:
         code.sum(payloads, self.stripe.columns, self.owner.values)
         return headers
 
-    def requantise(self, code: Code) -> Tensor:
-        """Update in ``owner.values`` + owner residual -> the packet for everyone.
+    def new_update(self, code: Code) -> Tensor:
+        """Room for this owner's packet for everyone, uint8."""
+        size = self.packet_bytes(code)[self.rank]
+        return torch.empty(size, dtype=torch.uint8, device=self.owner.values.device)
+
+    def requantise(self, code: Code, packet: Tensor) -> None:
+        """Update in ``owner.values`` + owner residual -> the packet for everyone (``new_update``).
 
         Call ``owner.commit()`` once the exchange has succeeded.
         """
-        size = self.packet_bytes(code)[self.rank]
-        packet = torch.empty(size, dtype=torch.uint8, device=self.owner.values.device)
         payload = packet[HEADER_BYTES:]
         self.owner.encode(code, 1.0, self.stripe.columns, payload)
         group = code.nonfinite_group(payload, self.stripe.columns)
         nonfinite = self.stripe.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)
-        return packet
 
     def decode(
         self, code: Code, owner: int, packet: Tensor, out: Tensor, divisor: float = 1.0
@@ -210,10 +212,12 @@ class TwoStage:
 
         Call ``owner.commit()`` once the exchange has succeeded.
         """
-        with span("requantise", wire.spans):
-            packet = self.requantise(code)
+        packet = self.new_update(code)
         with span("all_gather", wire.spans):
             messages = wire.start_gather(packet, self.packet_bytes(code), stage)
+        with span("requantise", wire.spans):
+            self.requantise(code, packet)
+        with span("all_gather", wire.spans):
             messages.send()
         headers = {}
         for owner in (self.rank, *messages.ring(-1)):

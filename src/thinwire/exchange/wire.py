@@ -27,6 +27,7 @@ class Wire:
         group: the workers; None is the default group, or this process alone where
             torch.distributed is not initialised.
         ledger: where traffic is entered.
+        back: the same workers over other connections (``Messages``); None: over the same.
 
     Attributes:
         world: number of workers.
@@ -35,8 +36,14 @@ class Wire:
         spans: where exchanges over this wire enter when they did what; None: nowhere.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        group: dist.ProcessGroup | None,
+        ledger: Ledger,
+        back: dist.ProcessGroup | None = None,
+    ) -> None:
         self.group = group
+        self._back = back or group
         self.ledger = ledger
         self.spans: list[Span] | None = None
         alone = not (dist.is_available() and dist.is_initialized())
@@ -69,7 +76,7 @@ class Wire:
         """
         own = outgoing[self.rank]
         room = own.new_empty(sum(incoming)).split(list(incoming))
-        messages = Messages(self.group, self.rank, outgoing, room, header)
+        messages = Messages(self.group, self._back, self.rank, outgoing, room, header)
         self._record(messages, stage)
         return messages
 
@@ -77,14 +84,14 @@ class Wire:
         """Get ready to send one packet to all and to receive everyone's.
 
         Args:
-            packet: this worker's.
+            packet: this worker's; the bytes need not be there before it is sent.
             sizes: for each worker how many elements its packet has.
             stage: where the ledger enters it.
         """
         if not (self.shares_links and packet.device.type == "cpu"):
             return self.start([packet] * self.world, sizes, stage)
         room = packet.new_empty(sum(sizes)).split(list(sizes))
-        messages = PassedOn(self.group, self.rank, [packet] * self.world, room)
+        messages = PassedOn(self.group, self._back, self.rank, [packet] * self.world, room)
         self._record(messages, stage)
         return messages
 
@@ -157,20 +164,21 @@ class Wire:
         return torch.stack(self.all_gather(tensor.reshape(-1), stage)).sum(0).view(tensor.shape)
 
 
-def own_group(
-    group: dist.ProcessGroup | None, timeout: timedelta | None
-) -> dist.ProcessGroup | None:
-    """A new group over the same ranks as ``group``, for one communication thread alone.
+def own_wire(group: dist.ProcessGroup | None, timeout: timedelta | None, ledger: Ledger) -> Wire:
+    """A wire over connections of its own between the ranks of ``group``, for one thread alone.
 
-    None where torch.distributed is not initialised.
+    Args:
+        group: the workers; see ``Wire``.
+        timeout: after which a worker that does not answer is an error; None is torch's own.
+        ledger: where traffic is entered.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return None
-    if dist.get_world_size(group) == 1:
-        return group
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+        return Wire(group, ledger)
     ranks = dist.get_process_group_ranks(group)
-    own: dist.ProcessGroup = dist.new_group(ranks, timeout=timeout, use_local_synchronization=True)
-    return own
+    own, back = (
+        dist.new_group(ranks, timeout=timeout, use_local_synchronization=True) for _ in range(2)
+    )
+    return Wire(own, ledger, back)
 
 
 def _nodes_have_several_workers() -> bool:

@@ -31,7 +31,7 @@ from thinwire.exchange import (
     Wire,
     check_counts,
     counts_of,
-    own_group,
+    own_wire,
     span,
     with_counts,
     without_counts,
@@ -99,9 +99,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self.samples: float = 1
         self.measure = False
         self.last_step: StepReport | None = None
-        group = after._wire.group if after else own_group(process_group, timeout)
         self.ledger: Ledger = after.ledger if after else Ledger()
-        self._wire: Wire = Wire(group, self.ledger)
+        self._wire: Wire = after._wire if after else own_wire(process_group, timeout, self.ledger)
         self._wire.spans = []
         self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         self.times: Timeline = after.times if after else Timeline()

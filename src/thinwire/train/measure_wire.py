@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 
-from thinwire.exchange import Ledger, Wire, own_group
+from thinwire.exchange import Ledger, Wire, own_wire
 from thinwire.plan import Link
 
 ENOUGH_SECONDS = 0.2  # a transfer this long says the bandwidth
@@ -20,7 +20,7 @@ def measure_link() -> Link | None:
 
     All workers call it together. It takes a few seconds, on a slow wire some more.
     """
-    wire = Wire(own_group(None, None), Ledger())
+    wire = own_wire(None, None, Ledger())
     if wire.world == 1:
         return None
     total = 2**16
