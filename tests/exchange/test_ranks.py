@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import RunRanks
 from tests.simulation import Simulation
-from thinwire.exchange import Ledger, TwoStage, Wire
+from thinwire.exchange import Ledger, TwoStage, Wire, own_wire
 from thinwire.quantize import Columns, named_code
 
 STEPS = 4
@@ -26,7 +26,7 @@ def sub_gradient(rank: int, step: int, values: int) -> torch.Tensor:
 def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) -> dict[str, Any]:
     columns, code, ledger = Columns.from_lengths(group_lengths), named_code(code_name), Ledger()
     own = TwoStage(columns, rank, world)
-    wire = Wire(None, ledger)
+    wire = own_wire(None, None, ledger) if world > 2 else Wire(None, ledger)
     updates = []
     for step in range(STEPS):
         own.worker.values.copy_(sub_gradient(rank, step, columns.values))
