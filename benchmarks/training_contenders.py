@@ -33,8 +33,7 @@ Settings = dict[str, float]
 
 GRIDS: dict[str, list[Settings]] = {
     "mnist": [
-        {"lr": lr, "momentum": momentum}
-        for lr, momentum in ((0.03, 0.9), (0.06, 0.9), (0.1, 0.5), (0.2, 0.5))
+        {"lr": lr, "momentum": momentum} for lr in (0.0005, 0.001) for momentum in (0.5, 0.9)
     ],
     "transformer": [
         {"lr": lr, "momentum": momentum} for lr in (0.006, 0.012) for momentum in (0.5, 0.9)
@@ -252,7 +251,7 @@ CONTENDERS: dict[str, Factory] = {
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
 _ONE_BIT = ["thinwire hook", "thinwire optimiser"]
 ENTRIES: dict[str, list[str]] = {
-    "mnist": ["dense", "fp16", "PowerSGD rank 4", *_ONE_BIT],
+    "mnist": ["dense", "fp16", "PowerSGD rank 4", *_ONE_BIT, "thinwire hook, 4 bits"],
     "transformer": [name for name in CONTENDERS if name not in NEWTON],
     "families": ["dense", "PowerSGD rank 4", *_ONE_BIT, *sorted(NEWTON, reverse=True)],
 }

@@ -52,7 +52,7 @@ class Goal:
 
 
 GOALS = {
-    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 300, 50, 500),
+    "mnist": Goal("test accuracy (%)", 98.0, True, 512, 20, 240, 50, 450),
     "transformer": Goal(
         "held-out loss (nats per character)", 2.0, False, char_lm.BATCH, 20, 100, 60, 400
     ),
@@ -108,7 +108,7 @@ def images() -> Dataset:
     return dataset
 
 
-def perceptron(name: str, seed: int, model: Callable[[], nn.Module]) -> Task:
+def perceptron(name: str, seed: int, model: Callable[[], nn.Module], *, adam: bool = False) -> Task:
     """A task on MNIST; its score is test accuracy."""
     data, minibatch = images(), GOALS[name].minibatch
 
@@ -133,13 +133,14 @@ def perceptron(name: str, seed: int, model: Callable[[], nn.Module]) -> Task:
         loss,
         minibatches=lambda: MinibatchSampler(len(data.train), minibatch, seed).next_minibatch,
         score=accuracy,
+        adam=adam,
         samples=(data.train.inputs, data.train.targets),
     )
 
 
 def mnist(seed: int = 0) -> Task:
-    """An 8M-parameter perceptron."""
-    return perceptron("mnist", seed, lambda: build_model(784, HIDDEN, 10, "relu", seed))
+    """An 8M-parameter perceptron. SGD does not reach the target in so few steps, Adam does."""
+    return perceptron("mnist", seed, lambda: build_model(784, HIDDEN, 10, "relu", seed), adam=True)
 
 
 def families(seed: int = 0) -> Task:

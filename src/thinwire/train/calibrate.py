@@ -22,7 +22,8 @@ from thinwire.exchange import Ledger, Wire, split
 from thinwire.optim import OneBitSGD
 from thinwire.optim.bucket import cut_into_buckets
 from thinwire.optim.postprocess import AdaGrad, State, post_process
-from thinwire.plan import CodeTimes, Profile, SubBatchTimes
+from thinwire.plan import CodeTimes, Network, Profile, SubBatchTimes
+from thinwire.plan.methods import ONE_BIT, Setting, step
 from thinwire.plan.profile import CODES
 from thinwire.quantize import ErrorFeedback, FlatSpace, named_code
 from thinwire.train.measure_wire import measure_link
@@ -30,7 +31,10 @@ from thinwire.train.summary import versions
 
 ROUNDS = 12
 PACKETS = 4  # that are added in one pass
-LEAST_SECONDS = 0.002  # work shorter than this is repeated within a round
+# Work shorter than this is repeated within a round: several turns of a scheduler (4 ms each), so
+# that workers that share processors are seen to.
+LEAST_SECONDS = 0.02
+NETWORK_STEPS = 30
 
 Works = dict[str, Callable[[], object]]
 
@@ -78,12 +82,12 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         "forward": partial(_forward, work, middle),
         "product": partial(_product, work, middle),
         **_passes(work, buckets),
-        **{f"{code} step": _step(work, wire, middle, code) for code in CODES},
+        **{f"{code} step": _step(work, middle, code, _only_me(wire)) for code in CODES},
     }
     seconds, least = _measure(wire, works)
     each = {key: value / sum(p.numel() for _, p in parameters) for key, value in seconds.items()}
     gradient = f"gradient {middle}"
-    return Profile(
+    profile = Profile(
         name=name,
         buckets=tuple(tuple(tuple(p.shape) for _, p in bucket) for bucket in buckets),
         compute=SubBatchTimes.increasing(sizes, [seconds[f"gradient {n}"] for n in sizes]),
@@ -99,6 +103,7 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         workers=wire.world,
         versions=versions(),
     )
+    return profile if profile.link is None else _in_training(profile, work, wire, middle)
 
 
 def _code_times(
@@ -138,7 +143,7 @@ def _repeats(work: Callable[[], object]) -> int:
     work()
     started = time.perf_counter()
     work()
-    return min(100, math.ceil(LEAST_SECONDS / max(time.perf_counter() - started, 1e-9)))
+    return min(1000, math.ceil(LEAST_SECONDS / max(time.perf_counter() - started, 1e-9)))
 
 
 # --- computing ----------------------------------------------------------------------------------
@@ -222,11 +227,42 @@ def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
 # --- a whole step -------------------------------------------------------------------------------
 
 
-def _step(work: Workload, wire: Wire, samples: int, code: str) -> Callable[[], None]:
-    """A training step of the exchange with nobody else in it: what the parts do not explain."""
-    alone = None
-    if wire.world > 1:
-        alone = [dist.new_group([rank]) for rank in range(wire.world)][wire.rank]
+def _in_training(profile: Profile, work: Workload, wire: Wire, samples: int) -> Profile:
+    """The profile with the start-ups that collectives have within a training step.
+
+    There workers do not begin together, and threads that wait for the wire wait for a processor
+    too. What a 1-bit step over this network takes beyond its prediction is shared among its
+    collectives, two a bucket.
+    """
+    take_step, times = _step(work, samples, "sign", None), []
+    for _ in range(NETWORK_STEPS):
+        started = time.perf_counter()
+        take_step()
+        times.append(time.perf_counter() - started)
+    own = torch.tensor(statistics.median(times), dtype=torch.float64)
+    measured = float(wire.sum(own, "plan")) / wire.world
+    assert profile.link is not None
+    predicted = step(
+        Setting(profile, Network(profile.link)), ONE_BIT, samples * wire.world, wire.world
+    )
+    assert predicted is not None
+    start_up = max(0.0, measured - predicted.seconds) / (2 * len(profile.buckets))
+    link = replace(profile.link, latency=profile.link.latency + start_up)
+    return replace(profile, link=link)
+
+
+def _only_me(wire: Wire) -> dist.ProcessGroup | None:
+    """A group of this worker alone; all make one together."""
+    if wire.world == 1:
+        return None
+    group: dist.ProcessGroup = [dist.new_group([rank]) for rank in range(wire.world)][wire.rank]
+    return group
+
+
+def _step(
+    work: Workload, samples: int, code: str, group: dist.ProcessGroup | None
+) -> Callable[[], None]:
+    """A training step among these workers; with this one alone: what the parts do not explain."""
     model = copy.deepcopy(work.model)
     copied = replace(work, model=model)
     optimizer = OneBitSGD(
@@ -236,12 +272,12 @@ def _step(work: Workload, wire: Wire, samples: int, code: str) -> Callable[[], N
         adagrad=work.adagrad,
         code=code,
         bucket_mb=work.bucket_mb,
-        process_group=alone,
+        process_group=group,
     )
 
-    def step() -> None:
+    def take() -> None:
         optimizer.zero_grad()
         copied.loss(samples).backward()
         optimizer.step()
 
-    return step
+    return take
