@@ -1,7 +1,6 @@
 """Runs whose minibatches are exchanged by halves, and where a step's seconds go."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,14 +173,3 @@ def test_a_mean_step_of_a_stretch() -> None:
         "samples": 50.0,
     }
     assert per_step(after - after) is None
-
-
-def test_a_run_that_never_leaves_its_cold_start_has_no_steady_step(
-    idx_folder: Path, tmp_path: Path
-) -> None:
-    job = prepare("tiny", recipe_of(idx_folder, tmp_path, epochs=1), lambda _: None)
-    cold = replace(job.recipe.exchange, cold_start=10**6)
-    job = replace(job, recipe=replace(job.recipe, exchange=cold))
-    summary = train(job, Display(1, None))
-    assert summary is not None
-    assert summary["times"] is None

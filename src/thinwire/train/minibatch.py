@@ -38,6 +38,7 @@ class MinibatchTraining:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
         self._wire = self.state.grid.data(self._optimizer.ledger)
+        _check_cold_start(job, world // self.state.grid.ways)
         self.evaluation_due = False
         self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
         self._told = self._steady = self._now = self._breakdown.read()
@@ -264,6 +265,17 @@ class MinibatchTraining:
 def _skip(step: int, worker: int, parameter: str) -> Told:
     line = f"step {step} skipped by all: worker {worker} has a non-finite gradient in {parameter}"
     return Told("skip", {"step": step, "worker": worker, "parameter": parameter}, line)
+
+
+def _check_cold_start(job: Job, workers: int) -> None:
+    """Raise ValueError if worker 0 would still be alone with the model when the run is over."""
+    exchange, samples = job.recipe.exchange, job.recipe.epochs * len(job.dataset.train)
+    alone = exchange.cold_start_mode == "serial" and not job.recipe.model.pretrain
+    if workers > 1 and alone and exchange.cold_start >= samples:
+        raise ValueError(
+            f"exchange.cold_start: expected less than the {samples:,} samples of the run, or "
+            f"exchange.cold_start_mode dense, got {exchange.cold_start:,}"
+        )
 
 
 def _passed(before: float, after: float, every: float) -> bool:
