@@ -4,7 +4,7 @@ from thinwire.quantize.code import Code
 from thinwire.quantize.columns import Axis, Columns, column_lengths
 from thinwire.quantize.feedback import ErrorFeedback
 from thinwire.quantize.flat import FlatSpace, from_wire, to_wire
-from thinwire.quantize.float32 import Float32Code
+from thinwire.quantize.floats import Float32Code
 from thinwire.quantize.named import CODE_NAMES, StageCodes, named_code, stage_codes
 from thinwire.quantize.rotated import RotatedSignCode
 from thinwire.quantize.sign import SignCode

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from thinwire.quantize.bfloat16 import Bfloat16Code
 from thinwire.quantize.code import Code
-from thinwire.quantize.float32 import Float32Code
+from thinwire.quantize.floats import Bfloat16Code, Float32Code
 from thinwire.quantize.rotated import RotatedSignCode
 from thinwire.quantize.sign import SignCode
 from thinwire.quantize.uniform import UniformCode

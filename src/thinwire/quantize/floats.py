@@ -1,4 +1,4 @@
-"""The dense twin: the same exchange with exact values."""
+"""Floating-point codes: float32, every other code's dense twin, and bfloat16, half its bits."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ class Float32Code:
     """The exact twin: 32 bits a value, nothing left behind."""
 
     name = "float32"
+    _dtype = torch.float32
 
     def payload_bytes(self, columns: Columns) -> int:
-        """Four bytes a value."""
-        return 4 * columns.values
+        """The values' bytes, to whole words of four."""
+        return (self._dtype.itemsize * columns.values + 3) // 4 * 4
 
     def encode(
         self,
@@ -27,9 +28,11 @@ class Float32Code:
         new_residual: Tensor,
         payload: Tensor,
     ) -> None:
-        """See ``Code.encode``; also sends whatever an earlier code left in the residual."""
-        payload.view(torch.float32).copy_(gradient.float() * scale + residual)
-        new_residual.zero_()
+        """See ``Code.encode``; float32 also sends whatever an earlier code left in the residual."""
+        wanted = gradient.float() * scale + residual
+        payload[self._dtype.itemsize * columns.values :] = 0
+        sent = self._values(payload, columns).copy_(wanted)
+        torch.sub(wanted, sent, out=new_residual)
 
     def decode(
         self,
@@ -42,12 +45,10 @@ class Float32Code:
         """See ``Code.decode``."""
         if divisor != 1:
             decode_divided(self, payload, columns, out, accumulate, divisor)
-            return
-        values = payload.view(torch.float32)
-        if accumulate:
-            out.add_(values)
+        elif accumulate:
+            out.add_(self._values(payload, columns))
         else:
-            out.copy_(values)
+            out.copy_(self._values(payload, columns))
 
     def sum(self, payloads: Sequence[Tensor], columns: Columns, out: Tensor) -> None:
         """See ``Code.sum``."""
@@ -55,5 +56,15 @@ class Float32Code:
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """See ``Code.nonfinite_group``."""
-        value = first_true(~payload.view(torch.float32).isfinite())
+        value = first_true(~self._values(payload, columns).isfinite())
         return -1 if value < 0 else columns.group_of(value)
+
+    def _values(self, payload: Tensor, columns: Columns) -> Tensor:
+        return payload[: self._dtype.itemsize * columns.values].view(self._dtype)
+
+
+class Bfloat16Code(Float32Code):
+    """16 bits a value, of float32's range; the residual is what rounding to 8 bits left."""
+
+    name = "bfloat16"
+    _dtype = torch.bfloat16
