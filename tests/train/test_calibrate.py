@@ -11,7 +11,8 @@ from thinwire.train.calibrate import Workload, calibrate
 
 
 def measure(rank: int, world: int) -> dict[str, Any]:
-    calibration.ROUNDS, measure_wire.MOST_BYTES = 4, 2**16  # quick rather than exact
+    calibration.ROUNDS, calibration.LEAST_SECONDS = 4, 0.001  # quick rather than exact
+    calibration.NETWORK_STEPS, measure_wire.MOST_BYTES = 3, 2**16
     work = Workload(
         build_model(8, [16], 4, "relu", seed=rank), torch.randn(8, 8), torch.randint(4, (8,))
     )

@@ -84,7 +84,7 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         **_passes(work, buckets),
         **{f"{code} step": _step(work, middle, code, _only_me(wire)) for code in CODES},
     }
-    seconds, least = _measure(wire, works)
+    seconds = _measure(wire, works)
     each = {key: value / sum(p.numel() for _, p in parameters) for key, value in seconds.items()}
     gradient = f"gradient {middle}"
     profile = Profile(
@@ -94,7 +94,7 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         collect=each["collect"],
         post=each["post"],
         apply=each["apply"],
-        codes={code: _code_times(code, each, least, gradient) for code in CODES},
+        codes={code: _code_times(code, each, seconds, gradient) for code in CODES},
         product_ratio=seconds["product"] / seconds[gradient],
         forward_ratio=seconds["forward"] / seconds[gradient],
         link=measure_link(),
@@ -107,20 +107,20 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
 
 
 def _code_times(
-    code: str, each: dict[str, float], least: dict[str, float], gradient: str
+    code: str, each: dict[str, float], seconds: dict[str, float], gradient: str
 ) -> CodeTimes:
-    """What a code takes. A difference of two noisy times (overhead): the least are least noisy."""
+    """What a code takes: seconds a value, and of a step what its parts do not explain."""
     parts = [gradient, "collect", "post", "apply"]
     parts += [f"{code} {work}" for work in ("encode", "add", "encode", "decode")]
-    overhead = max(0.0, least[f"{code} step"] - sum(least[part] for part in parts))
+    overhead = max(0.0, seconds[f"{code} step"] - sum(seconds[part] for part in parts))
     return CodeTimes(each[f"{code} encode"], each[f"{code} decode"], each[f"{code} add"], overhead)
 
 
-def _measure(wire: Wire, works: Works) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds each work takes: the lower quartile over rounds, and the least; means over workers.
+def _measure(wire: Wire, works: Works) -> dict[str, float]:
+    """Seconds each work takes: the median over rounds, the mean over workers.
 
     Everything is measured once a round, so that a machine that is busier for a while slows all of
-    it; the quartile leaves out rounds that other programs disturbed.
+    it.
     """
     repeats = {name: _repeats(work) for name, work in works.items()}
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -132,10 +132,9 @@ def _measure(wire: Wire, works: Works) -> tuple[dict[str, float], dict[str, floa
             for _ in range(repeats[name]):
                 work()
             times[name].append((time.perf_counter() - started) / repeats[name])
-    own = [[statistics.quantiles(t, n=4)[0], min(t)] for t in times.values()]
-    means = wire.sum(torch.tensor(own, dtype=torch.float64), "plan") / wire.world
-    quartiles, least = means.T.tolist()
-    return dict(zip(works, quartiles, strict=True)), dict(zip(works, least, strict=True))
+    own = torch.tensor([statistics.median(t) for t in times.values()], dtype=torch.float64)
+    means = wire.sum(own, "plan") / wire.world
+    return dict(zip(works, means.tolist(), strict=True))
 
 
 def _repeats(work: Callable[[], object]) -> int:
