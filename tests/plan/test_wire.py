@@ -83,10 +83,23 @@ def test_sharing_a_link_is_never_faster(per_node: int, sent: float, machines: in
     assert shared.all_to_all(sent, workers) >= flat.all_to_all(sent, workers) * (1 - 1e-9)
 
 
+def test_a_collective_waits_once() -> None:
+    fast, slow = (Network(Link(1e6, latency=0.1, waiting=w), per_node=1) for w in (0.0, 0.5))
+    inside = Network(Link(1e6, waiting=0.5), Link(1e9), per_node=2)
+    for workers in (2, 7):
+        for collective in ("all_to_all", "all_gather", "all_reduce"):
+            seconds = getattr(slow, collective)(1e6, workers)
+            assert seconds == pytest.approx(getattr(fast, collective)(1e6, workers) + 0.5)
+    assert inside.all_gather(1e6, 4) == pytest.approx(0.5 + 3 * 1.0)
+    assert slow.all_reduce(1e6, 1) == slow.all_to_all(1e6, 1) == 0
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="bandwidth: expected > 0"):
         Link(0)
     with pytest.raises(ValueError, match="latency"):
         Link(1, latency=-1)
+    with pytest.raises(ValueError, match="waiting"):
+        Link(1, waiting=float("nan"))
     with pytest.raises(ValueError, match="inner"):
         Network(Link(1), per_node=2)

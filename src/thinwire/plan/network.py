@@ -18,19 +18,21 @@ class Link:
         bandwidth: bytes of payload per second, each way.
         latency: seconds until an empty collective between two workers is done.
         message: seconds each further message of the same collective costs, sent concurrently.
+        waiting: seconds a collective takes longer within a training step, once: workers do not
+            begin together, and threads that wait for the wire wait for a processor too.
     """
 
     bandwidth: float
     latency: float = 0.0
     message: float = 0.0
+    waiting: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
             raise ValueError(f"bandwidth: expected > 0 bytes/s, got {self.bandwidth}")
-        if not (self.latency >= 0 and self.message >= 0):
-            raise ValueError(
-                f"latency and message: expected >= 0 s, got {self.latency} and {self.message}"
-            )
+        times = self.latency, self.message, self.waiting
+        if not all(seconds >= 0 for seconds in times):
+            raise ValueError(f"latency, message and waiting: expected >= 0 s, got {times}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Network:
         together = min(self.per_node, workers)
         outside = together * (workers - together) / (workers - 1) * sent
         inside = (together - 1) / (workers - 1) * sent
-        seconds = self._start(workers) + (workers - 2) * self._link(workers).message
+        link = self._link(workers)
+        seconds = link.waiting + link.latency + (workers - 2) * link.message
         return seconds + max(outside / self.outer.bandwidth, self._inside(inside))
 
     def all_gather(self, packet: float, workers: float) -> float:
@@ -90,7 +93,7 @@ class Network:
         2.5
         """
         if 1 < self.per_node < workers:
-            return self._around_a_ring(packet, workers)
+            return self._link(workers).waiting + self._around_a_ring(packet, workers)
         return self.all_to_all((workers - 1) * packet, workers)
 
     def all_reduce(self, total: float, workers: float) -> float:
@@ -99,21 +102,18 @@ class Network:
         >>> Network(Link(1e6)).all_reduce(2e6, 2)
         2.0
         """
-        return 2 * self._around_a_ring(total / workers, workers)
+        if workers <= 1:
+            return 0.0
+        return self._link(workers).waiting + 2 * self._around_a_ring(total / workers, workers)
 
     def _around_a_ring(self, packet: float, workers: float) -> float:
         """K - 1 rounds, each one packet over every link, of which one leaves each node."""
-        if workers <= 1:
-            return 0.0
         slowest = packet / self.outer.bandwidth if workers > self.per_node else 0.0
-        return (workers - 1) * (self._start(workers) + max(slowest, self._inside(packet)))
+        return (workers - 1) * (self._link(workers).latency + max(slowest, self._inside(packet)))
 
     def _link(self, workers: float) -> Link:
         """The link messages wait for: the thin one, unless all workers are in one node."""
         return self.outer if workers > self.per_node or self.inner is None else self.inner
-
-    def _start(self, workers: float) -> float:
-        return self._link(workers).latency
 
     def _inside(self, sent: float) -> float:
         return sent / self.inner.bandwidth if self.inner is not None and self.per_node > 1 else 0.0

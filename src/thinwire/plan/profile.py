@@ -50,7 +50,7 @@ class Profile:
         codes: by name, what quantising takes.
         product_ratio: a curvature product's time over a gradient's.
         forward_ratio: a loss's time over a gradient's.
-        link: bandwidth and latency between the workers that calibrated, or None for one alone.
+        link: between the workers that calibrated, or None for one alone.
         processors: of the machine.
         threads: each worker computed with.
         workers: how many measured at the same time.
@@ -169,7 +169,7 @@ def _codes(found: Any) -> dict[str, CodeTimes]:
 
 
 def _link(found: Any) -> Link:
-    fields = _record(found, "link", {"bandwidth", "latency", "message"})
+    fields = _record(found, "link", {"bandwidth", "latency", "message", "waiting"})
     return Link(**{name: _number(value, f"link.{name}") for name, value in fields.items()})
 
 

@@ -227,10 +227,9 @@ def _code_passes(name: str, spaces: Sequence[FlatSpace]) -> Works:
 
 
 def _in_training(profile: Profile, work: Workload, wire: Wire, samples: int) -> Profile:
-    """The profile with the start-ups that collectives have within a training step.
+    """The profile with what collectives wait within a training step (``Link.waiting``).
 
-    There workers do not begin together, and threads that wait for the wire wait for a processor
-    too. What a 1-bit step over this network takes beyond its prediction is shared among its
+    What a 1-bit step over this network takes beyond its prediction is shared among its
     collectives, two a bucket.
     """
     take_step, times = _step(work, samples, "sign", None), []
@@ -245,9 +244,8 @@ def _in_training(profile: Profile, work: Workload, wire: Wire, samples: int) -> 
         Setting(profile, Network(profile.link)), ONE_BIT, samples * wire.world, wire.world
     )
     assert predicted is not None
-    start_up = max(0.0, measured - predicted.seconds) / (2 * len(profile.buckets))
-    link = replace(profile.link, latency=profile.link.latency + start_up)
-    return replace(profile, link=link)
+    waiting = max(0.0, measured - predicted.seconds) / (2 * len(profile.buckets))
+    return replace(profile, link=replace(profile.link, waiting=waiting))
 
 
 def _only_me(wire: Wire) -> dist.ProcessGroup | None:

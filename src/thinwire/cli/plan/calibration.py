@@ -79,7 +79,8 @@ def _say(profile: Profile, fields: PlanFields) -> None:
     else:
         link = profile.link
         console.print(
-            f"  network {rate_text(link.bandwidth)}, start-up {1e6 * link.latency:.0f} us"
+            f"  network {rate_text(link.bandwidth)}, start-up {1e6 * link.latency:.0f} us, "
+            f"waiting in a step {1e6 * link.waiting:.0f} us"
         )
     console.print(f"wrote {fields.profile}", soft_wrap=True)
 

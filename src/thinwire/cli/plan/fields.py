@@ -112,11 +112,11 @@ class PlanFields:
         latency = default
         if self.latency is not None:
             latency = _named("--latency", parse_seconds, self.latency)
-        message = measured.message if measured else 0.0
-        inner = Link(
-            _named("--inner-bandwidth", parse_rate, self.inner_bandwidth), min(latency, default)
-        )
-        network = Network(Link(bandwidth, latency, message), inner, self.per_node)
+        message, waiting = (measured.message, measured.waiting) if measured else (0.0, 0.0)
+        within = _named("--inner-bandwidth", parse_rate, self.inner_bandwidth)
+        inner = Link(within, min(latency, default), waiting=waiting)
+        outer = Link(bandwidth, latency, message, waiting)
+        network = Network(outer, inner, self.per_node)
         return Setting(profile, network, self.efficiency, self.shared)
 
 
