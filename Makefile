@@ -42,25 +42,25 @@ bench-kernels: install ## time the kernels against an in-place add
 bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
 
-bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 25 minutes)
+bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 15 minutes)
 	$(BIN)/python -m benchmarks.exchange
 
-bench-training: install ## time and bytes to a target on throttled wires (root; 60 minutes, goes on)
+bench-training: install ## time and bytes to a target on throttled wires (root; 75 minutes, goes on)
 	$(BIN)/python -m benchmarks.training
 
 bench-methods: install ## what every method takes to a training error (35 minutes, goes on)
 	$(BIN)/python -m benchmarks.methods
 
-bench-scaling: install ## gradient, product and line search against workers (root; 4 minutes)
+bench-scaling: install ## gradient, product and line search against workers (root; 3 minutes)
 	$(BIN)/python -m benchmarks.scaling
 
-bench-profile: install ## calibrate the planner for its figures (2 minutes)
+bench-profile: install ## calibrate the planner for its figures (1 minute)
 	$(BIN)/thinwire plan --calibrate --workers 2 --profile benchmarks/results/profile.json
 
 tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
 	$(BIN)/python -m benchmarks.tables
 
-bench-growth: install ## bytes, memory and time of one worker as workers are added (3 minutes)
+bench-growth: install ## bytes, memory and time of one worker as workers are added (1 minute)
 	$(BIN)/python -m benchmarks.growth
 
 figures: install ## draw docs/results and its page from benchmarks/results
