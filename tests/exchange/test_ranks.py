@@ -26,6 +26,7 @@ def sub_gradient(rank: int, step: int, values: int) -> torch.Tensor:
 def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) -> dict[str, Any]:
     columns, code, ledger = Columns.from_lengths(group_lengths), named_code(code_name), Ledger()
     own = TwoStage(columns, rank, world)
+    # Of two workers both directions share connections, of more they do not.
     wire = own_wire(None, None, ledger) if world > 2 else Wire(None, ledger)
     updates = []
     for step in range(STEPS):

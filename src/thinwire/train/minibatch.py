@@ -271,9 +271,9 @@ def _check_cold_start(job: Job, workers: int) -> None:
     """Raise ValueError if worker 0 would still be alone with the model when the run is over."""
     exchange, samples = job.recipe.exchange, job.recipe.epochs * len(job.dataset.train)
     alone = exchange.cold_start_mode == "serial" and not job.recipe.model.pretrain
-    if workers > 1 and alone and exchange.cold_start >= samples:
+    if workers > 1 and alone and exchange.cold_start > samples:
         raise ValueError(
-            f"exchange.cold_start: expected less than the {samples:,} samples of the run, or "
+            f"exchange.cold_start: expected at most the {samples:,} samples of the run, or "
             f"exchange.cold_start_mode dense, got {exchange.cold_start:,}"
         )
 
