@@ -136,6 +136,10 @@ def test_a_run_ends_when_lowering_is_of_no_use_and_resumes_on_the_way(
         stops += agreed == signal.SIGTERM
     assert stops > 2
     assert figures(resumed) == figures(straight)
+    more, _, said = run_once(0, 1, idx_folder, tmp_path / "b", None, {**FIELDS, "epochs": 50})
+    assert more is not None
+    assert more["passes"] == straight["passes"]
+    assert "held-out accuracy ended it there ([decay])" in said
 
 
 def test_it_is_measured_within_epochs_too(idx_folder: Path, tmp_path: Path) -> None:

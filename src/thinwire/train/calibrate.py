@@ -9,7 +9,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -82,9 +83,12 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         "forward": partial(_forward, work, middle),
         "product": partial(_product, work, middle),
         **_passes(work, buckets),
-        **{f"{code} step": _step(work, middle, code, _only_me(wire)) for code in CODES},
     }
-    seconds = _measure(wire, works)
+    with ExitStack() as stack:
+        for code in CODES:
+            alone = _step(work, middle, code, _only_me(wire))
+            works[f"{code} step"] = stack.enter_context(alone)
+        seconds = _measure(wire, works)
     each = {key: value / sum(p.numel() for _, p in parameters) for key, value in seconds.items()}
     gradient = f"gradient {middle}"
     profile = Profile(
@@ -232,11 +236,12 @@ def _in_training(profile: Profile, work: Workload, wire: Wire, samples: int) -> 
     What a 1-bit step over this network takes beyond its prediction is shared among its
     collectives, two a bucket.
     """
-    take_step, times = _step(work, samples, "sign", None), []
-    for _ in range(NETWORK_STEPS):
-        started = time.perf_counter()
-        take_step()
-        times.append(time.perf_counter() - started)
+    times = []
+    with _step(work, samples, "sign", None) as take_step:
+        for _ in range(NETWORK_STEPS):
+            started = time.perf_counter()
+            take_step()
+            times.append(time.perf_counter() - started)
     own = torch.tensor(statistics.median(times), dtype=torch.float64)
     measured = float(wire.sum(own, "plan")) / wire.world
     assert profile.link is not None
@@ -256,9 +261,10 @@ def _only_me(wire: Wire) -> dist.ProcessGroup | None:
     return group
 
 
+@contextmanager
 def _step(
     work: Workload, samples: int, code: str, group: dist.ProcessGroup | None
-) -> Callable[[], None]:
+) -> Iterator[Callable[[], None]]:
     """A training step among these workers; with this one alone: what the parts do not explain."""
     model = copy.deepcopy(work.model)
     copied = replace(work, model=model)
@@ -277,4 +283,5 @@ def _step(
         copied.loss(samples).backward()
         optimizer.step()
 
-    return take
+    with closing(optimizer):
+        yield take

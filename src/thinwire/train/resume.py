@@ -73,14 +73,14 @@ def make_plan(job: Job) -> Plan:
             return Plan(finished=True)
         found, refused = _newest_usable(job, checkpoints_in(job.folder))
         if found is not None or mode == "auto":
-            return Plan(found, remarks=_remarks(found, refused))
+            return Plan(found, remarks=_remarks(found, refused, job.recipe))
     if mode == "never":
         return Plan(anew=True)
     found, refused = _newest_usable(job, _named(Path(mode)))
     if found is None:
         reasons = "; ".join(refused) or "it holds no checkpoint"
         raise ValueError(f"--resume {mode}: {reasons}")
-    return Plan(found, anew=not restarted, remarks=_remarks(found, refused))
+    return Plan(found, anew=not restarted, remarks=_remarks(found, refused, job.recipe))
 
 
 def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
@@ -153,11 +153,15 @@ def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None
     return None, refused
 
 
-def _remarks(found: Checkpoint | None, refused: list[str]) -> tuple[str, ...]:
+def _remarks(found: Checkpoint | None, refused: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
     if found is None:
         return (*refused, "starting anew") if refused else ()
     workers = f"{found.world} worker{'s' if found.world > 1 else ''}"
-    return (*refused, f"going on from {found.folder}: step {found.step}, written by {workers}")
+    remarks = (*refused, f"going on from {found.folder}: step {found.step}, written by {workers}")
+    fruitless = found.facts["run"].get("decay", {}).get("fruitless", 0)
+    if fruitless > recipe.decay.give_up:
+        remarks += ("held-out accuracy ended it there ([decay]); more epochs train no further",)
+    return remarks
 
 
 def _named(path: Path) -> list[Path]:
