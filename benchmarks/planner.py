@@ -2,7 +2,8 @@
 
     python benchmarks/planner.py paper                  # docs/planner.md's tables, as Markdown
     python benchmarks/planner.py runs --profile P.json [--bandwidth 100Mbit/s] [--latency 200us]
-                                      [--shared] RUN...  # predicted against measured steps/s
+                                      [--shared] RUN...  # predicted against measured steps/s,
+                                                         # and what a step consists of
 
 A run is a folder that ``thinwire train`` wrote. Its seconds a step are those of the stretches
 between step events after the cold start: their median, and their lower quartile, which is what
@@ -24,6 +25,7 @@ from thinwire.cli.plan.prediction import planned_methods
 from thinwire.cli.plan.runs import method_of, minibatch_of, seconds_per_step
 from thinwire.plan import paper, read_profile
 from thinwire.plan.methods import step
+from thinwire.plan.step import Step
 from thinwire.report import load_run
 from thinwire.report.run import number
 
@@ -52,7 +54,7 @@ def main() -> None:
         fields = PlanFields(profile=args.profile, bandwidth=rate or args.bandwidth)
         fields = replace(fields, latency=args.latency, shared=args.shared)
         rows.append(compare_run(Path(folder), fields))
-    print(run_table(rows))
+    print(run_table(rows), terms_table(rows), sep="\n\n")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -133,7 +135,46 @@ def compare_run(folder: Path, fields: PlanFields) -> dict[str, Any]:
         "predicted": 1 / predicted.seconds,
         "deviation": middle / predicted.seconds - 1,
         "deviation_quartile": quick / predicted.seconds - 1,
+        "terms": terms(predicted, run.summary.get("times") if run.summary else None),
     }
+
+
+def terms(predicted: Step, times: dict[str, Any] | None) -> dict[str, list[float | None]]:
+    """Seconds of a step by term, predicted and measured: exposed and hidden together."""
+    foretold = {
+        "frm": predicted.variable,
+        "post": predicted.post,
+        "upd": predicted.upd,
+        "comm": predicted.comm,
+        "other": predicted.rest,
+        "hidden": predicted.hidden,
+        "step": predicted.seconds,
+    }
+    if times is None:
+        return {name: [value, None] for name, value in foretold.items()}
+    hidden = times["hidden"]
+    measured = {**times, "hidden": sum(hidden.values())}
+    return {
+        name: [value, measured[name] + (hidden[name] if name in hidden else 0.0)]
+        for name, value in foretold.items()
+    }
+
+
+def terms_table(rows: Iterable[dict[str, Any]]) -> str:
+    """What a step consists of, in ms, predicted / measured (the mean step), as Markdown."""
+    rows = list(rows)
+    names = list(rows[0]["terms"])
+    header = ["ms a step, predicted / measured", *names]
+    cells = [
+        [f"{row['method']}, {row['workers']} workers", *(_both(*row["terms"][n]) for n in names)]
+        for row in rows
+    ]
+    return _markdown(header, cells)
+
+
+def _both(predicted: float, measured: float | None) -> str:
+    told = "-" if measured is None else f"{1e3 * measured:.1f}"
+    return f"{1e3 * predicted:.1f} / {told}"
 
 
 def run_table(rows: Iterable[dict[str, Any]]) -> str:
