@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile tables figures clean
+.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-profile: install ## calibrate the planner for its figures (1 minute)
 tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
 	$(BIN)/python -m benchmarks.tables
 
+bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 8 minutes, goes on)
+	$(BIN)/python -m benchmarks.speeds
+
 bench-growth: install ## bytes, memory and time of one worker as workers are added (1 minute)
 	$(BIN)/python -m benchmarks.growth
 
@@ -74,7 +77,7 @@ bench-curvature: install ## time curvature products against a gradient
 	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
 
 bench-planner: install ## the paper's tables as the planner predicts them
-	$(BIN)/python benchmarks/planner.py paper
+	$(BIN)/python -m benchmarks.planner paper
 
 bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root; 10 minutes, goes on)
 	$(BIN)/python -m benchmarks.planner_lab

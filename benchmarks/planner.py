@@ -1,7 +1,7 @@
 """The planner against measurements: the paper's, and runs of one's own.
 
-    python benchmarks/planner.py paper                  # docs/planner.md's tables, as Markdown
-    python benchmarks/planner.py runs --profile P.json [--bandwidth 100Mbit/s] [--latency 200us]
+    python -m benchmarks.planner paper                  # docs/planner.md's tables, as Markdown
+    python -m benchmarks.planner runs --profile P.json [--bandwidth 100Mbit/s] [--latency 200us]
                                       [--shared] RUN...  # predicted against measured steps/s,
                                                          # and what a step consists of
 
@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import markdown
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.plan.prediction import planned_methods
 from thinwire.cli.plan.runs import method_of, minibatch_of, seconds_per_step
@@ -61,7 +62,7 @@ def main() -> None:
 
 def paper_tables() -> str:
     """Both variants of the prediction for every cell, and what other readings would give."""
-    return "\n\n".join(_markdown(*table) for table in (paper_rows(), reading_rows()))
+    return "\n\n".join(markdown(*table) for table in (paper_rows(), reading_rows()))
 
 
 def paper_rows() -> tuple[list[str], list[list[str]]]:
@@ -155,8 +156,7 @@ def terms(predicted: Step, times: dict[str, Any] | None) -> dict[str, list[float
     hidden = times["hidden"]
     measured = {**times, "hidden": sum(hidden.values())}
     return {
-        name: [value, measured[name] + (hidden[name] if name in hidden else 0.0)]
-        for name, value in foretold.items()
+        name: [value, measured[name] + hidden.get(name, 0.0)] for name, value in foretold.items()
     }
 
 
@@ -169,7 +169,7 @@ def terms_table(rows: Iterable[dict[str, Any]]) -> str:
         [f"{row['method']}, {row['workers']} workers", *(_both(*row["terms"][n]) for n in names)]
         for row in rows
     ]
-    return _markdown(header, cells)
+    return markdown(header, cells)
 
 
 def _both(predicted: float, measured: float | None) -> str:
@@ -195,16 +195,11 @@ def run_table(rows: Iterable[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _markdown(header, cells)
+    return markdown(header, cells)
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:+.1f} %"
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

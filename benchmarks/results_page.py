@@ -8,7 +8,16 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import exchange_table, growth, methods, planner, record, tables, training_table
+from benchmarks import (
+    exchange_table,
+    growth,
+    methods,
+    planner,
+    record,
+    speeds,
+    tables,
+    training_table,
+)
 from benchmarks.lab_figures import WIRES
 from benchmarks.training_contenders import ENTRIES, GRIDS, NEWTON, NEWTON_GRID, SEEDS, START, words
 from benchmarks.training_tasks import GOALS
@@ -189,12 +198,15 @@ def sections() -> list[Section]:
         ),
         Section(
             "Speeds (S Tables 4 and 5)",
-            "",
-            "bench-planner",
-            "Predicted from the paper's own cost measurements, in 1000 samples/s; docs/planner.md "
-            "says which assumption fails where.",
+            "speeds",
+            "bench-speeds",
+            "In our units, the median over stretches of a run and quartiles: two hosts on a "
+            "100 Mbit/s wire; grids of workers on one machine. Then what is predicted from the "
+            "paper's own cost measurements, in 1000 samples/s; docs/planner.md says which "
+            "assumption fails where.",
             (),
             [
+                *speed_tables(record.read(speeds.NAME)["runs"]),
                 Table("Every data-parallel cell", *planner.paper_rows()),
                 Table("Other readings of the paper", *planner.reading_rows()),
             ],
@@ -294,6 +306,15 @@ def method_tables(runs: dict[str, Any]) -> list[Table]:
         if rows:
             found.append(Table(f"To {percent} % training error", methods.HEADINGS, rows, best))
     return found
+
+
+def speed_tables(runs: dict[str, Any]) -> list[Table]:
+    """S Tables 4 and 5 as measured here, once anything of them was."""
+    both = (
+        ("Table 4, here: samples/s by minibatch size", speeds.double_buffer_rows(runs)),
+        ("Table 5, here: samples/s by data x model", speeds.grid_rows(runs)),
+    )
+    return [Table(title, *table) for title, table in both if table[1]]
 
 
 def paper_tables(runs: dict[str, Any]) -> list[Table]:

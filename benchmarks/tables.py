@@ -10,14 +10,14 @@ accuracy.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import planner, record
+from benchmarks import planner, record, speeds
 from benchmarks.recipe_runs import Cell, missing, run_all, seconds_left
-from benchmarks.record import mean_and_spread
+from benchmarks.record import markdown, mean_and_spread
 
 NAME = "tables"
 SEEDS = (0, 1, 2)
@@ -141,12 +141,6 @@ def _measured(runs: dict[str, Any], row: Row) -> list[str]:
     return [*per_cent, f"{sum(sent) / len(sent):,.0f}"]
 
 
-def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as Markdown."""
-    body = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in body)
-
-
 def commands(rows: Iterable[Row]) -> str:
     """What is typed for each line."""
     texts = []
@@ -161,6 +155,7 @@ def commands(rows: Iterable[Row]) -> str:
 def page(runs: dict[str, Any], about: str) -> str:
     """docs/results.md."""
     date = max((run["date"] for run in runs.values()), default="-")
+    fast = record.read(speeds.NAME)["runs"]
     return f"""# The paper's tables, in our units
 
 Written by `make tables`; do not edit. S is *1-Bit Stochastic Gradient Descent* (Seide et al.,
@@ -186,9 +181,17 @@ ReLU; "none" is the line "+ 1-bit" of Table 2, at that table's learning rate.
 
 ## Tables 4 and 5: speeds
 
-Speeds of a GPU farm cannot be measured here. The planner predicts all of S's data-parallel cells
-from S's own cost measurements ([planner.md](planner.md); `make bench-planner`); speeds in 1000
-samples/s.
+Here (`make bench-speeds`), the network of Table 2, medians over stretches of a run and quartiles.
+Two hosts on a 100 Mbit/s wire, without double buffering and with it:
+
+{markdown(*speeds.double_buffer_rows(fast))}
+
+Grids of data x model workers on one machine with two processors, no double buffering:
+
+{markdown(*speeds.grid_rows(fast))}
+
+The planner predicts all of S's own data-parallel cells from S's own cost measurements
+([planner.md](planner.md); `make bench-planner`); speeds in 1000 samples/s.
 
 {planner.paper_tables()}
 
