@@ -95,6 +95,13 @@ def test_nonfinite_group_is_found(code: Code, bad: float) -> None:
     assert not feedback.residual.any(), "an uncommitted step leaves the residual alone"
 
 
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_large_values_are_finite_although_their_sum_is_not(name: str) -> None:
+    columns, code, feedback = Columns.from_lengths([64]), named_code(name), ErrorFeedback(64)
+    feedback.values.fill_(3e38)
+    assert code.nonfinite_group(encode(code, columns, feedback), columns) == -1
+
+
 def test_without_feedback_nothing_is_carried() -> None:
     columns = Columns.from_lengths([64])
     feedback = ErrorFeedback(64, enabled=False)

@@ -10,6 +10,7 @@ from thinwire.exchange import HEADER_BYTES, Header, Span, Wire, span
 from thinwire.optim.bucket import Bucket
 from thinwire.optim.progress import Culprit, StepReport
 from thinwire.optim.stages import PostProcess
+from thinwire.quantize import all_finite
 
 Run = Callable[[Callable[[], Any]], Any]  # runs a job on the communication thread
 
@@ -70,7 +71,7 @@ def collect_finite(buckets: Sequence[Bucket]) -> str | None:
     """
     for bucket in buckets:
         bucket.collect_gradients()
-        finite = [bool(view.isfinite().all()) for view in bucket.space.views(bucket.scratch)]
+        finite = [all_finite(view) for view in bucket.space.views(bucket.scratch)]
         if not all(finite):
             return bucket.names[finite.index(False)]
     return None

@@ -1,6 +1,6 @@
 """What goes on the wire: columns, codes, error feedback. Pure: nothing here communicates."""
 
-from thinwire.quantize.code import Code
+from thinwire.quantize.code import Code, all_finite
 from thinwire.quantize.columns import Axis, Columns, column_lengths
 from thinwire.quantize.feedback import ErrorFeedback
 from thinwire.quantize.flat import FlatSpace, from_wire, to_wire
@@ -22,6 +22,7 @@ __all__ = [
     "SignCode",
     "StageCodes",
     "UniformCode",
+    "all_finite",
     "column_lengths",
     "from_wire",
     "named_code",

@@ -4,6 +4,7 @@ A code is stateless. Its *payload* is a uint8 tensor of ``payload_bytes(columns)
 multiple of 4.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -95,6 +96,14 @@ def decode_in_turn(code: Code, payloads: Sequence[Tensor], columns: Columns, out
     """``code.sum`` for codes that know no better way."""
     for k, payload in enumerate(payloads):
         code.decode(payload, columns, out, accumulate=k > 0)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN or infinity; one pass where all is well.
+
+    No sum with a NaN or infinity in it is finite; one without may overflow.
+    """
+    return math.isfinite(values.sum(dtype=torch.float32)) or bool(values.isfinite().all())
 
 
 def first_true(mask: Tensor) -> int:

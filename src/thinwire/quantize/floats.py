@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from thinwire.quantize.code import decode_divided, decode_in_turn, first_true
+from thinwire.quantize.code import all_finite, decode_divided, decode_in_turn, first_true
 from thinwire.quantize.columns import Columns
 
 
@@ -28,11 +28,9 @@ class Float32Code:
         new_residual: Tensor,
         payload: Tensor,
     ) -> None:
-        """See ``Code.encode``; float32 also sends whatever an earlier code left in the residual."""
-        wanted = gradient.float() * scale + residual
-        payload[self._dtype.itemsize * columns.values :] = 0
-        sent = self._values(payload, columns).copy_(wanted)
-        torch.sub(wanted, sent, out=new_residual)
+        """See ``Code.encode``; it also sends whatever an earlier code left in the residual."""
+        torch.mul(gradient.float(), scale, out=self._values(payload, columns)).add_(residual)
+        new_residual.zero_()
 
     def decode(
         self,
@@ -56,8 +54,10 @@ class Float32Code:
 
     def nonfinite_group(self, payload: Tensor, columns: Columns) -> int:
         """See ``Code.nonfinite_group``."""
-        value = first_true(~self._values(payload, columns).isfinite())
-        return -1 if value < 0 else columns.group_of(value)
+        values = self._values(payload, columns)
+        if all_finite(values):
+            return -1
+        return columns.group_of(first_true(~values.isfinite()))
 
     def _values(self, payload: Tensor, columns: Columns) -> Tensor:
         return payload[: self._dtype.itemsize * columns.values].view(self._dtype)
@@ -68,3 +68,18 @@ class Bfloat16Code(Float32Code):
 
     name = "bfloat16"
     _dtype = torch.bfloat16
+
+    def encode(
+        self,
+        gradient: Tensor,
+        scale: float,
+        residual: Tensor,
+        columns: Columns,
+        new_residual: Tensor,
+        payload: Tensor,
+    ) -> None:
+        """See ``Code.encode``."""
+        wanted = gradient.float() * scale + residual
+        payload[self._dtype.itemsize * columns.values :] = 0
+        sent = self._values(payload, columns).copy_(wanted)
+        torch.sub(wanted, sent, out=new_residual)
