@@ -60,7 +60,7 @@ bench-profile: install ## calibrate the planner for its figures (1 minute)
 tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
 	$(BIN)/python -m benchmarks.tables
 
-bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 8 minutes, goes on)
+bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 12 minutes, goes on)
 	$(BIN)/python -m benchmarks.speeds
 
 bench-growth: install ## bytes, memory and time of one worker as workers are added (1 minute)

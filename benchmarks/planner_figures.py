@@ -28,8 +28,8 @@ NODES = [2 ** (i / 4) for i in range(41)]  # 1 to 1024
 WORKERS = [2**i for i in range(11)]
 MINIBATCH = 8192  # of the calibrated machine's figures
 PAPER_MINIBATCH = 2880
-# An iteration of mnist-hf-gauss-newton with sharded curvature: about six products, one trial.
-JOB = hessian_free.Job(60_000, 8192, products=6, trials=1, trial_samples=60_000)
+# An iteration of mnist-hf-gauss-newton with sharded curvature; one loss more for the line search.
+JOB = hessian_free.Job(60_000, 8192, gradients=1, losses=1, products=6, candidates=5)
 PARTS = {
     "gradient": "gradient",
     "curvature": f"{JOB.products} products",

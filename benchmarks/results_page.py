@@ -200,8 +200,8 @@ def sections() -> list[Section]:
             "Speeds (S Tables 4 and 5)",
             "speeds",
             "bench-speeds",
-            "In our units, the median over stretches of a run and quartiles: two hosts on a "
-            "100 Mbit/s wire; grids of workers on one machine. Then what is predicted from the "
+            "In our units, the median over stretches of a run and quartiles: two hosts on thin "
+            "wires; grids of workers on one machine. Then what is predicted from the "
             "paper's own cost measurements, in 1000 samples/s; docs/planner.md says which "
             "assumption fails where.",
             (),

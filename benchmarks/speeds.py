@@ -1,12 +1,12 @@
 """S Tables 4 and 5 in our units: samples/s against minibatch size, and of data x model grids.
 
-    python -m benchmarks.speeds            (8 minutes on two quiet cores; interrupted, it goes on)
+    python -m benchmarks.speeds            (12 minutes on two quiet cores; interrupted, it goes on)
     python -m benchmarks.speeds --show     (what is stored)
 
-Needs root (``benchmarks.lab``) for Table 4: two hosts, a 100 Mbit/s wire, with and without double
-buffering. Table 5: D x M workers on one machine, M of them share a model. Every cell is
-``thinwire train mnist-onebit`` of about STEPS steps; its speed is the median over stretches between
-step events, with quartiles. Results go to benchmarks/results/speeds.json.
+Needs root (``benchmarks.lab``) for Table 4: two hosts on thin wires, with and without double
+buffering. Table 5: D x M workers on one machine, M of them share a model. Every cell is ``thinwire
+train mnist-onebit`` of about STEPS steps; its speed is the median over stretches between step
+events, with quartiles. Results go to benchmarks/results/speeds.json.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from thinwire.report import load_run
 NAME = "speeds"
 STEPS = 60
 SAMPLES = 60_000  # in an epoch
-RATE, HOSTS = "100mbit", 2
+RATES, HOSTS = ("100mbit", "20mbit"), 2
 MINIBATCHES = (256, 512, 1024, 2048, 4096, 8192)
 GRIDS = ((1, 1), (2, 1), (4, 1), (1, 2), (2, 2))  # data, model
 GRID_MINIBATCHES = (512, 4096)
@@ -42,9 +42,9 @@ def flags(minibatch: int) -> list[str]:
     return [*lengths, *FLAGS, "--seed", "0"]
 
 
-def double_buffer_key(minibatch: int, buffered: bool) -> str:
+def double_buffer_key(rate: str, minibatch: int, buffered: bool) -> str:
     """Under which a cell of Table 4 is stored."""
-    return f"{HOSTS} hosts, {RATE}, {minibatch}" + (", double-buffered" if buffered else "")
+    return f"{HOSTS} hosts, {rate}, {minibatch}" + (", double-buffered" if buffered else "")
 
 
 def grid_key(data: int, model: int, minibatch: int) -> str:
@@ -55,21 +55,26 @@ def grid_key(data: int, model: int, minibatch: int) -> str:
 def measure() -> None:
     """Run what is not stored yet."""
     stored = record.read(NAME)["runs"]
-    throttled = {
-        double_buffer_key(n, buffered): [*flags(n), "--exchange.double-buffer", str(buffered)]
-        for n in MINIBATCHES
-        for buffered in (False, True)
-    }
-    todo = {key: words for key, words in throttled.items() if key not in stored}
-    if todo:
-        with lab.lab(HOSTS, RATE) as network:
-            for key, words in todo.items():
-                _run(key, words, network)
+    for rate in RATES:
+        cells = {
+            double_buffer_key(rate, n, buffered): [*flags(n), *_buffered(buffered)]
+            for n in MINIBATCHES
+            for buffered in (False, True)
+        }
+        todo = {key: words for key, words in cells.items() if key not in stored}
+        if todo:
+            with lab.lab(HOSTS, rate) as network:
+                for key, words in todo.items():
+                    _run(key, words, network)
     for data, model in GRIDS:
         for n in GRID_MINIBATCHES:
             if grid_key(data, model, n) not in stored:
                 grid = ["--workers", str(data * model), "--model-parallel", str(model)]
                 _run(grid_key(data, model, n), [*flags(n), *grid], None)
+
+
+def _buffered(buffered: bool) -> list[str]:
+    return ["--exchange.double-buffer", str(buffered)]
 
 
 def _run(key: str, words: Sequence[str], network: lab.Network | None) -> None:
@@ -105,13 +110,15 @@ def run_here(command: Sequence[str], lines: list[str]) -> int:
 
 def double_buffer_rows(runs: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Heading and lines of Table 4: samples/s by minibatch size."""
-    header = ["N", "samples/s", "double-buffered", "gain"]
+    header = ["wire", "N", "samples/s", "double-buffered", "gain"]
     rows = []
-    for n in MINIBATCHES:
-        plain, buffered = (runs.get(double_buffer_key(n, both)) for both in (False, True))
-        if plain and buffered:
-            gain = buffered["samples_per_second"][0] / plain["samples_per_second"][0] - 1
-            rows.append([f"{n:,}", _speed(plain), _speed(buffered), f"{100 * gain:+.0f} %"])
+    for rate in RATES:
+        for n in MINIBATCHES:
+            plain, buffered = (runs.get(double_buffer_key(rate, n, both)) for both in (False, True))
+            if plain and buffered:
+                gain = buffered["samples_per_second"][0] / plain["samples_per_second"][0] - 1
+                told = [_speed(plain), _speed(buffered), f"{100 * gain:+.0f} %"]
+                rows.append([rate.replace("mbit", " Mbit/s"), f"{n:,}", *told])
     return header, rows
 
 

@@ -182,7 +182,8 @@ ReLU; "none" is the line "+ 1-bit" of Table 2, at that table's learning rate.
 ## Tables 4 and 5: speeds
 
 Here (`make bench-speeds`), the network of Table 2, medians over stretches of a run and quartiles.
-Two hosts on a 100 Mbit/s wire, without double buffering and with it:
+Two hosts that share two processors, without double buffering and with it. It can hide the wire, not
+the exchange's arithmetic, which takes its processor from the computing here; S computed on GPUs:
 
 {markdown(*speeds.double_buffer_rows(fast))}
 

@@ -1,6 +1,7 @@
 """``thinwire plan`` as a user runs it, in this process."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,17 +22,24 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_run(folder: Path, method: str, minibatch: int, steps: int, products: int = 1) -> Path:
-    """A run that halves its error every ``steps`` updates."""
+def write_run(
+    folder: Path, method: str, minibatch: int, steps: int, curvature: str | None = None
+) -> Path:
+    """A run that halves its error every ``steps`` updates; of ten products an iteration."""
     with EventLog(folder / "events.jsonl") as log:
-        recipe = {"minibatch": minibatch} if "bit" in method or "dense" in method else {}
+        recipe: dict[str, Any] = {"minibatch": minibatch}
+        more: dict[str, Any] = {}
+        if curvature is not None:
+            recipe = {"hessian_free": {"curvature_batch": 300, "curvature": curvature}}
+            more = {"products": 10, "candidates": 4, "trials": 3}
         log.write(
             "start", schema=1, method=method, workers=2, train_samples=6000, recipe=recipe, params=9
         )
         for epoch in range(1, 5):
             at = {"step": epoch * steps, "samples": epoch * steps * minibatch}
-            at |= {"communications": epoch * steps * (1 + products), "seconds": epoch * 1.0}
-            log.write("step", **at, phase="steady", loss=1.0)
+            at |= {"communications": epoch * steps * 2, "seconds": epoch * 1.0}
+            alpha = {"alpha": 0.5 if epoch == 1 else 1.0} if more else {}
+            log.write("step", **at, phase="steady", loss=1.0, **more, **alpha)
             log.write("epoch", **at, epoch=epoch, train_error=0.5**epoch, test_error=0.6**epoch)
         log.write("end", method=method, workers=2, **END)
     return folder
@@ -64,14 +72,17 @@ def test_sgd_and_hessian_free_stand_on_one_axis(
     runs = [
         write_run(here / "a", "1-bit SGD", 256, 40),
         write_run(here / "b", "1-bit SGD", 1024, 20),
-        write_run(here / "c", "Hessian-free", 9000, 2, products=10),
+        write_run(here / "c", "Hessian-free, CG", 9000, 2, "sharded"),
+        write_run(here / "e", "Hessian-free, CG", 9000, 4, "replicated"),
         write_run(here / "d", "dense SGD", 256, 4000),
     ]
     assert main(["plan", "--target", "20", "--workers", "1,4", "--fit", *map(str, runs)]) == 0
     printed = capsys.readouterr().out
     assert "time to 20 % test error" in printed
     assert "1-bit DB*" in printed
-    assert "Hessian-free: 10.0 products of 300 samples" in printed
+    counts = "an iteration is 1.5 gradients and 2.0 losses of 6,000 samples; 10.0 products and 4.0"
+    assert f"Hessian-free, CG, sharded: {counts} losses of 300, shared out" in printed
+    assert f"Hessian-free, CG: {counts} losses of 300, by every worker" in printed
     assert "fp16*" in printed
     assert "measured at N = 256..1,024" in printed
     assert "Hessian-free" in (here / "plan-target.svg").read_text()
@@ -82,10 +93,30 @@ def test_what_runs_say(here: Path) -> None:
     fitted = load_fitted([run], 0.25, "train")
     (found,) = fitted.reached["1-bit"]
     assert (found.minibatch, found.steps, found.samples) == (256, 80, 80 * 256)
-    assert fitted.train_samples == 6000
+    assert not fitted.jobs
     assert seconds_per_step(load_run(run)) == pytest.approx([1 / 40] * 3)
     with pytest.raises(ValueError, match="no run reached 1 % test error"):
         load_fitted([run], 0.01, "test")
+
+
+def test_how_a_run_of_automatic_curvature_decided_is_seen_by_what_it_sent(here: Path) -> None:
+    run = write_run(here / "a", "Hessian-free, CG", 9000, 2, "auto")
+    assert load_fitted([run], 0.25, "train").jobs["Hessian-free, CG"].replicated
+    often = {"step": 10, "products": 10, "candidates": 4, "trials": 3, "alpha": 1.0}
+    with EventLog(run / "events.jsonl") as log:
+        log.write("step", **often, communications=500)
+    assert not load_fitted([run], 0.25, "train").jobs["Hessian-free, CG, sharded"].replicated
+
+
+def test_a_hessian_free_run_that_does_not_tell_its_iterations_is_refused(here: Path) -> None:
+    run = write_run(here / "a", "Hessian-free, CG", 9000, 2)
+    with pytest.raises(ValueError, match=r"a: expected train_samples, hessian_free.curvature_ba"):
+        load_fitted([run], 0.25, "train")
+    run = write_run(here / "b", "Hessian-free, CG", 9000, 2, "sharded")
+    with EventLog(run / "events.jsonl") as log:
+        log.write("step", step=9, products=3)
+    with pytest.raises(ValueError, match=r"b: expected products, candidates, trials, alpha in ev"):
+        load_fitted([run], 0.25, "train")
 
 
 def test_a_run_of_several_minibatch_sizes_fits_no_law(here: Path) -> None:

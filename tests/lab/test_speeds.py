@@ -19,20 +19,21 @@ def test_runs_have_about_as_many_steps_as_said(minibatch: int, tmp_path: Path) -
     assert recipe.exchange.cold_start == 0
 
 
-def told(speed: float) -> dict[str, Any]:
+def ran(speed: float) -> dict[str, Any]:
     return {"samples_per_second": [speed, 0.9 * speed, 1.1 * speed]}
 
 
 def test_a_line_needs_both_of_what_it_compares() -> None:
     runs = {
-        speeds.double_buffer_key(512, False): told(1000.0),
-        speeds.double_buffer_key(512, True): told(1250.0),
-        speeds.double_buffer_key(1024, False): told(2000.0),
+        speeds.double_buffer_key("100mbit", 512, False): ran(1000.0),
+        speeds.double_buffer_key("100mbit", 512, True): ran(1250.0),
+        speeds.double_buffer_key("100mbit", 1024, False): ran(2000.0),
     }
     _, rows = speeds.double_buffer_rows(runs)
-    assert rows == [["512", "1,000 (900 to 1,100)", "1,250 (1,125 to 1,375)", "+25 %"]]
+    told = ["1,000 (900 to 1,100)", "1,250 (1,125 to 1,375)", "+25 %"]
+    assert rows == [["100 Mbit/s", "512", *told]]
     assert [table.title for table in results_page.speed_tables(runs)] == [
         "Table 4, here: samples/s by minibatch size"
     ]
-    both = {speeds.grid_key(2, 1, n): told(n) for n in speeds.GRID_MINIBATCHES}
+    both = {speeds.grid_key(2, 1, n): ran(n) for n in speeds.GRID_MINIBATCHES}
     assert [row[0] for row in speeds.grid_rows({**runs, **both})[1]] == ["2 x 1"]

@@ -24,13 +24,11 @@ class Progress:
     Attributes:
         steps: updates of the model.
         samples: samples processed.
-        communications: vector communications.
         error: fraction of samples classified wrongly.
     """
 
     steps: float
     samples: float
-    communications: float
     error: float
 
 
@@ -42,13 +40,11 @@ class Reached:
         minibatch: N.
         steps: updates.
         samples: samples processed.
-        communications: vector communications.
     """
 
     minibatch: int
     steps: float
     samples: float
-    communications: float
 
 
 def reached(course: Sequence[Progress], target: float, minibatch: int) -> Reached | None:
@@ -58,26 +54,20 @@ def reached(course: Sequence[Progress], target: float, minibatch: int) -> Reache
         The counts, or None if no evaluation is at or below the target. A run that is there at its
         first evaluation counts as reaching it then.
 
-    >>> course = [Progress(10, 100, 20, 0.3), Progress(20, 200, 40, 0.1)]
+    >>> course = [Progress(10, 100, 0.3), Progress(20, 200, 0.1)]
     >>> reached(course, 0.2, 10)
-    Reached(minibatch=10, steps=15.0, samples=150.0, communications=30.0)
+    Reached(minibatch=10, steps=15.0, samples=150.0)
     """
     before: Progress | None = None
     for now in course:
         if now.error <= target:
             if before is None:
-                return Reached(minibatch, now.steps, now.samples, now.communications)
+                return Reached(minibatch, now.steps, now.samples)
             part = (before.error - target) / (before.error - now.error)
             return Reached(
                 minibatch,
-                *(
-                    a + part * (b - a)
-                    for a, b in (
-                        (before.steps, now.steps),
-                        (before.samples, now.samples),
-                        (before.communications, now.communications),
-                    )
-                ),
+                before.steps + part * (now.steps - before.steps),
+                before.samples + part * (now.samples - before.samples),
             )
         before = now
     return None

@@ -1,7 +1,8 @@
 """The Hessian-free job: one gradient reduction, several curvature reductions, a line search.
 
-Each is samples spread over the workers, then one all-reduce of float32 (DESIGN: one reduction for
-each gradient or product). The solver's vector work is repeated by every worker, so it is H's T_upd.
+Each is samples spread over the workers, then one all-reduce of float32; or, with a replicated
+curvature batch, products are computed by every worker and not sent. The solver's vector work is
+repeated by every worker, so it is H's T_upd. What a preconditioner costs is not counted.
 """
 
 from dataclasses import dataclass
@@ -20,18 +21,23 @@ class Job:
     """What one iteration of Hessian-free training does; counts may be averages.
 
     Attributes:
-        gradient_samples: samples the gradient is the mean over, over all workers.
-        curvature_samples: samples of each product.
-        products: curvature products, each one reduction.
-        trials: losses the line search evaluates, each one scalar reduction.
-        trial_samples: samples of each.
+        samples: n, of a gradient and of a loss, over all workers.
+        batch: b, the samples in the curvature batch.
+        gradients: over the n samples, each one reduction; a line search computes its first trial's.
+        losses: over the n samples, the other trials of line searches, each one scalar reduction.
+        products: with the curvature of the batch.
+        candidates: losses over the batch.
+        replicated: every worker works on the whole batch and sends nothing; otherwise on its share,
+            with one reduction for each product and a scalar one for each candidate.
     """
 
-    gradient_samples: float
-    curvature_samples: float
+    samples: float
+    batch: float
+    gradients: float
+    losses: float
     products: float
-    trials: float
-    trial_samples: float
+    candidates: float
+    replicated: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -44,8 +50,8 @@ class Iteration:
     """A predicted iteration, in seconds.
 
     Attributes:
-        gradient: forward and backward over the gradient's samples.
-        curvature: the products.
+        gradient: forward and backward over all samples.
+        curvature: products and candidates.
         search: the losses.
         vectors: the solver's vector work.
         comm: all reductions.
@@ -75,17 +81,22 @@ def predict(setting: Setting, job: Job, workers: int) -> Iteration:
     slower = contention(setting, workers)
 
     def computing(samples: float) -> float:
-        return slower * profile.compute.variable(samples / workers)
+        return slower * profile.compute.variable(samples)
 
+    share, batch = job.samples / workers, job.batch / (1 if job.replicated else workers)
+    in_batch = job.products * profile.product_ratio + job.candidates * profile.forward_ratio
+    vectors, scalars = job.gradients, job.losses
+    if not job.replicated:
+        vectors, scalars = vectors + job.products, scalars + job.candidates
     vector = network.all_reduce(4 * profile.values, workers)
     scalar = network.all_reduce(SCALAR_BYTES, workers)
     passes = (1 + job.products) * SOLVER_PASSES * profile.values * profile.apply
     return Iteration(
-        gradient=computing(job.gradient_samples),
-        curvature=job.products * profile.product_ratio * computing(job.curvature_samples),
-        search=job.trials * profile.forward_ratio * computing(job.trial_samples),
+        gradient=job.gradients * computing(share),
+        curvature=in_batch * computing(batch),
+        search=job.losses * profile.forward_ratio * computing(share),
         vectors=slower * passes,
-        comm=(1 + job.products) * vector + job.trials * scalar,
+        comm=vectors * vector + scalars * scalar,
     )
 
 

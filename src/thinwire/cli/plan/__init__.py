@@ -43,7 +43,7 @@ def run(args: list[str]) -> int:
         predictions = [make_prediction(setting, methods, n, workers) for n in minibatches]
         answers = None
         if fitted is not None:
-            answers = make_answers(setting, methods, fitted, workers, fields.curvature_samples)
+            answers = make_answers(setting, methods, fitted, workers)
         figures = _figures(fields, predictions, answers)
         for path, svg in figures.items():
             path.write_text(svg + "\n", encoding="utf-8")
@@ -118,11 +118,12 @@ def _remarks(fitted: Fitted, answers: Answers) -> list[str]:
             )
     if answers.borrowed:
         lines.append("* no runs of its own: converges as the method it is made of was measured to")
-    if answers.job is not None:
-        job = answers.job
+    for name, job in answers.jobs.items():
+        by = "by every worker" if job.replicated else "shared out"
         lines.append(
-            f"Hessian-free: {job.products:.1f} products of {job.curvature_samples:,.0f} samples an "
-            f"iteration, gradient of {job.gradient_samples:,.0f}, one loss in the line search"
+            f"{name}: an iteration is {job.gradients:.1f} gradients and {job.losses:.1f} losses of "
+            f"{job.samples:,.0f} samples; {job.products:.1f} products and {job.candidates:.1f} "
+            f"losses of {job.batch:,.0f}, {by}"
         )
     for name, labels in fitted.failed.items():
         lines.append(f"{name}: never reached the target: {', '.join(labels)}")

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thinwire.cli.plan.runs import HESSIAN_FREE, Fitted
+from thinwire.cli.plan.runs import Fitted
 from thinwire.plan import hessian_free
 from thinwire.plan.convergence import Law, fit
 from thinwire.plan.methods import DENSE, DOUBLE_BUFFERED, FP16, ONE_BIT, Method, Setting
-from thinwire.plan.target import Answer, hessian_free_job, hessian_free_time, sgd_time
+from thinwire.plan.target import Answer, hessian_free_time, sgd_time
 
 # Whose convergence a method without runs of its own may borrow.
 BORROWS = {FP16.name: DENSE.name, DOUBLE_BUFFERED.name: ONE_BIT.name}
@@ -22,14 +22,14 @@ class Answers:
         by_method: by name, one answer for each entry of ``workers``.
         laws: of SGD methods with runs.
         borrowed: methods that converge as another was measured to.
-        job: the Hessian-free iteration, if there are such runs.
+        jobs: by Hessian-free method with runs, its iteration.
     """
 
     workers: list[int]
     by_method: dict[str, list[Answer | None]]
     laws: dict[str, Law]
     borrowed: set[str]
-    job: hessian_free.Job | None
+    jobs: dict[str, hessian_free.Job]
 
 
 def make_answers(
@@ -37,10 +37,9 @@ def make_answers(
     methods: Sequence[Method],
     fitted: Fitted,
     workers: list[int],
-    curvature_samples: int | None,
 ) -> Answers:
     """Combine predicted steps with measured convergence."""
-    laws = {name: fit(runs) for name, runs in fitted.reached.items() if name != HESSIAN_FREE}
+    laws = {name: fit(runs) for name, runs in fitted.reached.items() if name not in fitted.jobs}
     by_method: dict[str, list[Answer | None]] = {}
     borrowed = set()
     for method in methods:
@@ -50,9 +49,7 @@ def make_answers(
             borrowed.add(method.name)
         if law is not None:
             by_method[method.name] = [sgd_time(setting, method, law, k) for k in workers]
-    job = None
-    if HESSIAN_FREE in fitted.reached:
-        runs = fitted.reached[HESSIAN_FREE]
-        job = hessian_free_job(runs, fitted.train_samples, curvature_samples)
-        by_method[HESSIAN_FREE] = [hessian_free_time(setting, runs, job, k) for k in workers]
-    return Answers(workers, by_method, laws, borrowed & by_method.keys(), job)
+    for name, job in fitted.jobs.items():
+        runs = fitted.reached[name]
+        by_method[name] = [hessian_free_time(setting, runs, job, k) for k in workers]
+    return Answers(workers, by_method, laws, borrowed & by_method.keys(), fitted.jobs)

@@ -42,8 +42,6 @@ class PlanFields:
     """Error in per cent to reach, with --fit."""
     metric: Literal["test", "train"] = "test"
     """Whose error."""
-    curvature_samples: int | None = None
-    """Samples of a curvature product, for Hessian-free runs in --fit."""
     out: Path = Path("plan.svg")
     """Where the figure goes."""
     calibrate: bool = False
@@ -73,8 +71,6 @@ class PlanFields:
             raise ValueError(f"--layers: expected two or more widths >= 1, got {list(self.layers)}")
         if self.bucket_mb <= 0:
             raise ValueError(f"--bucket-mb: expected > 0, got {self.bucket_mb}")
-        if self.curvature_samples is not None and self.curvature_samples < 1:
-            raise ValueError(f"--curvature-samples: expected >= 1, got {self.curvature_samples}")
 
     @property
     def worker_counts(self) -> list[int]:

@@ -1,11 +1,13 @@
 """Run folders -> measured convergence, by method (``--fit``)."""
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from thinwire.plan.convergence import Progress, Reached, reached
+from thinwire.plan.hessian_free import Job
 from thinwire.report import Run, load_runs
 from thinwire.report.run import number
 
@@ -17,14 +19,14 @@ class Fitted:
     """What runs say of each method.
 
     Attributes:
-        reached: by method ("dense", "1-bit", "1-bit DB", "Hessian-free").
+        reached: by method ("dense", "1-bit", "1-bit DB", "Hessian-free, CG, sharded", ...).
         failed: labels of runs that never reached the target, by method.
-        train_samples: of the runs' data set.
+        jobs: by Hessian-free method, its average iteration.
     """
 
     reached: dict[str, list[Reached]] = field(default_factory=dict)
     failed: dict[str, list[str]] = field(default_factory=dict)
-    train_samples: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)
 
 
 def load_fitted(folders: Iterable[Path], target: float, metric: str) -> Fitted:
@@ -39,30 +41,78 @@ def load_fitted(folders: Iterable[Path], target: float, metric: str) -> Fitted:
         OSError, ValueError: a run cannot be read or lacks what is needed.
     """
     fitted = Fitted()
-    train_samples = fitted.train_samples
+    jobs: dict[str, list[Job]] = {}
     for run in load_runs(folders):
         method = method_of(run)
+        if method.startswith(HESSIAN_FREE):
+            job = iteration_of(run)
+            method += "" if job.replicated else ", sharded"
+            jobs.setdefault(method, []).append(job)
         found = reached(course(run, metric), target, minibatch_of(run))
         if found is None:
             fitted.failed.setdefault(method, []).append(run.label)
         else:
             fitted.reached.setdefault(method, []).append(found)
-        train_samples = int(number(run.start, "train_samples") or train_samples)
     if not fitted.reached:
         raise ValueError(f"--fit: no run reached {100 * target:g} % {metric} error; raise --target")
-    return Fitted(fitted.reached, fitted.failed, train_samples)
+    fitted.jobs.update({name: _mean(jobs[name]) for name in jobs if name in fitted.reached})
+    return fitted
+
+
+def iteration_of(run: Run) -> Job:
+    """The average iteration of a Hessian-free run, as its step events and recipe tell.
+
+    The first gradient is where the run begins; then every line search computes its first trial's,
+    which the next iteration begins with unless another trial was taken.
+
+    Raises:
+        ValueError: something of it is not told.
+    """
+    n, recipe = number(run.start, "train_samples"), run.start.get("recipe")
+    settings = recipe.get("hessian_free") if isinstance(recipe, dict) else None
+    batch = number(settings, "curvature_batch") if isinstance(settings, dict) else None
+    counts = ("products", "candidates", "trials", "alpha")
+    told = [[number(event, name) for name in counts] for event in run.steps]
+    if not isinstance(settings, dict) or n is None or batch is None or not told:
+        raise ValueError(
+            f"{run.folder}: expected train_samples, hessian_free.curvature_batch and step events"
+        )
+    rows = [[value for value in row if value is not None] for row in told]
+    if any(len(row) < len(counts) for row in rows):
+        raise ValueError(f"{run.folder}: expected {', '.join(counts)} in every step event")
+    steps = len(rows)
+    products, candidates, trials, _ = (sum(column) / steps for column in zip(*rows, strict=True))
+    anew = 1 + sum(alpha != 1 for *_, alpha in rows[:-1])
+    sent = number(run.steps[-1], "communications") or 0
+    curvature = settings.get("curvature")
+    replicated = curvature != "sharded" and not (curvature == "auto" and sent > products * steps)
+    return Job(
+        samples=n,
+        batch=min(batch, n),
+        gradients=1 + anew / steps,
+        losses=trials - 1,
+        products=products,
+        candidates=candidates,
+        replicated=replicated,
+    )
+
+
+def _mean(jobs: Sequence[Job]) -> Job:
+    names = [entry.name for entry in fields(Job) if entry.name != "replicated"]
+    means = {name: statistics.fmean(getattr(job, name) for job in jobs) for name in names}
+    return Job(**means, replicated=jobs[0].replicated)
 
 
 def method_of(run: Run) -> str:
-    """The planner's name for what a run did.
+    """The planner's name for what a run did; a Hessian-free run's own, "Hessian-free, CG" or so.
 
     Raises:
         ValueError: the planner does not know it.
     """
     said = str(run.result.get("method") or run.start.get("method") or "")
     name = said.lower()
-    if "hessian" in name or name == "hf":
-        return HESSIAN_FREE
+    if "hessian" in name:
+        return said
     if "1-bit" in name or name == "onebit":
         buffered = "double" in name or _setting(run, "double_buffer")
         return "1-bit DB" if buffered else "1-bit"
@@ -98,8 +148,7 @@ def course(run: Run, metric: str) -> list[Progress]:
     """A run's epoch events as the planner takes them; those that lack a number are left out."""
     points = []
     for event in run.epochs:
-        fields = ("step", "samples", "communications", f"{metric}_error")
-        values = [number(event, name) for name in fields]
+        values = [number(event, name) for name in ("step", "samples", f"{metric}_error")]
         told = [value for value in values if value is not None]
         if len(told) == len(values):
             points.append(Progress(*told))

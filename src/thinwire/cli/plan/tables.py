@@ -7,8 +7,10 @@ from rich.table import Table
 
 from thinwire.cli.plan.answers import Answers
 from thinwire.cli.plan.prediction import Prediction
+from thinwire.cli.plan.runs import HESSIAN_FREE
 from thinwire.plan import compression
 from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method, Setting
+from thinwire.plan.target import Answer
 from thinwire.report.formatting import MISSING, one_decimal, significant, whole
 
 
@@ -70,19 +72,25 @@ def limits_table(prediction: Prediction, setting: Setting) -> Table:
 
 
 def target_table(answers: Answers, target: float, metric: str) -> Table:
-    """Time to the target: workers down, methods across."""
+    """Time to the target: workers down, methods across; a minibatch is none of Hessian-free's."""
     table = _table(f"time to {target:g} % {metric} error (minibatch)")
     table.add_column("workers", justify="right")
     for name in answers.by_method:
-        table.add_column(name + ("*" if name in answers.borrowed else ""), justify="right")
+        mark = "*" if name in answers.borrowed else ""
+        table.add_column(name.removeprefix(f"{HESSIAN_FREE}, ") + mark, justify="right")
     for row, workers in enumerate(answers.workers):
-        cells = []
-        for found in answers.by_method.values():
-            answer = found[row]
-            told = answer and f"{_duration(answer.seconds)} ({answer.minibatch:,})"
-            cells.append(told or MISSING)
+        cells = [
+            _time(found[row], name in answers.jobs) for name, found in answers.by_method.items()
+        ]
         table.add_row(whole(workers), *cells)
     return table
+
+
+def _time(answer: Answer | None, whole_data: bool) -> str:
+    if answer is None:
+        return MISSING
+    told = _duration(answer.seconds)
+    return told if whole_data else f"{told} ({answer.minibatch:,})"
 
 
 def _z(setting: Setting, method: Method, workers: int) -> float:
