@@ -187,7 +187,8 @@ the exchange's arithmetic, which takes its processor from the computing here; S 
 
 {markdown(*speeds.double_buffer_rows(fast))}
 
-Grids of data x model workers on one machine with two processors, no double buffering:
+Grids of data x model workers on one machine with two processors, both of which a single worker
+uses; no double buffering:
 
 {markdown(*speeds.grid_rows(fast))}
 

@@ -17,7 +17,7 @@ using namespace thinwire;
 
 namespace {
 
-constexpr int64_t values_per_thread = 1 << 17;  // below this a second thread costs more than it saves
+constexpr int64_t values_per_thread = 1 << 19;  // below this a second thread costs more than it saves
 constexpr int64_t values_per_tile = 1 << 12;  // half of a first-level cache
 
 const Kernels& named(const std::string& isa) {

@@ -100,7 +100,7 @@ def test_native_decodes_as_the_reference_does(
 @needs_native
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_native_does_not_depend_on_the_number_of_threads(threads: int) -> None:
-    columns = Columns.from_lengths([2048, 1000] * 200)
+    columns = Columns.from_lengths([2048, 1000] * 600)
     gradient, residual = make_inputs(columns, torch.float32, 0)
     expected = encode_with(reference.sign_encode, columns, gradient, residual)
     before = torch.get_num_threads()

@@ -161,7 +161,7 @@ def test_zero_groups_and_lone_values_are_exact(encode: Encoder) -> None:
 @needs_native
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_native_does_not_depend_on_the_number_of_threads(threads: int) -> None:
-    columns = Columns.from_lengths([2048, 1000] * 200)
+    columns = Columns.from_lengths([2048, 1000] * 600)
     gradient, residual = make_inputs(columns, torch.float32, 0)
     expected = encode_with(native_encoders()[0], columns, gradient, residual)
     before = torch.get_num_threads()

@@ -46,7 +46,7 @@ def test_sum_is_decoding_in_turn(code: Code, lengths: list[int], count: int, see
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_tiles_and_threads_change_nothing(threads: int) -> None:
-    columns = Columns.from_lengths([2048, 5000, 784, 1000, 17] * 40)  # several tiles and runs
+    columns = Columns.from_lengths([2048, 5000, 784, 1000, 17] * 120)  # several tiles and runs
     code = named_code("sign")
     packets = packets_of(code, columns, 3, 0)
     out = torch.empty(columns.values)

@@ -165,7 +165,7 @@ def test_new_residual_may_overwrite_an_input(encode: Encoder, alias: str) -> Non
 @needs_native
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_native_does_not_depend_on_the_number_of_threads(threads: int) -> None:
-    columns = Columns.from_lengths([2048, 1000] * 200)
+    columns = Columns.from_lengths([2048, 1000] * 600)
     gradient, residual = make_inputs(columns, torch.float32, 0)
     expected = encode_with(reference.uniform_encode, columns, 2, gradient, residual)
     before = torch.get_num_threads()
