@@ -38,7 +38,8 @@ def methods(runs: dict[str, Any]) -> Drawing | None:
         for label, curve in found:
             points = [(scale * point[field], point["train_loss"]) for point in curve]
             points = [(x, y) for x, y in points if x > 0]
-            axes.plot(*zip(*points, strict=True), color=COLOURS[label], linewidth=1.1, alpha=0.8)
+            look = {"color": COLOURS[label], "linestyle": line_of(label), "alpha": 0.8}
+            axes.plot(*zip(*points, strict=True), linewidth=1.1, **look)
         axes.set(xscale="log", yscale="log", xlabel=title)
         plain_ticks(axes)
     for axes in panels[:, 0]:
@@ -46,12 +47,17 @@ def methods(runs: dict[str, Any]) -> Drawing | None:
     last = panels.flat[-1]
     last.axis("off")
     for label in dict.fromkeys(label for label, _ in found):
-        last.plot([], [], color=COLOURS[label], label=label)
+        last.plot([], [], color=COLOURS[label], linestyle=line_of(label), label=label)
     last.legend(loc="center")
     about = (
         "Objective against iterations, passes, vector sums, bytes and seconds, by method and seed."
     )
     return figure, about
+
+
+def line_of(label: str) -> str:
+    """One kind of line for each family."""
+    return "--" if "SGD" in label else "-"
 
 
 def minibatch(runs: dict[str, Any]) -> Drawing | None:
