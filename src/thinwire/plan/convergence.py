@@ -113,7 +113,7 @@ def fit(runs: Iterable[Reached]) -> Law:
     Raises:
         ValueError: no runs.
 
-    >>> law = fit([Reached(100, 15, 1500, 30), Reached(200, 10, 2000, 20)])
+    >>> law = fit([Reached(100, 15, 1500), Reached(200, 10, 2000)])
     >>> round(law.least_samples), round(law.least_steps), law.known(400)
     (1000, 5, False)
     """
