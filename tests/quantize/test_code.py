@@ -96,6 +96,19 @@ def test_nonfinite_group_is_found(code: Code, bad: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_what_an_earlier_code_left_is_sent(name: str) -> None:
+    columns, feedback = Columns.from_lengths([30, 40]), ErrorFeedback(70)
+    feedback.values.copy_(torch.randn(70))
+    encode(named_code("sign"), columns, feedback)
+    feedback.commit()
+    wanted = feedback.values.normal_() + feedback.residual
+    sent = decode(named_code(name), columns, encode(named_code(name), columns, feedback))
+    feedback.commit()
+    assert torch.equal(sent, wanted.bfloat16().float() if name == "bfloat16" else wanted)
+    assert torch.equal(feedback.residual, wanted - sent)
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_large_values_are_finite_although_their_sum_is_not(name: str) -> None:
     columns, code, feedback = Columns.from_lengths([64]), named_code(name), ErrorFeedback(64)
     feedback.values.fill_(3e38)
