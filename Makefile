@@ -42,13 +42,13 @@ bench-kernels: install ## time the kernels against an in-place add
 bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
 
-bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 15 minutes)
+bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 25 minutes)
 	$(BIN)/python -m benchmarks.exchange
 
 bench-training: install ## time and bytes to a target on throttled wires (root; 75 minutes, goes on)
 	$(BIN)/python -m benchmarks.training
 
-bench-methods: install ## what every method takes to a training error (35 minutes, goes on)
+bench-methods: install ## what every method takes to a training error (45 minutes, goes on)
 	$(BIN)/python -m benchmarks.methods
 
 bench-scaling: install ## gradient, product and line search against workers (root; 3 minutes)
@@ -57,7 +57,7 @@ bench-scaling: install ## gradient, product and line search against workers (roo
 bench-profile: install ## calibrate the planner for its figures (1 minute)
 	$(BIN)/thinwire plan --calibrate --workers 2 --profile benchmarks/results/profile.json
 
-tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (40 minutes, goes on)
+tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (30 minutes, goes on)
 	$(BIN)/python -m benchmarks.tables
 
 bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 12 minutes, goes on)

@@ -1,6 +1,6 @@
 """H Figure 1 and its table: what every method takes to reach a training error.
 
-    python -m benchmarks.methods            (35 minutes on two quiet cores; interrupted, it goes on)
+    python -m benchmarks.methods            (45 minutes on two quiet cores; interrupted, it goes on)
     python -m benchmarks.methods --show     (what is stored, time left)
 
 Recipes of ``thinwire train`` with 4 workers and seeds 0, 1 and 2, on H's perceptron. For each run

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import lab, record
+from benchmarks.planner_lab import thinwire_on
 from thinwire.cli.plan.runs import seconds_per_step
 from thinwire.report import load_run
 
@@ -79,15 +80,13 @@ def _buffered(buffered: bool) -> list[str]:
 
 def _run(key: str, words: Sequence[str], network: lab.Network | None) -> None:
     print(key, flush=True)
-    before, lines = record.load(), list[str]()
+    before = record.load()
     with tempfile.TemporaryDirectory() as name:
-        command = ["-m", "thinwire", "train", "mnist-onebit", *words, "--out", name]
+        command = ["train", "mnist-onebit", *words, "--out", name]
         if network is None:
-            done = run_here(command, lines)
+            subprocess.run([sys.executable, "-m", "thinwire", *command], check=True)
         else:
-            done = lab.run(network, command, say=lines.append).code
-        if done:
-            raise lab.LabError("\n".join(lines[-20:]))
+            thinwire_on(network, *command)
         paces = seconds_per_step(load_run(Path(name)))
     low, middle, high = statistics.quantiles(paces, n=4)
     n = int(words[words.index("--minibatch") + 1])
@@ -97,15 +96,6 @@ def _run(key: str, words: Sequence[str], network: lab.Network | None) -> None:
         "load": [before, record.load()],
     }
     record.enter(NAME, key, entry)
-
-
-def run_here(command: Sequence[str], lines: list[str]) -> int:
-    """Python with these arguments; its status, and its words in ``lines``."""
-    done = subprocess.run(
-        [sys.executable, *command], check=False, capture_output=True, text=True, errors="replace"
-    )
-    lines += (done.stdout + done.stderr).splitlines()
-    return done.returncode
 
 
 def double_buffer_rows(runs: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -1,6 +1,6 @@
 """S Tables 2 and 3 on MNIST: what quantising, double buffering and AdaGrad's place do to accuracy.
 
-    python -m benchmarks.tables            (40 minutes on two quiet cores; interrupted, it goes on)
+    python -m benchmarks.tables            (30 minutes on two quiet cores; interrupted, it goes on)
     python -m benchmarks.tables --show     (what is stored, time left)
 
 Every cell is ``thinwire train`` with the flags below, seeds 0, 1 and 2. Results go to

@@ -23,14 +23,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_run(
-    folder: Path, method: str, minibatch: int, steps: int, curvature: str | None = None
+    folder: Path,
+    method: str,
+    minibatch: int,
+    steps: int,
+    curvature: str | None = None,
+    **settings: object,
 ) -> Path:
     """A run that halves its error every ``steps`` updates; of ten products an iteration."""
     with EventLog(folder / "events.jsonl") as log:
         recipe: dict[str, Any] = {"minibatch": minibatch}
         more: dict[str, Any] = {}
         if curvature is not None:
-            recipe = {"hessian_free": {"curvature_batch": 300, "curvature": curvature}}
+            recipe = {"hessian_free": {"curvature_batch": 300, "curvature": curvature, **settings}}
             more = {"products": 10, "candidates": 4, "trials": 3}
         log.write(
             "start", schema=1, method=method, workers=2, train_samples=6000, recipe=recipe, params=9
@@ -106,6 +111,22 @@ def test_how_a_run_of_automatic_curvature_decided_is_seen_by_what_it_sent(here: 
     with EventLog(run / "events.jsonl") as log:
         log.write("step", **often, communications=500)
     assert not load_fitted([run], 0.25, "train").jobs["Hessian-free, CG, sharded"].replicated
+
+
+def test_runs_of_one_method_with_other_settings_are_not_averaged(here: Path) -> None:
+    runs = [
+        write_run(here / "a", "Hessian-free, CG", 9000, 2, "sharded", damping=1, iterations=4),
+        write_run(here / "b", "Hessian-free, CG", 9000, 4, "sharded", damping=2, iterations=4),
+        write_run(here / "c", "Hessian-free, CG", 9000, 4, "sharded", damping=2, iterations=5),
+        write_run(here / "d", "Hessian-free, CG", 9000, 4, "replicated", damping=3, iterations=4),
+    ]
+    fitted = load_fitted(runs, 0.25, "train")
+    assert {name: len(found) for name, found in fitted.reached.items()} == {
+        "Hessian-free, CG, sharded, damping 1": 1,
+        "Hessian-free, CG, sharded, damping 2": 2,
+        "Hessian-free, CG": 1,
+    }
+    assert fitted.jobs.keys() == fitted.reached.keys()
 
 
 def test_a_hessian_free_run_that_does_not_tell_its_iterations_is_refused(here: Path) -> None:

@@ -19,7 +19,8 @@ class Fitted:
     """What runs say of each method.
 
     Attributes:
-        reached: by method ("dense", "1-bit", "1-bit DB", "Hessian-free, CG, sharded", ...).
+        reached: by method ("dense", "1-bit", "1-bit DB", "Hessian-free, CG, sharded", ...); where
+            Hessian-free runs of one method differ in settings, these are part of the name.
         failed: labels of runs that never reached the target, by method.
         jobs: by Hessian-free method, its average iteration.
     """
@@ -40,14 +41,11 @@ def load_fitted(folders: Iterable[Path], target: float, metric: str) -> Fitted:
     Raises:
         OSError, ValueError: a run cannot be read or lacks what is needed.
     """
-    fitted = Fitted()
+    fitted, runs = Fitted(), load_runs(folders)
     jobs: dict[str, list[Job]] = {}
-    for run in load_runs(folders):
-        method = method_of(run)
+    for run, method in zip(runs, _names(runs), strict=True):
         if method.startswith(HESSIAN_FREE):
-            job = iteration_of(run)
-            method += "" if job.replicated else ", sharded"
-            jobs.setdefault(method, []).append(job)
+            jobs.setdefault(method, []).append(iteration_of(run))
         found = reached(course(run, metric), target, minibatch_of(run))
         if found is None:
             fitted.failed.setdefault(method, []).append(run.label)
@@ -57,6 +55,30 @@ def load_fitted(folders: Iterable[Path], target: float, metric: str) -> Fitted:
         raise ValueError(f"--fit: no run reached {100 * target:g} % {metric} error; raise --target")
     fitted.jobs.update({name: _mean(jobs[name]) for name in jobs if name in fitted.reached})
     return fitted
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Each run's method; only runs of the same settings may be averaged, so others say theirs."""
+    names, settings = [method_of(run) for run in runs], [_newton_settings(run) for run in runs]
+    for i, run in enumerate(runs):
+        if names[i].startswith(HESSIAN_FREE) and not iteration_of(run).replicated:
+            names[i] += ", sharded"
+    told = list(names)
+    for i, own in enumerate(settings):
+        alike = [other for name, other in zip(names, settings, strict=True) if name == names[i]]
+        for key, value in own.items():
+            if any(other.get(key) != value for other in alike):
+                told[i] += f", {key} {value}"
+    return told
+
+
+def _newton_settings(run: Run) -> dict[str, object]:
+    """What decides about a Hessian-free run's iterations, but for how many and where."""
+    recipe = run.start.get("recipe")
+    settings = recipe.get("hessian_free") if isinstance(recipe, dict) else None
+    if not isinstance(settings, dict):
+        return {}
+    return {k: v for k, v in settings.items() if k not in ("iterations", "curvature")}
 
 
 def iteration_of(run: Run) -> Job:
