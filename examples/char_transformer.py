@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import thinwire
 
 parser = argparse.ArgumentParser()
-for flag, default in {"hook": "sign", "steps": 600, "cold-start": 60, "beta1": 0.5}.items():
+for flag, default in {"hook": "sign", "steps": 600, "start-steps": 60, "beta1": 0.5}.items():
     parser.add_argument(f"--{flag}", default=default, type=type(default))
 args = parser.parse_args()
 dist.init_process_group("gloo")
@@ -46,7 +46,7 @@ def loss_of(net: nn.Module, source: torch.Tensor, windows: int) -> torch.Tensor:
 torch.manual_seed(0)
 ddp = DistributedDataParallel(Transformer())
 if args.hook != "none":
-    state = thinwire.OneBitState(cold_start=args.cold_start, code=args.hook)
+    state = thinwire.OneBitState(start_steps=args.start_steps, code=args.hook)
     ddp.register_comm_hook(state, thinwire.onebit_hook)
 optimizer = torch.optim.AdamW(ddp.parameters(), lr=3e-3, betas=(args.beta1, 0.999))
 for step in range(args.steps):

@@ -20,7 +20,7 @@ model = nn.Sequential(
 )
 ddp = DistributedDataParallel(model)
 
-state = thinwire.OneBitState(cold_start=10, code="float32" if "--dense" in sys.argv else "sign")
+state = thinwire.OneBitState(start_steps=10, code="float32" if "--dense" in sys.argv else "sign")
 ddp.register_comm_hook(state, thinwire.onebit_hook)
 
 optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1, momentum=0.5)

@@ -34,8 +34,7 @@ optimizer = thinwire.OneBitSGD(
     lr=0.1,
     momentum=0.5,
     code="float32" if "--dense" in sys.argv else "sign",
-    cold_start=20 * rows,
-    cold_start_mode="dense",
+    start_samples=20 * rows,
     process_group=mesh["data"].get_group(),  # who exchanges: the workers with the same shards
 )
 labels_of = torch.randn(256, 10)

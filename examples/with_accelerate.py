@@ -21,7 +21,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
 model, optimizer, loader = accelerator.prepare(
     model, optimizer, DataLoader(data, batch_size=32, shuffle=True)
 )
-state = thinwire.OneBitState(cold_start=10)
+state = thinwire.OneBitState(start_steps=10)
 model.register_comm_hook(state, thinwire.onebit_hook)  # prepare() has made it a DDP model
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 150

@@ -20,7 +20,7 @@ import thinwire
 class OneBitStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         super().configure_ddp()
-        self.state = thinwire.OneBitState(cold_start=10)
+        self.state = thinwire.OneBitState(start_steps=10)
         self.model.register_comm_hook(self.state, thinwire.onebit_hook)
 
 

@@ -6,7 +6,7 @@ from thinwire import models
 from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
-from thinwire.exchange import Ledger, Traffic, reshard
+from thinwire.exchange import ExchangeConfig, Ledger, Traffic, reshard, simulate
 from thinwire.fsdp import OneBitReduceScatter
 from thinwire.optim import (
     HessianFree,
@@ -26,6 +26,7 @@ __version__ = version("thinwire")
 __all__ = [
     "Columns",
     "ErrorFeedback",
+    "ExchangeConfig",
     "FlatSpace",
     "Float32Code",
     "GaussNewtonOperator",
@@ -50,4 +51,5 @@ __all__ = [
     "rates_for_batch",
     "reshard",
     "saved_states",
+    "simulate",
 ]

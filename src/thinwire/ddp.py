@@ -26,20 +26,26 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Parameter
 
 from thinwire.exchange import (
+    EXACT,
+    SERIAL,
+    Codes,
+    ExchangeConfig,
     Fifo,
     Ledger,
-    Part,
+    ParameterBucket,
     State,
+    Verdict,
     check_counts,
+    codes_of,
     copy_entry,
     counts_of,
-    move_owner_residuals,
+    joint,
     own_wire,
+    take_over,
     with_counts,
 )
-from thinwire.quantize import Axis, Float32Code, StageCodes, stage_codes
-
-_EXACT = StageCodes(Float32Code(), Float32Code())
+from thinwire.exchange.former import accepts_former_options
+from thinwire.quantize import Axis, StageCodes
 
 
 class OneBitState:
@@ -50,17 +56,20 @@ class OneBitState:
     Args:
         process_group: DDP's workers; a group of its own over the same ranks is made for the
             communication thread.
-        cold_start: iterations exchanged in float32 before the code is used.
-        code: what one bit means, "sign" or "rotated"; or "float32".
-        bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
-        error_feedback: carry quantisation errors into the next iteration.
-        axis: which unit's weights share levels.
+        code: see ``ExchangeConfig``, as for the other options that are not explained here.
+        error_feedback: see there.
+        axis: see there.
+        start: see there; "serial" cannot be had, since DDP trains on every worker.
+        start_steps: see there; counted in iterations that were exchanged.
+        start_samples: see there; counted in ``samples``, which is 1 for each worker unless the
+            script sets it.
         overrides: codes by parameter name where they differ, such as
             ``{"embed.weight": "float32"}``; needs ``named_parameters``.
         named_parameters: the model's; needed for ``overrides`` and ``state_dict``.
         grad_scaler: the script's ``torch.amp.GradScaler``, if any. Residuals are kept in unscaled
             units, so a change of the loss scale does not touch what is carried.
-        timeout: how long a collective may take before it fails.
+        timeout: see there.
+        transport: see there.
 
     Attributes:
         samples: samples in this worker's next minibatch, the weight of its mean gradient; 1
@@ -71,31 +80,46 @@ class OneBitState:
         ledger: traffic of this worker so far.
 
     Raises:
-        ValueError: an unknown code, or an override that names no parameter.
+        ValueError: an option out of range, or an override that names no parameter.
         RuntimeError: from backward, where the state was made before the process group.
     """
 
+    @accepts_former_options("steps")
     def __init__(
         self,
         process_group: dist.ProcessGroup | None = None,
         *,
-        cold_start: int = 0,
-        code: str = "sign",
-        bits: int | tuple[int, int] = 1,
-        error_feedback: bool = True,
-        axis: Axis = "output",
-        overrides: Mapping[str, str] | None = None,
+        code: Codes = ExchangeConfig.code,
+        error_feedback: bool = ExchangeConfig.error_feedback,
+        axis: Axis = ExchangeConfig.axis,
+        start: Codes = ExchangeConfig.start,
+        start_steps: int = ExchangeConfig.start_steps,
+        start_samples: int = ExchangeConfig.start_samples,
+        overrides: Mapping[str, Codes] | None = None,
         named_parameters: Iterable[tuple[str, Parameter]] | None = None,
         grad_scaler: torch.amp.GradScaler | None = None,
-        timeout: timedelta | None = None,
+        timeout: timedelta | None = ExchangeConfig.timeout,
+        transport: str = ExchangeConfig.transport,
     ) -> None:
+        self._config = ExchangeConfig(
+            code=code,
+            error_feedback=error_feedback,
+            axis=axis,
+            start=start,
+            start_steps=start_steps,
+            start_samples=start_samples,
+            timeout=timeout,
+            transport=transport,
+        )
+        if start == SERIAL:
+            raise ValueError(
+                "start: expected a code, got 'serial': DistributedDataParallel trains on every "
+                "worker; thinwire.OneBitSGD has a serial start"
+            )
         self.samples: float = 1
         self.iteration = 0
         self.skipped = 0
         self.ledger = Ledger()
-        self._cold_start = cold_start
-        self._error_feedback, self._axis = error_feedback, axis
-        self._codes = stage_codes(code, bits)
         named = [(_plain(name), p) for name, p in named_parameters or ()]
         self._names = {p: name for name, p in named}
         unknown = set(overrides or ()) - set(self._names.values())
@@ -104,17 +128,20 @@ class OneBitState:
                 f"overrides: {sorted(unknown)} are not among named_parameters "
                 f"({', '.join(self._names.values()) or 'none were given'})"
             )
-        self._overrides = {name: stage_codes(kind) for name, kind in (overrides or {}).items()}
+        self._codes = codes_of(code)
+        self._overrides = {
+            name: codes_of(own, f"overrides[{name!r}]") for name, own in (overrides or {}).items()
+        }
         self._scaler = grad_scaler
         self._process_group = process_group
-        self._wire = own_wire(process_group, timeout, self.ledger)
+        self._wire = own_wire(process_group, timeout, self.ledger, transport)
         self._thread = Fifo("thinwire hook")
-        self._parts: dict[tuple[int, ...], list[Part]] = {}  # by the parameters' identities
-        self._part_of: dict[Parameter, Part] = {}
+        self._buckets: dict[tuple[int, ...], list[ParameterBucket]] = {}  # by parameters' identity
+        self._bucket_of: dict[Tensor, ParameterBucket] = {}
         self._carries = False  # whether a residual may be other than zero
+        self._samples_seen = 0.0
         self._weight = 1.0  # of this iteration's gradients: samples / loss scale
-        self._running: list[Part] = []
-        self._finite = True
+        self._running: list[tuple[ParameterBucket, Verdict]] = []
 
     # --- called by DDP --------------------------------------------------------------------------
 
@@ -169,88 +196,99 @@ class OneBitState:
         first: bool,
         last: bool,
     ) -> None:
-        """Both stages of one bucket: its gradients become their mean over all samples."""
+        """Both stages of one of DDP's buckets: its gradients become their mean over all samples."""
         if first:
-            self._running, self._finite = [], True
+            self._running = []
         gradient_of = dict(zip(parameters, gradients, strict=True))
-        for part in self._parts_of(parameters):
-            self._running.append(part)
-            own = [gradient_of[p] for p in part.parameters]
-            whole = len(own) == len(gradients) and self._axis == "output"
-            self._exchange_part(part, own, buffer if whole else None, weight)
+        for bucket in self._buckets_of(parameters):
+            own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
+            whole = len(own) == len(gradients) and self._config.axis == "output"
+            verdict = self._exchange_bucket(bucket, own, buffer if whole else None, weight)
+            self._running.append((bucket, verdict))
         if last:
             self._end_iteration()
 
-    def _exchange_part(
-        self, part: Part, gradients: list[Tensor], buffer: Tensor | None, weight: float
-    ) -> None:
-        exact = self.iteration < self._cold_start
-        codes = _EXACT if exact else part.codes
-        self._carries |= not exact
-        part.collect(gradients, hold=self._carries, copy=buffer is None)
-        headers = part.exchange.reduce(
-            codes.gradients, weight, self._wire, "gradients", gradient=buffer
-        )
-        if any(header.nonfinite_group >= 0 for header in headers):
-            self._finite = False
+    def _exchange_bucket(
+        self,
+        bucket: ParameterBucket,
+        gradients: list[Tensor],
+        buffer: Tensor | None,
+        weight: float,
+    ) -> Verdict:
+        """Exchange ``gradients``, which ``buffer`` holds end to end where it is given."""
+        starting = self._config.in_start(self.iteration, self._samples_seen)
+        codes = self._config.start_codes if starting else bucket.codes
+        self._carries |= codes.name != EXACT.name
+        if buffer is None:
+            bucket.collect(gradients)
+        if self._carries:
+            bucket.hold_idle(gradients)
+        verdict = bucket.reduce(self._wire, weight, codes=codes, gradient=buffer)
+        if not verdict.finite:
             for gradient in gradients:
                 gradient.fill_(torch.nan)  # a GradScaler then skips on all workers
-            return
-        part.hold_owner(self._carries)
+            return verdict
+        if self._carries:
+            bucket.hold_idle_owned()
         direct = buffer is not None and buffer.dtype == torch.float32
-        out = buffer if direct and buffer is not None else torch.empty(part.space.values)
-        samples = sum(header.samples for header in headers)
-        part.exchange.distribute(codes.updates, out, self._wire, "updates", divisor=samples)
+        out = buffer if direct and buffer is not None else torch.empty(bucket.space.values)
+        bucket.distribute(self._wire, out, codes=codes, divisor=verdict.samples)
         if not direct:
-            torch._foreach_copy_(gradients, part.space.views(out))
+            torch._foreach_copy_(gradients, bucket.space.views(out))
+        return verdict
 
     def _end_iteration(self) -> None:
         """All workers saw the same headers, so all keep or drop the iteration together."""
-        for part in self._running:
-            part.finish(keep=self._finite)
-        self.skipped += not self._finite
+        verdict = joint([verdict for _, verdict in self._running])
+        for bucket, _ in self._running:
+            if verdict.finite:
+                bucket.commit()
+            else:
+                bucket.drop()
+        self._samples_seen += verdict.samples if verdict.finite else 0.0
+        self.skipped += not verdict.finite
         self.iteration += 1
 
-    def _parts_of(self, parameters: Sequence[Parameter]) -> list[Part]:
-        """The parts of a bucket; those of a new composition take over what others carried."""
+    def _buckets_of(self, parameters: Sequence[Parameter]) -> list[ParameterBucket]:
+        """The buckets of one of DDP's; those of a new composition take over what others carried.
+
+        A parameter without gradient, on all workers, is *held* (``hold_idle``): nothing is sent for
+        it and its residual stays, since DDP throws away what a hook returns for it.
+        """
         key = tuple(id(p) for p in parameters)
-        if key not in self._parts:
+        if key not in self._buckets:
             by_code: dict[str, list[Parameter]] = {}
             for parameter in parameters:
                 by_code.setdefault(self._codes_of(parameter).name, []).append(parameter)
-            parts = [self._make_part(members) for members in by_code.values()]
-            for part in parts:
-                self._take_over(part)
+            buckets = [self._make_bucket(members) for members in by_code.values()]
+            for bucket in buckets:
+                self._take_over(bucket)
             # A composition that lost a parameter to another must take it back when it returns.
-            self._parts = {k: kept for k, kept in self._parts.items() if self._current(kept)}
-            self._parts[key] = parts
-        return self._parts[key]
+            self._buckets = {k: kept for k, kept in self._buckets.items() if self._current(kept)}
+            self._buckets[key] = buckets
+        return self._buckets[key]
 
     def _codes_of(self, parameter: Parameter) -> StageCodes:
         return self._overrides.get(self._names.get(parameter, ""), self._codes)
 
-    def _make_part(self, parameters: list[Parameter]) -> Part:
-        return Part(
-            parameters,
+    def _make_bucket(self, parameters: list[Parameter]) -> ParameterBucket:
+        return ParameterBucket(
+            [(self._names.get(p, f"{[*p.shape]}"), p) for p in parameters],
             self._codes_of(parameters[0]),
-            axis=self._axis,
-            rank=self._wire.rank,
-            world=self._wire.world,
-            error_feedback=self._error_feedback,
+            self._wire,
+            axis=self._config.axis,
+            error_feedback=self._config.error_feedback,
         )
 
-    def _take_over(self, part: Part) -> None:
-        before = {p: self._part_of[p] for p in part.parameters if p in self._part_of}
-        for parameter in part.parameters:
-            self._part_of[parameter] = part
-        if not (before and self._carries):
-            return
-        for parameter, old in before.items():
-            part.residual_of(parameter).copy_(old.residual_of(parameter))
-        move_owner_residuals(before, part, self._wire)
+    def _take_over(self, bucket: ParameterBucket) -> None:
+        before = {p: self._bucket_of[p] for p in bucket.parameters if p in self._bucket_of}
+        for parameter in bucket.parameters:
+            self._bucket_of[parameter] = bucket
+        if before and self._carries:
+            take_over(before, bucket, self._wire)
 
-    def _current(self, parts: list[Part]) -> bool:
-        return all(self._part_of[p] is part for part in parts for p in part.parameters)
+    def _current(self, buckets: list[ParameterBucket]) -> bool:
+        return all(self._bucket_of[p] is bucket for bucket in buckets for p in bucket.parameters)
 
     # --- checkpoints ----------------------------------------------------------------------------
 
@@ -265,23 +303,24 @@ class OneBitState:
         Raises:
             ValueError: the state was made without ``named_parameters``.
         """
-        if any(p not in self._names for part in self._part_of.values() for p in part.parameters):
+        if self._bucket_of.keys() - self._names.keys():
             raise ValueError(
                 "state_dict: names are not known; make the state with "
                 "OneBitState(named_parameters=model.named_parameters())"
             )
-        parts = list(dict.fromkeys(self._part_of.values()))
-        carried = {part: part.state() for part in parts}
-        entries = {self._names[p]: carried[part][p] for p, part in self._part_of.items()}
+        buckets = list(dict.fromkeys(self._bucket_of.values()))
+        carried = {bucket: _entries(bucket) for bucket in buckets}
+        entries = {self._name(p): carried[bucket][p] for p, bucket in self._bucket_of.items()}
         counts = {
             "rank": self._wire.rank,
             "world": self._wire.world,
-            "axis": self._axis,
+            "axis": self._config.axis,
             "iteration": self.iteration,
             "skipped": self.skipped,
+            "samples_seen": self._samples_seen,
             "carries": self._carries,
-            "buckets": [[self._names[p] for p in part.parameters] for part in parts],
-            "bucket_of": {self._names[p]: parts.index(q) for p, q in self._part_of.items()},
+            "buckets": [[self._name(p) for p in bucket.parameters] for bucket in buckets],
+            "bucket_of": {self._name(p): buckets.index(b) for p, b in self._bucket_of.items()},
             "ledger": self.ledger.state_dict(),
         }
         return with_counts({"state": entries}, counts)
@@ -296,7 +335,7 @@ class OneBitState:
                 axis, or of other parameters.
         """
         counts = counts_of(state_dict)
-        check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._axis)
+        check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._config.axis)
         parameter_of = {name: p for p, name in self._names.items()}
         names = {name for bucket in counts["buckets"] for name in bucket}
         if names - set(parameter_of):
@@ -310,17 +349,21 @@ class OneBitState:
                 f"state_dict: it has no tensors of {missing}. torch.distributed.checkpoint.load "
                 "fills only those that are there: read them with thinwire.saved_states"
             )
-        # DDP's buckets take over from these parts as they come.
-        parts = [self._make_part([parameter_of[n] for n in names]) for names in counts["buckets"]]
-        self._parts = {}
-        self._part_of = {parameter_of[n]: parts[i] for n, i in counts["bucket_of"].items()}
-        targets = {part: part.state() for part in parts}
-        for parameter, part in self._part_of.items():
-            name = self._names[parameter]
-            copy_entry(name, state_dict["state"][name], targets[part][parameter])
+        # DDP's buckets take over from these as they come.
+        buckets = [self._make_bucket([parameter_of[n] for n in ns]) for ns in counts["buckets"]]
+        self._buckets = {}
+        self._bucket_of = {parameter_of[n]: buckets[i] for n, i in counts["bucket_of"].items()}
+        targets = {bucket: _entries(bucket) for bucket in buckets}
+        for parameter, bucket in self._bucket_of.items():
+            name = self._name(parameter)
+            copy_entry(name, state_dict["state"][name], targets[bucket][parameter])
         self.iteration, self.skipped = counts["iteration"], counts["skipped"]
+        self._samples_seen = counts.get("samples_seen", 0.0)  # version 0.1 did not count them
         self._carries = counts["carries"]
         self.ledger.load_state_dict(counts["ledger"])
+
+    def _name(self, parameter: Tensor) -> str:
+        return self._names[cast(Parameter, parameter)]
 
 
 def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[Tensor]:
@@ -334,6 +377,10 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
         A future of the bucket's buffer, holding the mean over all samples.
     """
     return state.hand_over(bucket)
+
+
+def _entries(bucket: ParameterBucket) -> dict[Tensor, dict[str, Any]]:
+    return dict(zip(bucket.parameters, bucket.state(), strict=True))
 
 
 def _plain(name: str) -> str:

@@ -7,7 +7,7 @@ from torch.func import functional_call, jacrev
 from tests.curvature.cases import CLASSES, LOSSES, MODELS, case
 from thinwire import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.curvature import FlatModel, samples
-from thinwire.exchange import Wire
+from thinwire.exchange import shared_wire
 
 CASES = [(model, "cross entropy") for model in MODELS] + [("sigmoid", loss) for loss in LOSSES]
 
@@ -158,6 +158,6 @@ def test_wire_alone_sends_nothing(run_ranks):
 def _alone(rank, world):
     from thinwire.exchange import Ledger
 
-    wire = Wire(None, Ledger()).alone()
+    wire = shared_wire(None, Ledger()).alone()
     total = wire.sum(torch.tensor([float(rank)]), "x")
     return float(total) == rank and not wire.ledger.stages

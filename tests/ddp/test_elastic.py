@@ -66,7 +66,7 @@ def run_on(rank: int, world: int, options: dict[str, Any], steps: range, saved: 
 
 def test_the_carried_error_survives_other_numbers_of_workers(run_ranks: RunRanks) -> None:
     """4 -> 2 -> 3 -> 1 -> 2 workers, four steps each; and nothing is lost over all of them."""
-    options = {"axis": "input", "bits": (1, 4)}
+    options = {"axis": "input", "code": ("sign", "4-bit")}
     saved, computed, applied = None, 0, 0
     for number, world in enumerate((4, 2, 3, 1, 2)):
         results = run_ranks(world, run_on, options, range(4 * number, 4 * number + 4), saved)
@@ -91,7 +91,7 @@ def test_the_carried_error_survives_other_numbers_of_workers(run_ranks: RunRanks
 def save(rank: int, world: int, folder: str) -> list[Tensor]:
     """Four steps, a checkpoint, four more."""
     model = network()
-    ddp, state = wrap(model, {"cold_start": 1})
+    ddp, state = wrap(model, {"start_steps": 1})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(8):
         if step == 4:
@@ -107,7 +107,7 @@ def load(rank: int, world: int, folder: str) -> Any:
     saved = {"model": model.state_dict()}
     dcp.load(saved, checkpoint_id=folder)
     model.load_state_dict(saved["model"])
-    ddp, state = wrap(model, {"cold_start": 1})
+    ddp, state = wrap(model, {"start_steps": 1})
     states = saved_states(folder)
     state.load_state_dict(reshard(states, rank, world))
     total = carried([state.state_dict()])[0]

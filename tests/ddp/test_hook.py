@@ -81,7 +81,7 @@ def test_float32_is_plain_ddp(run_ranks: RunRanks, world: int, ddp_options: dict
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adafactor"])
 @pytest.mark.parametrize("axis", ["output", "input"])
 def test_one_bit_trains_with_any_optimiser(run_ranks: RunRanks, optimizer: str, axis: str) -> None:
-    options = {"cold_start": 5, "axis": axis}
+    options = {"start_steps": 5, "axis": axis}
     results = run_ranks(3, train, options, {}, optimizer)
     for result in results:
         assert torch.equal(result["parameters"], results[0]["parameters"])
@@ -235,7 +235,7 @@ def test_an_overflow_skips_everywhere_and_the_loss_scale_leaves_residuals_alone(
 def half_precision(rank: int, world: int, dtype: torch.dtype) -> float:
     model = network()
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=dtype == torch.float16)
-    ddp, _ = wrap(model, {"cold_start": 3, "grad_scaler": scaler})
+    ddp, _ = wrap(model, {"start_steps": 3, "grad_scaler": scaler})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     for step in range(50):
         inputs, targets = minibatch(step)
@@ -278,7 +278,7 @@ def compiled(rank: int, world: int) -> list[Tensor]:
     results = []
     for backend in (None, "aot_eager"):
         model = network()
-        ddp, _ = wrap(model, {"cold_start": 2}, bucket_cap_mb=25)  # torch.compile's least is 1
+        ddp, _ = wrap(model, {"start_steps": 2}, bucket_cap_mb=25)  # torch.compile's least is 1
         run = torch.compile(ddp, backend=backend) if backend else ddp
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in range(8):
@@ -408,7 +408,7 @@ def test_uneven_minibatches_are_weighted(run_ranks: RunRanks) -> None:
 
 def resume(rank: int, world: int, ddp_options: dict[str, Any]) -> list[Tensor]:
     model = network()
-    ddp, state = wrap(model, {"cold_start": 1}, **ddp_options)
+    ddp, state = wrap(model, {"start_steps": 1}, **ddp_options)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     saved: list[Any] = []
     for step in range(14):
@@ -416,7 +416,7 @@ def resume(rank: int, world: int, ddp_options: dict[str, Any]) -> list[Tensor]:
             saved = copy.deepcopy([model.state_dict(), optimizer.state_dict(), state.state_dict()])
         step_of(ddp, optimizer, step, rank, world)
     other = network(seed=3)
-    other_ddp, other_state = wrap(other, {"cold_start": 1}, **ddp_options)
+    other_ddp, other_state = wrap(other, {"start_steps": 1}, **ddp_options)
     other_optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.5)
     other.load_state_dict(saved[0])
     other_optimizer.load_state_dict(saved[1])
@@ -443,9 +443,9 @@ def fail_on_one(rank: int, world: int) -> str:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(2):  # the second one rebuilds the buckets
         step_of(ddp, optimizer, step, rank, world)
-    for parts in state._parts.values():
-        for part in parts:
-            part.exchange.sequence += rank  # workers out of step
+    for buckets in state._buckets.values():
+        for bucket in buckets:
+            bucket.stages.sequence += rank  # workers out of step
     try:
         step_of(ddp, optimizer, 2, rank, world)
     except RuntimeError as error:
@@ -461,7 +461,7 @@ def test_an_error_in_the_exchange_ends_backward(run_ranks: RunRanks) -> None:
 def made_too_early(rank: int, world: int) -> str:
     model = network()
     ddp, state = wrap(model, {})
-    state._wire.world = 1  # what it would be without a process group
+    state._wire = state._wire.alone()  # what it would be without a process group
     try:
         step_of(ddp, torch.optim.SGD(model.parameters(), lr=0.1), 0, rank, world)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import RunRanks
 from tests.simulation import Simulation
-from thinwire.exchange import Ledger, TwoStage, Wire, own_wire
+from thinwire.exchange import Ledger, TwoStage, own_wire, shared_wire
 from thinwire.quantize import Columns, named_code
 
 STEPS = 4
@@ -27,7 +27,7 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
     columns, code, ledger = Columns.from_lengths(group_lengths), named_code(code_name), Ledger()
     own = TwoStage(columns, rank, world)
     # Of two workers both directions share connections, of more they do not.
-    wire = own_wire(None, None, ledger) if world > 2 else Wire(None, ledger)
+    wire = own_wire(None, None, ledger) if world > 2 else shared_wire(None, ledger)
     updates = []
     for step in range(STEPS):
         own.worker.values.copy_(sub_gradient(rank, step, columns.values))
@@ -112,7 +112,7 @@ def test_updates_passed_from_hand_to_hand_are_the_same(run_ranks: RunRanks, case
 
 def use_the_rest_of_the_wire(rank: int, world: int) -> list[Any]:
     ledger = Ledger()
-    wire = Wire(None, ledger)
+    wire = shared_wire(None, ledger)
     tensor = torch.full((5,), float(rank))
     wire.broadcast(tensor, "broadcast")
     whole = torch.arange(6.0) if rank == 0 else None

@@ -67,3 +67,8 @@ def train(rank: int, world: int, steps: int, options: dict[str, Any]) -> dict[st
         "traffic": optimizer.ledger.state_dict(),
         "bytes": optimizer.ledger.total().bytes,
     }
+
+
+def serial(samples: int) -> dict[str, Any]:
+    """The options of a serial start of so many samples."""
+    return {"start": "serial", "start_samples": samples}

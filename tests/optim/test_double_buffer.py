@@ -4,7 +4,7 @@ theta_{h+1} = theta_h - u_{h-1}, u_h = U(gradient of half h at theta_h): see opt
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,9 +18,9 @@ from tests.conftest import RunRanks
 from tests.optim.problems import flat, share, train_step
 from tests.optim.shared_network import nan, network
 from tests.simulation import Simulation
-from tests.thread_ranks import run_threads
-from thinwire import OneBitSGD, OwnerOptimizer
-from thinwire.exchange import Wire
+from thinwire import OneBitSGD, OwnerOptimizer, simulate
+from thinwire.exchange.transport import connect
+from thinwire.exchange.transport.alone import Alone, OwnPacket
 from thinwire.optim import post_process
 from thinwire.quantize import FlatSpace, named_code
 
@@ -94,7 +94,7 @@ def test_updates_are_those_of_the_delayed_recurrence(world: int, adagrad: str) -
     """Float32: the definition in plain torch, bit for bit."""
     expected = recurrence(world, 12, adagrad)
     options = {**rates(adagrad), "code": "float32"}
-    for seen in run_threads(world, drive, 12, options):
+    for seen in simulate(world, drive, 12, options):
         assert torch.equal(seen[0], seen[1]), "nothing has landed yet"
         for one, other in zip(seen, expected, strict=True):
             assert torch.equal(one, other)
@@ -131,10 +131,7 @@ def coded_recurrence(world: int, halves: int, code: str) -> list[Tensor]:
 @pytest.mark.parametrize("code", ["sign", "rotated", "4-bit"])
 def test_quantised_updates_are_those_of_the_recurrence(world: int, code: str) -> None:
     expected = coded_recurrence(world, 10, code)
-    name, bits = (code, 1) if code != "4-bit" else ("sign", 4)
-    for seen in run_threads(
-        world, drive, 10, {"lr": 0.2, "momentum": 0.5, "code": name} | {"bits": bits}
-    ):
+    for seen in simulate(world, drive, 10, {"lr": 0.2, "momentum": 0.5, "code": code}):
         assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
 
 
@@ -199,7 +196,7 @@ def account(rank: int, world: int, code: str, sizes: list[int], stop: int) -> di
 )
 def test_conservation(world: int, code: str, size: int, halves: int, stop: int) -> None:
     """Applied + pending + carried = computed, with the last half's update still in flight."""
-    results = run_threads(world, account, code, [size] * halves, stop)
+    results = simulate(world, account, code, [size] * halves, stop)
     applied, pending = results[0]["applied"], results[0]["pending"]
     assert all(torch.equal(result["applied"], applied) for result in results)
     assert all(torch.equal(result["pending"], pending) for result in results)
@@ -212,25 +209,24 @@ def test_conservation(world: int, code: str, size: int, halves: int, stop: int) 
 # --- while an exchange is in flight ---------------------------------------------------------------
 
 
-class Gate:
-    """Holds stage 1 of every exchange until it is opened."""
+class Gate(Alone):
+    """A transport that holds stage 1 of every exchange until it is opened."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.open = threading.Event()
         self.reached = threading.Event()
-        start = Wire.start
 
-        def wait(wire: Wire, *args: Any) -> Any:
-            self.reached.set()
-            assert self.open.wait(20)
-            return start(wire, *args)
-
-        monkeypatch.setattr(Wire, "start", wait)
+    def start(self, outgoing: Sequence[Tensor], incoming: Sequence[int], header: int) -> OwnPacket:
+        self.reached.set()
+        assert self.open.wait(20)
+        return super().start(outgoing, incoming, header)
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate = Gate(monkeypatch)
+    gate = Gate()
+    monkeypatch.setattr(connect, "_CONNECT", {"gate": lambda group, timeout: gate})
     yield gate
     gate.open.set()
 
@@ -238,7 +234,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 def test_the_next_half_is_computed_during_the_exchange(gate: Gate) -> None:
     """And nothing it does, nor a scheduler, reaches what is on its way."""
     weight = nn.Parameter(torch.ones(SHAPE))
-    optimizer = OneBitSGD([weight], lr=0.5, code="float32", double_buffer=True)
+    optimizer = OneBitSGD([weight], lr=0.5, code="float32", double_buffer=True, transport="gate")
     (2 * weight).sum().backward()
     optimizer.step()
     assert gate.reached.wait(20)
@@ -296,7 +292,7 @@ def meet_nan(rank: int, world: int, bad: list[int], max_skips: int) -> Any:
 @pytest.mark.parametrize("world", [1, 3])
 def test_a_nan_makes_all_skip_that_half(world: int) -> None:
     bad = [2, 3, 7]
-    results = run_threads(world, meet_nan, bad, 10)
+    results = simulate(world, meet_nan, bad, 10)
     for reports, seen in results:
         culprit = (world - 1, "2.weight")
         assert [r.nonfinite for r in reports] == [culprit if h in bad else None for h in range(8)]
@@ -306,7 +302,7 @@ def test_a_nan_makes_all_skip_that_half(world: int) -> None:
 
 
 def test_too_many_skips_in_a_row_end_the_run_on_all_workers() -> None:
-    for h, message in run_threads(2, meet_nan, [1, 2, 3, 4], 2):
+    for h, message in simulate(2, meet_nan, [1, 2, 3, 4], 2):
         assert h == 4, "the third bad half lands before the one after it"
         assert "worker 1: non-finite gradient in '2.weight'" in message
         assert "3 steps in a row" in message
@@ -326,5 +322,5 @@ def overflow(rank: int, world: int) -> list[str]:
 
 
 def test_an_update_that_overflows_is_an_error_wherever_it_is_waited_for() -> None:
-    for messages in run_threads(2, overflow):
+    for messages in simulate(2, overflow):
         assert all("the update of 'w' is not finite" in message for message in messages)

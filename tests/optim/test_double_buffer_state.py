@@ -9,20 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.optim.problems import flat, minibatch, share, train_step
+from tests.optim.problems import flat, minibatch, serial, share, train_step
 from tests.optim.shared_network import nan, network
-from tests.thread_ranks import run_threads
-from thinwire import OneBitSGD, reshard
+from thinwire import OneBitSGD, reshard, simulate
 from thinwire.exchange import counts_of
 
 
 def start_cold(rank: int, world: int, mode: str, late: bool) -> list[Tensor]:
     """Double buffered from the start, or only asked for once the cold start has ended."""
     model = network()
-    options = {"lr": 0.1, "momentum": 0.5, "bucket_mb": 0.005, "cold_start": 200}
-    optimizer = OneBitSGD(
-        model.named_parameters(), cold_start_mode=mode, double_buffer=not late, **options
-    )
+    options = {"lr": 0.1, "momentum": 0.5, "bucket_mb": 0.005, "start_samples": 200}
+    optimizer = OneBitSGD(model.named_parameters(), start=mode, double_buffer=not late, **options)
     seen = []
     for step in range(10):
         optimizer.double_buffer |= optimizer.phase == "steady"
@@ -32,10 +29,10 @@ def start_cold(rank: int, world: int, mode: str, late: bool) -> list[Tensor]:
     return [*seen, flat(model)]
 
 
-@pytest.mark.parametrize("mode", ["serial", "dense"])
+@pytest.mark.parametrize("mode", ["serial", "float32"])
 def test_a_cold_start_is_not_double_buffered(mode: str) -> None:
-    straight = run_threads(2, start_cold, mode, False)
-    for one, other in zip(straight, run_threads(2, start_cold, mode, True), strict=True):
+    straight = simulate(2, start_cold, mode, False)
+    for one, other in zip(straight, simulate(2, start_cold, mode, True), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     # 200 samples are five steps of 48; the sixth is the first half in flight.
     steps = straight[0]
@@ -74,7 +71,7 @@ def switch_off_by_hand(rank: int, world: int) -> tuple[Tensor, Tensor]:
 
 
 def test_switched_off_what_is_in_flight_lands_in_the_next_step() -> None:
-    off, by_hand = run_threads(2, switch_off), run_threads(2, switch_off_by_hand)
+    off, by_hand = simulate(2, switch_off), simulate(2, switch_off_by_hand)
     assert torch.equal(off[0][0], by_hand[0][0])
     assert torch.equal(off[0][1], by_hand[0][1])
     assert torch.equal(off[1][1], off[0][1])
@@ -111,8 +108,8 @@ def resume(rank: int, world: int, options: dict[str, Any], stop: int) -> list[Te
 @pytest.mark.parametrize("adagrad", ["none", "local", "aggregate"])
 def test_saving_changes_nothing_and_resuming_is_bit_identical(adagrad: str, stop: int) -> None:
     """In the cold start, where nothing is in flight; at its end; with a half in flight."""
-    options = {"adagrad": adagrad, "cold_start": 200}
-    for straight, saved_on_the_way, resumed in run_threads(2, resume, options, stop):
+    options = {"adagrad": adagrad, **serial(200)}
+    for straight, saved_on_the_way, resumed in simulate(2, resume, options, stop):
         assert torch.equal(straight, saved_on_the_way)
         assert torch.equal(straight, resumed)
 
@@ -139,7 +136,7 @@ def resume_after_nan(rank: int, world: int) -> list[Tensor]:
 
 
 def test_a_half_that_will_be_skipped_is_stored_as_such() -> None:
-    for straight, resumed in run_threads(2, resume_after_nan):
+    for straight, resumed in simulate(2, resume_after_nan):
         assert torch.equal(straight, resumed)
 
 
@@ -160,7 +157,7 @@ def run_on(rank: int, world: int, steps: range, saved: Any) -> Any:
 def test_what_is_in_flight_goes_along_to_other_numbers_of_workers() -> None:
     saved = None
     for number, world in enumerate((3, 1, 2)):
-        results = run_threads(world, run_on, range(5 * number, 5 * number + 5), saved)
+        results = simulate(world, run_on, range(5 * number, 5 * number + 5), saved)
         for start, end, weights, flushed in results:
             assert torch.equal(flushed, results[0][3]), "replicas agree"
             for i, (name, value) in enumerate(weights.items()):
@@ -205,7 +202,7 @@ def ledgers(rank: int, world: int, double_buffer: bool) -> dict[str, dict[str, i
 
 def test_what_was_sent_is_in_the_ledger_once() -> None:
     for plain, buffered in zip(
-        run_threads(2, ledgers, False), run_threads(2, ledgers, True), strict=True
+        simulate(2, ledgers, False), simulate(2, ledgers, True), strict=True
     ):
         assert buffered == plain
         assert plain["gradients"]["bytes"] > 0

@@ -22,9 +22,9 @@ from torch.distributed.tensor.parallel import (
 from torch.nn import functional as F
 
 from tests.fresh_ranks import run_fresh_ranks
-from tests.optim.problems import minibatch, network
+from tests.optim.problems import minibatch, network, serial
 from thinwire import OneBitSGD, OwnerOptimizer, reshard
-from thinwire.exchange import CountCollectives, Wire
+from thinwire.exchange import CountCollectives, shared_wire
 from thinwire.optim.shards import local, sharded_dim
 
 pytestmark = pytest.mark.timeout(300)  # four processes that each import torch
@@ -96,7 +96,7 @@ def onebit(mesh: DeviceMesh) -> dict[str, Any]:
     """Plain 1-bit SGD with lr 1: what was computed, applied, and is still carried."""
     model, optimizer = split(mesh, lr=1.0, momentum=0.0, code="rotated")
     start, computed = held(model), [torch.zeros_like(t) for t in held(model)]
-    with CountCollectives(Wire(mesh["model"].get_group(), optimizer.ledger), "activations"):
+    with CountCollectives(shared_wire(mesh["model"].get_group(), optimizer.ledger), "activations"):
         for number in range(STEPS):
             for total, gradient in zip(computed, step(model, optimizer, mesh, number), strict=True):
                 total += gradient
@@ -130,7 +130,7 @@ def spoilt(mesh: DeviceMesh, rank: int, value: float, **options: Any) -> tuple[A
 
 def going_on(mesh: DeviceMesh) -> bool:
     """Three steps, a state dict, two more; the same from the state dict."""
-    options = {"adagrad": "local", "axis": "input", "cold_start": 2 * BATCH}
+    options = {"adagrad": "local", "axis": "input", **serial(2 * BATCH)}
     model, optimizer = split(mesh, **options)
     other, resumed = split(mesh, **options)
     for number in range(STEPS):
@@ -227,7 +227,7 @@ def job(rank: int, world: int) -> dict[str, Any]:
         "1-bit": onebit(mesh),
         "again": onebit(mesh)["hash"],
         "nan": spoilt(mesh, rank, torch.nan),
-        "nan in the serial start": spoilt(mesh, rank, torch.nan, cold_start=1000),
+        "nan in the serial start": spoilt(mesh, rank, torch.nan, **serial(1000)),
         "overflow": spoilt(mesh, rank, 1e36, lr=1e4, code="float32"),
         "going on": going_on(mesh),
         "grids": over_grids(),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.conftest import RunRanks
-from tests.optim.problems import flat, full_loss, minibatch, network, train, train_step
+from tests.optim.problems import flat, full_loss, minibatch, network, serial, train, train_step
 from thinwire import OneBitSGD
 from thinwire.exchange import counts_of, with_counts
 
@@ -57,8 +57,8 @@ def test_dense_twin_is_torch_adagrad(run_ranks: RunRanks, world: int, placement:
     [
         {},
         {"adagrad": "local", "lr": 0.02},
-        {"adagrad": "aggregate", "lr": 0.02, "cold_start": 480},
-        {"adagrad": "smoothed", "lr": 0.02, "cold_start": 480, "cold_start_mode": "dense"},
+        {"adagrad": "aggregate", "lr": 0.02, **serial(480)},
+        {"adagrad": "smoothed", "lr": 0.02, "start": "float32", "start_samples": 480},
         {"axis": "input"},
         {"weight_decay": 0.01},
         {"batch_size": 24},
@@ -79,9 +79,9 @@ def test_one_bit_trains_and_replicas_stay_identical(
 def test_serial_start_is_one_workers_training(run_ranks: RunRanks) -> None:
     """Ten serial steps equal torch's, and then the state goes on at the owners."""
     options = {"lr": 0.1, "momentum": 0.9, "code": "float32", **SMALL_BUCKETS}
-    serial = {**options, "cold_start": 480}
+    cold = {**options, **serial(480)}
     expected = train_with_torch(torch.optim.SGD, 20, lr=0.1, momentum=0.9)
-    for result in run_ranks(3, train, 20, serial):
+    for result in run_ranks(3, train, 20, cold):
         torch.testing.assert_close(result["parameters"], expected, rtol=1e-4, atol=1e-5)
     traffic = result["traffic"]
     steps_in_parallel = 10
@@ -91,10 +91,10 @@ def test_serial_start_is_one_workers_training(run_ranks: RunRanks) -> None:
     assert 2 * traffic["gradients"]["bytes"] == dense_traffic["gradients"]["bytes"]
 
 
-@pytest.mark.parametrize("mode", ["serial", "dense"])
+@pytest.mark.parametrize("mode", ["serial", "float32"])
 def test_cold_start_bytes(run_ranks: RunRanks, mode: str) -> None:
     """A serial start costs about one model per worker, a dense one twice that per step."""
-    options = {"lr": 0.1, "momentum": 0.5, "cold_start": 480, "cold_start_mode": mode}
+    options = {"lr": 0.1, "momentum": 0.5, "start": mode, "start_samples": 480}
     results = run_ranks(3, train, 10, options)
     model_bytes = 4 * len(flat(network()))
     sent = sum(result["bytes"] for result in results) / 3 - 2 / 3 * model_bytes
@@ -200,7 +200,13 @@ def resume(rank: int, world: int, options: dict[str, Any], stop: int) -> list[to
 @pytest.mark.parametrize("placement", ["none", "local", "aggregate"])
 def test_resume_is_bit_identical(run_ranks: RunRanks, placement: str, stop: int) -> None:
     """In a serial cold start (stop 4) and after it."""
-    options = {"lr": 0.05, "momentum": 0.5, "adagrad": placement, "cold_start": 300}
+    options = {
+        "lr": 0.05,
+        "momentum": 0.5,
+        "adagrad": placement,
+        "start": "serial",
+        "start_samples": 300,
+    }
     for straight, resumed in run_ranks(3, resume, {**options, **SMALL_BUCKETS}, stop):
         assert torch.equal(straight, resumed)
 
@@ -263,7 +269,7 @@ def test_too_many_skips_stop_the_run_naming_worker_and_parameter(
 
 
 def test_a_nan_in_the_serial_start_is_skipped(run_ranks: RunRanks) -> None:
-    options = {"lr": 0.1, "cold_start": 10**6}
+    options = {"lr": 0.1, **serial(10**6)}
     for message in run_ranks(1, meet_nan, list(range(8)), {**options, "max_skips": 1}):
         assert "worker 0: non-finite gradient in '2.weight'" in message
 
@@ -334,8 +340,12 @@ def test_half_precision_models_train(dtype: torch.dtype) -> None:
         ({"weight_decay": -0.1}, "weight_decay"),
         ({"adagrad": "global"}, "adagrad: expected one of"),
         ({"code": "half"}, "code: expected one of sign, float32"),
-        ({"cold_start": -1}, "cold_start"),
-        ({"cold_start_mode": "warm"}, "cold_start_mode"),
+        ({"start_samples": -1}, "start_samples: expected >= 0, got -1"),
+        ({"start_samples": 5, "start_steps": 5}, "start_steps: expected 0 beside start_samples"),
+        ({"start": "warm"}, "start: expected one of sign, "),
+        ({"axis": "row"}, "axis: expected one of"),
+        ({"transport": "pigeons"}, "transport: expected one of"),
+        ({"transport": "threads"}, "inside thinwire.simulate only"),
         ({"bucket_mb": 0}, "bucket_mb"),
         ({"batch_size": 0}, "batch_size"),
     ],
@@ -367,7 +377,13 @@ def test_residual_ratio_is_reported_and_an_unhealthy_one_warned_of_once(
 
 def test_golden_trajectory(run_ranks: RunRanks, request: pytest.FixtureRequest) -> None:
     """The numbers of a short run; delete the file to write them anew."""
-    options = {"lr": 0.02, "momentum": 0.5, "adagrad": "aggregate", "cold_start": 480}
+    options = {
+        "lr": 0.02,
+        "momentum": 0.5,
+        "adagrad": "aggregate",
+        "start": "serial",
+        "start_samples": 480,
+    }
     results = run_ranks(2, train, 40, {**options, **SMALL_BUCKETS})
     own = {
         "loss": results[0]["loss"],
@@ -385,11 +401,11 @@ def test_golden_trajectory(run_ranks: RunRanks, request: pytest.FixtureRequest) 
 def test_an_optimiser_takes_over_from_another() -> None:
     """Of another model: how far the cold start is, and the ledger, go on."""
     first, second = network(0), network(1)
-    before = OneBitSGD(first.named_parameters(), lr=0.1, cold_start=100)
+    before = OneBitSGD(first.named_parameters(), lr=0.1, **serial(100))
     train_step(first, before, 0, 0, 1)
     before.ledger.record("gradients", messages=1, bytes=10)
     weights = flat(second)
-    after = OneBitSGD(second.named_parameters(), lr=0.1, cold_start=100, after=before)
+    after = OneBitSGD(second.named_parameters(), lr=0.1, **serial(100), after=before)
     assert torch.equal(flat(second), weights)
     assert after.ledger is before.ledger
     phases = []

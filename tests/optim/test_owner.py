@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import RunRanks
-from tests.optim.problems import flat, full_loss, network, train_step
+from tests.optim.problems import flat, full_loss, network, serial, train_step
 from tests.optim.test_onebit_sgd import train_with_torch
 from thinwire import OwnerOptimizer, reshard
 
@@ -28,7 +28,7 @@ def train(rank: int, world: int, case: str, options: dict[str, Any], steps: int)
     optimizer = OwnerOptimizer(optimizer_class, model.named_parameters(), **own, **options)
     for step in range(steps):
         train_step(model, optimizer, step, rank, world)
-    held = sum(t.numel() for bucket in optimizer._buckets for t in bucket.state.values())
+    held = sum(t.numel() for bucket in optimizer._engine.buckets for t in bucket.state.values())
     return {"parameters": flat(model), "loss": full_loss(model), "state": held}
 
 
@@ -41,18 +41,18 @@ def test_float32_equals_torch(run_ranks: RunRanks, case: str, world: int) -> Non
         torch.testing.assert_close(result["parameters"], expected, rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("mode", ["serial", "dense"])
+@pytest.mark.parametrize("mode", ["serial", "float32"])
 def test_cold_start_hands_the_state_over(run_ranks: RunRanks, mode: str) -> None:
-    options = {"code": "float32", "cold_start": 240, "cold_start_mode": mode, **BUCKETS}
+    options = {"code": "float32", "start": mode, "start_samples": 240, **BUCKETS}
     optimizer_class, own = CASES["AdamW"]
     expected = train_with_torch(optimizer_class, 15, **own)
     for result in run_ranks(3, train, "AdamW", options, 15):
         torch.testing.assert_close(result["parameters"], expected, rtol=1e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("bits", [1, (1, 4), 4])
-def test_one_bit_trains_with_sharded_state(run_ranks: RunRanks, bits: Any) -> None:
-    results = run_ranks(3, train, "AdamW", {"bits": bits, "cold_start": 480, **BUCKETS}, 60)
+@pytest.mark.parametrize("code", ["sign", ("sign", "4-bit"), "4-bit"])
+def test_one_bit_trains_with_sharded_state(run_ranks: RunRanks, code: Any) -> None:
+    results = run_ranks(3, train, "AdamW", {"code": code, **serial(480), **BUCKETS}, 60)
     assert all(torch.equal(r["parameters"], results[0]["parameters"]) for r in results)
     assert results[0]["loss"] < 0.5 * full_loss(network())
     assert sum(r["state"] for r in results) == 2 * len(results[0]["parameters"])

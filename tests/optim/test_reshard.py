@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from tests.conftest import RunRanks
-from tests.optim.problems import flat, network, train_step
+from tests.optim.problems import flat, network, serial, train_step
 from thinwire import OneBitSGD, OwnerOptimizer, reshard, saved_states
 from thinwire.exchange import counts_of, with_counts
 
@@ -58,7 +58,7 @@ def carried(states: States) -> tuple[list[Tensor], list[Tensor]]:
     [
         ((4, 2, 3), {"axis": "input", "adagrad": "aggregate", "lr": 0.02}),
         ((3, 1, 4), {"adagrad": "local", "lr": 0.02}),
-        ((2, 4, 1), {"cold_start": 480}),
+        ((2, 4, 1), {**serial(480)}),
     ],
     ids=str,
 )
@@ -86,7 +86,13 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
 def make(kind: str, seed: int) -> Any:
     model = network(seed)
     if kind != "OwnerOptimizer":
-        options = {"lr": 0.05, "momentum": 0.5, "adagrad": "aggregate", "cold_start": 100}
+        options = {
+            "lr": 0.05,
+            "momentum": 0.5,
+            "adagrad": "aggregate",
+            "start": "serial",
+            "start_samples": 100,
+        }
         options["double_buffer"] = kind == "double-buffered"
         return model, OneBitSGD(model.named_parameters(), **options, **SMALL_BUCKETS)
     return model, OwnerOptimizer(torch.optim.AdamW, model.parameters(), lr=0.01, **SMALL_BUCKETS)

@@ -36,7 +36,7 @@ class Dropping(nn.Module):
 def step(model: nn.Module, optimizer: OneBitSGD, sampler: MinibatchSampler) -> None:
     everything = [minibatch(number) for number in range(8)]
     inputs, targets = (torch.cat(part) for part in zip(*everything, strict=True))
-    rank, world = optimizer._wire.rank, optimizer._wire.world
+    rank, world = optimizer._engine.wire.rank, optimizer._engine.wire.world
     mine = shard(sampler.next_minibatch(), rank, world)
     optimizer.zero_grad()
     optimizer.samples = len(mine)

@@ -7,7 +7,7 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from thinwire.data import Dataset, Split
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, shared_wire
 from thinwire.train.display import Display, describe_step
 from thinwire.train.evaluate import evaluate
 from thinwire.train.prepare import normalise, writable_folder
@@ -40,7 +40,7 @@ def test_evaluate_is_the_plain_mean() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
     split = Split(torch.randn(5000, 4), torch.randint(0, 3, (5000,)))
-    loss, error = evaluate(model, split, Wire(None, Ledger()), F.cross_entropy, 3)
+    loss, error = evaluate(model, split, shared_wire(None, Ledger()), F.cross_entropy, 3)
     logits = model(split.inputs)
     assert loss == pytest.approx(F.cross_entropy(logits, split.targets).item())
     assert error == pytest.approx((logits.argmax(1) != split.targets).double().mean().item())
@@ -54,7 +54,7 @@ def test_outputs_that_are_no_classes_have_no_errors() -> None:
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return (outputs.sum(1) - targets).square().mean()
 
-    found = evaluate(model, split, Wire(None, Ledger()), loss, 10)
+    found = evaluate(model, split, shared_wire(None, Ledger()), loss, 10)
     assert found == (pytest.approx(loss(model(split.inputs), split.targets).item()), None)
     assert not model.training, "as it was"
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from tests.conftest import RunRanks
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, shared_wire
 from thinwire.train.replicas import compare_replicas, fingerprint
 
 
@@ -20,7 +20,7 @@ def test_fingerprint_sees_every_bit_of_parameters_and_buffers() -> None:
 
 def compare(rank: int, world: int, seeds: list[int]) -> str:
     try:
-        return compare_replicas(model(seeds[rank]).state_dict(), Wire(None, Ledger()))
+        return compare_replicas(model(seeds[rank]).state_dict(), shared_wire(None, Ledger()))
     except RuntimeError as error:
         return str(error)
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from tests.conftest import RunRanks
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import load_run, read_events
 from thinwire.train import Plan, Recipe, agreement, make_plan, prepare, train
 from thinwire.train.agreement import Agreement
@@ -164,7 +164,7 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
 def agree(rank: int, world: int, pace: float) -> list[tuple[int, int]]:
     """(step, agreed) where worker 1 begins to wish for a stop at step 100."""
     agreement.PACE = pace
-    wire = Wire(None, Ledger())
+    wire = shared_wire(None, Ledger())
     talk, found = Agreement(wire), []
     for step in range(1000):
         agreed = talk.receive()

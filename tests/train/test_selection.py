@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.conftest import RunRanks
 from tests.train.test_resume import figures, recipe_of, run_once
-from thinwire.exchange import Wire
+from thinwire.exchange import shared_wire
 from thinwire.optim import StepReport
 from thinwire.report import load_run, read_events
 from thinwire.train import Recipe, make_plan, prepare
@@ -142,7 +142,7 @@ def blow_up(state: MinibatchState, totals: Tensor) -> list[StepReport]:
 @pytest.mark.parametrize("fail", [raise_error, skip, lose, blow_up])
 def test_a_trial_that_is_not_finite_fails(idx_folder: Path, tmp_path: Path, fail: Any) -> None:
     training = training_of(idx_folder, tmp_path)
-    state, wire = training.state, Wire(None, training.ledger)
+    state, wire = training.state, shared_wire(None, training.ledger)
     for _ in range(6):
         training.step()
     before = stored(state)

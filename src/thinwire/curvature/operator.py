@@ -14,7 +14,7 @@ from thinwire.curvature.flat import FlatModel
 from thinwire.curvature.output_hessian import Loss
 from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.samples import Batch, Samples
-from thinwire.exchange import CodedSum, Ledger, Wire, all_reduce
+from thinwire.exchange import CodedSum, Ledger, Wire, all_reduce, shared_wire
 
 Pair = tuple[Tensor, Tensor]
 STAGE = "curvature products"
@@ -125,7 +125,7 @@ class _OfBatch(CurvatureOperator):
         damping: float = 0.0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        wire = Wire(process_group, Ledger())
+        wire = shared_wire(process_group, Ledger())
         flat, samples = samples_of(model, loss, batch, wire)
         super().__init__(self._record(samples, flat.read()), wire, damping=damping)
         self._batch_size = len(batch[1])
@@ -198,7 +198,7 @@ def gradient(
     Returns:
         f and g, [P], at the model's present parameters.
     """
-    wire = Wire(process_group, Ledger())
+    wire = shared_wire(process_group, Ledger())
     flat, samples = samples_of(model, loss, batch, wire)
     value, summand = samples.gradient(flat.read())
     g, (f,) = all_reduce(summand, [value], wire, "gradient")

@@ -1,52 +1,80 @@
-"""Who sends what to whom and when: stripes, packets, the two stages, accounts, what is kept."""
+"""Who sends what to whom and when: buckets, the two stages, transports, accounts, what is kept."""
 
 from thinwire.exchange.all_reduce import all_reduce
+from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
+from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig, codes_of
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
-from thinwire.exchange.part import Part, move_owner_residuals
+from thinwire.exchange.regroup import take_over
 from thinwire.exchange.reshard import reshard
+from thinwire.exchange.shards import local
 from thinwire.exchange.state import (
     State,
     check_counts,
     copy_entry,
     counts_of,
+    entries,
     with_counts,
     without_counts,
 )
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
+from thinwire.exchange.transport import (
+    Transport,
+    register_transport,
+    simulate,
+    transport_names,
+)
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
-from thinwire.exchange.wire import Wire, own_wire
+from thinwire.exchange.verdict import Culprit, UpdateError, Verdict, joint
+from thinwire.exchange.wire import Wire, own_wire, shared_wire
 
 __all__ = [
+    "EXACT",
     "HEADER_BYTES",
+    "SERIAL",
     "TERMS",
+    "Bucket",
     "CodedSum",
+    "Codes",
     "CountCollectives",
+    "Culprit",
+    "ExchangeConfig",
     "Fifo",
     "Header",
     "Ledger",
     "NonFiniteUpdateError",
-    "Part",
+    "ParameterBucket",
     "Span",
     "State",
     "Stripe",
     "Timeline",
     "Traffic",
+    "Transport",
     "TwoStage",
+    "UpdateError",
+    "Verdict",
     "Wire",
     "all_reduce",
     "check_counts",
+    "codes_of",
     "copy_entry",
     "counts_of",
-    "move_owner_residuals",
+    "entries",
+    "joint",
+    "local",
     "own_wire",
+    "register_transport",
     "reshard",
+    "shared_wire",
+    "simulate",
     "span",
     "split",
+    "take_over",
+    "transport_names",
     "with_counts",
     "without_counts",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange.part import Part
+from thinwire.exchange.bucket import ParameterBucket
 from thinwire.exchange.wire import Wire
 from thinwire.quantize import StageCodes
 
@@ -23,9 +23,6 @@ class CodedSum:
         codes: of both stages.
         wire: the workers.
         error_feedback: carry the quantisation error into the next call.
-
-    Attributes:
-        part: the exchange, and what this worker carries.
     """
 
     def __init__(
@@ -37,30 +34,25 @@ class CodedSum:
         error_feedback: bool,
     ) -> None:
         self._wire = wire
-        self.part = Part(
-            parameters,
-            codes,
-            axis="output",
-            rank=wire.rank,
-            world=wire.world,
-            error_feedback=error_feedback,
+        named = [(f"parameter {i}", parameter) for i, parameter in enumerate(parameters)]
+        self._bucket = ParameterBucket(
+            named, codes, wire, axis="output", error_feedback=error_feedback
         )
 
     def __call__(self, vector: Tensor, stage: str) -> Tensor:
-        """The sum, [P], the same on every worker; NaN throughout if any summand is not finite."""
-        exchange, codes = self.part.exchange, self.part.codes
-        headers = exchange.reduce(codes.gradients, 1.0, self._wire, stage, vector)
+        """Return the sum, [P], the same on every worker; NaN if any summand is not finite."""
+        self._bucket.drop()  # what a sum left that was not kept
         out = torch.empty_like(vector)
-        if any(header.nonfinite_group >= 0 for header in headers):
+        if not self._bucket.reduce(self._wire, 1.0, stage, gradient=vector).finite:
+            self._bucket.drop()
             return out.fill_(torch.nan)
-        exchange.distribute(codes.updates, out, self._wire, stage)
+        self._bucket.distribute(self._wire, out, stage)
         return out
 
     def keep(self) -> None:
         """Keep the residuals of the last sum."""
-        self.part.finish(keep=True)
+        self._bucket.commit()
 
     def state(self) -> list[dict[str, Any]]:
-        """What this worker carries, one entry for each parameter; see ``exchange.state``."""
-        entries = self.part.state()
-        return [entries[parameter] for parameter in self.part.parameters]
+        """Return what this worker carries, an entry for each parameter; see ``exchange.state``."""
+        return self._bucket.state()

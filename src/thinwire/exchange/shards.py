@@ -9,11 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from thinwire.exchange.state import PER_WORKER
 from thinwire.quantize import Axis, from_wire, to_wire
 
 Entry = Mapping[str, Any]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return what this worker holds of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_of(tensor: Tensor, dim: int | None, rank: int, world: int) -> Tensor:

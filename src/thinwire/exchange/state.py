@@ -19,6 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
+from thinwire.quantize import FlatSpace
+
 State = Mapping[str, Any]
 PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers the run "owned"
 # The same on every worker: HessianFree's, and the update in flight under double buffering.
@@ -74,6 +76,32 @@ def check_counts(counts: Mapping[str, Any], **own: Any) -> None:
             adapts = name in ("rank", "world", "model_rank", "model_world")
             hint = "; thinwire.reshard(states, rank, world) adapts it" if adapts else ""
             raise ValueError(f"state_dict: it is for {name} {counts[name]}, this is {value}{hint}")
+
+
+def entries(
+    space: FlatSpace,
+    whole: Mapping[str, Tensor],
+    owned: Mapping[str, Tensor],
+    run: tuple[int, int],
+) -> list[dict[str, Any]]:
+    """Return what one worker keeps for each parameter of a bucket, as views of the buffers.
+
+    Args:
+        space: where the parameters lie, V values in all.
+        whole: by kind, ``[V]``: what the worker keeps of all values.
+        owned: by kind, ``[stop - start]``: what it keeps of the values it owns.
+        run: (start, stop) of those.
+    """
+    start, stop = run
+    views = {kind: space.views(flat) for kind, flat in whole.items()}
+    found: list[dict[str, Any]] = [
+        {kind: view[i] for kind, view in views.items()} for i in range(len(space.shapes))
+    ]
+    for i, first, last in space.overlaps(start, stop):
+        at = space.ranges[i][0] + first - start
+        found[i]["owned"] = (first, last)
+        found[i] |= {kind: flat[at : at + last - first] for kind, flat in owned.items()}
+    return found
 
 
 def copy_entry(name: str, source: State, target: State) -> None:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from thinwire.quantize import ErrorFeedback
+from thinwire.exchange import Bucket, Verdict
 
 
 class Backward:
@@ -23,28 +23,34 @@ class Backward:
 
     def __init__(self) -> None:
         self.finite = True
-        self._before: dict[ErrorFeedback, Tensor | None] = {}
+        self._before: dict[Bucket, Tensor | None] = {}
 
-    def begin(self, feedback: ErrorFeedback) -> None:
-        """Announce an exchange: ``feedback.values`` is about to be overwritten.
+    def begin(self, bucket: Bucket) -> None:
+        """Announce an exchange: ``bucket.scratch`` is about to be overwritten.
 
         A module that is exchanged again in the same backward, as one that is used twice is, goes on
         from what its exchange before left, of which what was there first is kept.
         """
-        if feedback not in self._before:
-            self._before[feedback] = None
+        if bucket not in self._before:
+            self._before[bucket] = None
         elif self.finite:
-            if self._before[feedback] is None:
-                self._before[feedback] = feedback.residual.clone()
-            feedback.commit()
+            if self._before[bucket] is None:
+                self._before[bucket] = bucket.stages.worker.residual.clone()
+            bucket.commit()
+
+    def note(self, verdict: Verdict) -> None:
+        """Take into account what an exchange has shown."""
+        self.finite &= verdict.finite
 
     def end(self) -> None:
         """Keep all new residuals, or leave every one as it was before."""
-        for feedback, before in self._before.items():
+        for bucket, before in self._before.items():
             if self.finite:
-                feedback.commit()
-            elif before is not None:
-                feedback.residual.copy_(before)
+                bucket.commit()
+                continue
+            bucket.drop()
+            if before is not None:
+                bucket.stages.worker.residual.copy_(before)
         self._before = {}
 
 

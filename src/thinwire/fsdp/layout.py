@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -68,6 +69,12 @@ class ShardLayout:
         """The groups of the whole buffer."""
         chunks = [chunk for shard in self.shards for chunk in shard]
         return Columns.from_lengths(n for chunk in chunks for n in _group_lengths(chunk))
+
+    def owner_of(self, value: int) -> int:
+        """Return the index of the parameter that holds the value at this index of the buffer."""
+        ends = accumulate(chunk.values for shard in self.shards for chunk in shard)
+        chunks = (chunk for shard in self.shards for chunk in shard)
+        return next(c.parameter for c, end in zip(chunks, ends, strict=True) if value < end)
 
     def unpack(self, buffer: Tensor) -> list[Tensor]:
         """Copies of the whole parameters' values in a buffer ([values])."""

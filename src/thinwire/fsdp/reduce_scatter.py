@@ -19,18 +19,21 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from thinwire.exchange import (
+    EXACT,
+    Bucket,
+    ExchangeConfig,
     Ledger,
     State,
-    TwoStage,
-    Wire,
     check_counts,
+    codes_of,
     copy_entry,
     counts_of,
+    shared_wire,
     with_counts,
 )
 from thinwire.fsdp.backward import Backward, current_backward
 from thinwire.fsdp.layout import ShardLayout
-from thinwire.quantize import named_code
+from thinwire.quantize import StageCodes
 
 
 class OneBitReduceScatter:
@@ -48,8 +51,8 @@ class OneBitReduceScatter:
 
     Args:
         module: the module; it tells where rows begin, so that columns follow them.
-        code: "sign" or another of ``quantize.named_code``'s.
-        error_feedback: carry the quantisation error into the next step.
+        code: how gradients travel; see ``ExchangeConfig``. There is one stage, hence one code.
+        error_feedback: see ``ExchangeConfig``.
         grad_scaler: the script's ``torch.amp.GradScaler``, if any. Residuals are kept in unscaled
             units, so a change of the loss scale does not touch what is carried.
 
@@ -67,7 +70,7 @@ class OneBitReduceScatter:
         module: nn.Module,
         *,
         code: str = "sign",
-        error_feedback: bool = True,
+        error_feedback: bool = ExchangeConfig.error_feedback,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         if not isinstance(module, FSDPModule):
@@ -78,7 +81,7 @@ class OneBitReduceScatter:
         self._parameters = [p for _, p in named]
         self._rank, self._world = _place(named)
         self._layout = ShardLayout([p.shape for p in self._parameters], self._world)
-        self._code = named_code(code)
+        self._codes = StageCodes(codes_of(code).gradients, EXACT.updates)
         self._error_feedback = error_feedback
         self._scaler = grad_scaler
 
@@ -116,34 +119,37 @@ class OneBitReduceScatter:
         running = current_backward()
         backward = running or Backward()
         weight = 1.0 / self._scaler.get_scale() if self._scaler is not None else 1.0
-        exchange = self._exchange
-        backward.begin(exchange.worker)
-        exchange.worker.values.copy_(input_tensor)
-        headers = exchange.reduce(self._code, weight, Wire(group, self.ledger), "gradients")
-        if any(header.nonfinite_group >= 0 for header in headers):
-            backward.finite = False
-            output_tensor.fill_(torch.nan)
-        else:
+        bucket = self._bucket
+        backward.begin(bucket)
+        bucket.scratch.copy_(input_tensor)
+        verdict = bucket.reduce(shared_wire(group, self.ledger), weight)
+        backward.note(verdict)
+        if verdict.finite:
             divisor = self._world * weight if op == dist.ReduceOp.AVG else weight
-            output_tensor.copy_(exchange.owner.values.div_(divisor))
+            output_tensor.copy_(bucket.sum.div_(divisor))
+        else:
+            output_tensor.fill_(torch.nan)
         if running is None:
             backward.end()
 
     @cached_property
-    def _exchange(self) -> TwoStage:
-        return TwoStage(
-            self._layout.columns,
+    def _bucket(self) -> Bucket:
+        # Made late, since the model may have been made on "meta".
+        return Bucket(
+            self._names,
+            self._layout,
+            self._codes,
             self._rank,
             self._world,
             error_feedback=self._error_feedback,
+            device=self._parameters[0].device,
             stripes=self._layout.stripes,
-            device=self._parameters[0].device,  # late: the model may have been made on "meta"
         )
 
     @property
     def residual(self) -> Tensor:
         """float32 ``[n]``: what this worker carries, in the layout of ``input_tensor``."""
-        return self._exchange.worker.residual
+        return self._bucket.stages.worker.residual
 
     def state_dict(self) -> dict[str, Any]:
         """What this worker carries, by parameter. Take it between backwards.

@@ -1,4 +1,4 @@
-"""Half-batch double buffering (S section 2.2): an exchange that goes on while the next is computed.
+"""Half-batch double buffering [Seide 2014, section 2.2]: an exchange beside the next computation.
 
 With half-minibatches h = 0, 1, 2, ... and theta_h the model whose gradient half h computes,
 
@@ -20,85 +20,74 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Fifo, Span, Timeline, Wire, span
-from thinwire.optim.bucket import Bucket
-from thinwire.optim.progress import StepReport
-from thinwire.optim.stages import Group, PostProcess, UpdateError, both_stages
+from thinwire.exchange import Span, UpdateError, Wire, span
+from thinwire.optim.engine import Engine, Group, joint_verdict
+from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.progress import STEADY, StepReport
 
 
-class DoubleBuffer:
-    """The one exchange that may be in flight, and what is known of it once it has arrived.
+class DoubleBuffered:
+    """The exchange of one step goes on while the next one's gradients are computed.
 
-    Arrived, its update is in the buckets' ``pending``; landed, it is in the parameters. What an
-    exchange has sent is entered in the ledger when it is waited for, so that accounts do not depend
-    on how fast the wire is.
+    At most one exchange is in flight. When it has arrived, its update waits in the buckets'
+    ``pending`` until ``land`` applies it to the parameters. What an exchange has sent is entered in
+    the ledger when it is waited for, so that accounts do not depend on how fast the wire is.
 
     Args:
-        thread: the communication thread.
-        wire: which that thread alone uses.
+        engine: of the optimiser.
     """
 
-    def __init__(self, thread: Fifo, wire: Wire) -> None:
-        self._thread, self._wire, self._flying = thread, wire, wire.apart()
+    phase = STEADY
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._flying = engine, engine.wire.apart()
         self._future: Future[StepReport] | None = None
         self._arrived: StepReport | None = None
         self._spans: list[Span] = []
 
-    def launch(
-        self,
-        buckets: Sequence[Bucket],
-        samples: float,
-        post_process: PostProcess,
-        times: Timeline,
-        *,
-        measure: bool,
-    ) -> None:
+    def gradient_ready(self, parameter: Tensor, samples: float) -> None:
+        """Do nothing: gradients leave together, in ``step``."""
+
+    def step(self, samples: float) -> None:
         """Begin the exchange of the gradients; the one before must have landed.
 
-        Whatever the exchange reads is copied, or nobody changes it before it lands.
-
-        Args:
-            buckets: of all parameters.
-            samples: in this worker's half.
-            post_process: see ``ExchangedOptimizer``.
-            times: of the calling thread.
-            measure: have the report hold residual ratios.
+        Whatever the exchange reads is copied here, or nobody changes it before it lands.
         """
-        for bucket in buckets:
-            with span("sub-gradient", times.own):
+        engine = self._engine
+        for bucket in engine.buckets:
+            with span("sub-gradient", engine.times.own):
                 bucket.collect_gradients()
-        groups = [_options_now(bucket.group) for bucket in buckets]
-        self._flying = self._wire.apart()
-        exchange = partial(
-            both_stages, list(buckets), groups, samples, post_process, self._flying, measure=measure
-        )
-        self._future = self._thread.submit(exchange)
+        groups = [_options_now(bucket.group) for bucket in engine.buckets]
+        self._flying = engine.wire.apart()
+        exchange = partial(_both_stages, engine, groups, samples, self._flying)
+        self._future = engine.thread.submit(exchange)
 
-    def land(self, buckets: Sequence[Bucket], times: Timeline) -> StepReport | None:
-        """Wait for the exchange and apply its update.
-
-        Returns:
-            Its report; None if there was none.
+    def land(self) -> StepReport | None:
+        """See ``Schedule``.
 
         Raises:
-            FloatingPointError: on every worker, if its update is not finite.
+            FloatingPointError: on every worker, if the update is not finite.
         """
+        times = self._engine.times
         with times.waiting():
             self._wait()
         report, self._arrived = self._arrived, None
         if report is not None and report.nonfinite is None:
-            for bucket in buckets:
+            for bucket in self._engine.buckets:
                 with span("apply", times.own), torch.no_grad():
                     bucket.apply(bucket.receive())
         return report
 
+    def end(self) -> None:
+        """There is nothing to hand over: what is in flight lands in the next step."""
+
     def take_spans(self) -> list[Span]:
-        """What the exchanges that have arrived did when."""
+        """Return when the exchanges that have arrived did what, once."""
         spans, self._spans = self._spans, []
         return spans
 
     def counts(self) -> dict[str, Any] | None:
-        """Wait for the exchange; what is known of it, the same on every worker."""
+        """Wait for the exchange; return what is known of it, the same on every worker."""
         self._wait()
         if self._arrived is None:
             return None
@@ -125,17 +114,38 @@ class DoubleBuffer:
     def _account(self) -> None:
         """Enter what the exchange in flight has sent and when it did what, once."""
         for stage, traffic in self._flying.ledger.stages.items():
-            self._wire.ledger.add(stage, traffic)
+            self._engine.wire.ledger.add(stage, traffic)
         self._spans += self._flying.spans or []
-        self._flying = self._wire.apart()
+        self._flying = self._engine.wire.apart()
 
 
-def show_pending(buckets: Sequence[Bucket], counts: dict[str, Any] | None) -> None:
+def show_pending(buckets: Sequence[GroupBucket], counts: dict[str, Any] | None) -> None:
     """Have every bucket hold a ``pending``, all zeros unless there is an update to apply."""
     for bucket in buckets:
         pending = bucket.receive()
         if counts is None or counts["nonfinite"] is not None:
             pending.zero_()
+
+
+def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: Wire) -> StepReport:
+    """A whole exchange of sub-gradients that have been collected -> the buckets' ``pending``.
+
+    Args:
+        engine: of the optimiser.
+        groups: the options that count, for each bucket; nobody may change them meanwhile.
+        samples: in this worker's minibatch.
+        wire: the workers.
+    """
+    verdict = joint_verdict([engine.reduce(bucket, samples, wire) for bucket in engine.buckets])
+    report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
+    if not verdict.finite:
+        for bucket in engine.buckets:
+            bucket.exchange.drop()
+        return report
+    for bucket, group in zip(engine.buckets, groups, strict=True):
+        engine.own_update(bucket, group, verdict.samples, wire.spans)
+        engine.distribute(bucket, bucket.receive(), wire)
+    return replace(report, residual_ratio=engine.residual_ratio())
 
 
 def _options_now(group: Group) -> Group:

@@ -12,10 +12,10 @@ from torch import Tensor
 from thinwire.curvature import CurvatureOperator, FlatParameters, StripedOperator
 from thinwire.exchange import (
     Ledger,
-    Wire,
     check_counts,
     copy_entry,
     counts_of,
+    shared_wire,
     with_counts,
     without_counts,
 )
@@ -176,7 +176,7 @@ class HessianFree(torch.optim.Optimizer):
         self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
         self._evaluator = Evaluator(
             self._parameters,
-            Wire(process_group, self.ledger),
+            shared_wire(process_group, self.ledger),
             batch_size=curvature_batch,
             curvature=curvature,
             preconditioner=preconditioner,

@@ -1,15 +1,20 @@
 """OneBitSGD: data-parallel SGD over 1-bit gradients, in place of DistributedDataParallel."""
 
 from collections.abc import Iterable
-from typing import Any, Unpack
+from datetime import timedelta
+from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
-from thinwire.optim.bucket import Bucket
-from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
+from thinwire.exchange import Codes, ExchangeConfig
+from thinwire.exchange.former import accepts_former_options
+from thinwire.optim.engine import Group
+from thinwire.optim.exchanged import ExchangedOptimizer
+from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.postprocess import AdaGrad, check_group, post_process, state_names
 from thinwire.optim.rates import rates_of_step
-from thinwire.optim.stages import Group
+from thinwire.quantize import Axis
 
 
 class OneBitSGD(ExchangedOptimizer):
@@ -25,7 +30,7 @@ class OneBitSGD(ExchangedOptimizer):
     mesh ("data", "model"); ``process_group`` is then the data dimension's. Shards are exchanged.
 
     A param group may override ``lr``, ``momentum``, ``weight_decay``, ``adagrad``, ``eps``,
-    ``batch_size``, ``code`` and ``bits`` (for example ``code="float32"`` for embeddings).
+    ``batch_size`` and ``code`` (for example ``code="float32"`` for embeddings).
 
     Args:
         params: as for any torch optimiser; with named parameters, errors name them.
@@ -38,16 +43,13 @@ class OneBitSGD(ExchangedOptimizer):
         eps: AdaGrad's divisor offset.
         batch_size: samples, over all workers, for which ``lr`` and ``momentum`` are stated; they
             are converted where a minibatch differs (``rates_of_step``). None: used as they are.
-        code: what one bit means, "sign" or "rotated"; or "float32", the exact twin.
-        bits: bits a value, 1, 2, 4 or 8, for both stages or for each, as ``(1, 4)``.
-        error_feedback: carry the quantisation error into the next step. Off is for ablations.
-        axis: which unit's weights share levels; see ``thinwire.quantize``.
-        cold_start: samples to process exactly before the code is used.
-        cold_start_mode: "serial": worker 0 trains alone on what it is given, then one broadcast of
-            everything (the paper's; nearly free on the wire). Until then ``computes`` is False on
-            the other workers and their gradients are ignored. "dense": float32 exchanges.
-        bucket_mb: float32 megabytes of gradient after which a bucket is sent. Smaller ones
-            overlap more of backward; each costs two collectives.
+        code: see ``ExchangeConfig``, as for the other options that are not explained here.
+        error_feedback: see there.
+        axis: see there.
+        start: see there.
+        start_samples: see there; counted in ``samples``.
+        start_steps: see there.
+        bucket_mb: see there.
         max_skips: non-finite steps in a row after which ``step`` raises.
         double_buffer: call ``step`` once for each half-minibatch and have its exchange go on while
             the next half is computed, on a model that lacks it (S 2.2). With half h's gradient g_h
@@ -60,12 +62,13 @@ class OneBitSGD(ExchangedOptimizer):
             that rates are converted to the half's size. ``flush`` applies what is still in flight:
             at the end of training, or where a model without delay is wanted. ``state_dict`` waits
             for the exchange and stores its update as "pending", so that saving changes nothing. A
-            cold start is not double buffered. Gradients leave in ``step``, not during backward.
+            start is not double buffered. Gradients leave in ``step``, not during backward.
         process_group: the workers; a group of its own over the same ranks is made for the
             communication thread. Without torch.distributed the job is one worker.
-        timeout: how long a collective may take before it fails.
+        timeout: see there.
+        transport: see there.
         after: an optimiser of other parameters that this one takes over from, when one model has
-            made way for another: its process group, its ledger and how far its cold start is. It
+            made way for another: its process group, its ledger and how far its start is. It
             must not be used any more. What its residuals carried ends with it.
 
     Attributes:
@@ -84,6 +87,7 @@ class OneBitSGD(ExchangedOptimizer):
             steps in a row, or when an update overflows.
     """
 
+    @accepts_former_options("samples")
     def __init__(
         self,
         params: Iterable[Any],
@@ -94,7 +98,19 @@ class OneBitSGD(ExchangedOptimizer):
         adagrad: AdaGrad = "none",
         eps: float = 1e-10,
         batch_size: int | None = None,
-        **exchange: Unpack[ExchangeOptions],
+        code: Codes = ExchangeConfig.code,
+        error_feedback: bool = ExchangeConfig.error_feedback,
+        axis: Axis = ExchangeConfig.axis,
+        start: Codes = ExchangeConfig.start,
+        start_samples: int = ExchangeConfig.start_samples,
+        start_steps: int = ExchangeConfig.start_steps,
+        bucket_mb: float = ExchangeConfig.bucket_mb,
+        max_skips: int = 10,
+        double_buffer: bool = False,
+        process_group: dist.ProcessGroup | None = None,
+        timeout: timedelta | None = ExchangeConfig.timeout,
+        transport: str = ExchangeConfig.transport,
+        after: ExchangedOptimizer | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -104,7 +120,26 @@ class OneBitSGD(ExchangedOptimizer):
             "eps": eps,
             "batch_size": batch_size,
         }
-        super().__init__(params, defaults, **exchange)
+        config = ExchangeConfig(
+            code=code,
+            error_feedback=error_feedback,
+            axis=axis,
+            start=start,
+            start_samples=start_samples,
+            start_steps=start_steps,
+            bucket_mb=bucket_mb,
+            timeout=timeout,
+            transport=transport,
+        )
+        super().__init__(
+            params,
+            defaults,
+            config,
+            process_group=process_group,
+            max_skips=max_skips,
+            double_buffer=double_buffer,
+            after=after,
+        )
 
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""
@@ -115,7 +150,7 @@ class OneBitSGD(ExchangedOptimizer):
         return state_names(group)
 
     def post_process(
-        self, bucket: Bucket, group: Group, gradient: Tensor, start: int, samples: float
+        self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
         """See ``ExchangedOptimizer``; S section 3.1 and Table 3."""
         adagrad: AdaGrad = group["adagrad"]

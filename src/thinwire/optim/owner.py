@@ -6,16 +6,20 @@ Its state is 1/K of the model on each of K workers, and the update is what the s
 
 import inspect
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.optim.bucket import Bucket
-from thinwire.optim.exchanged import ExchangedOptimizer, ExchangeOptions
-from thinwire.optim.stages import Group
-from thinwire.quantize import stage_codes
+from thinwire.exchange import Codes, ExchangeConfig, codes_of
+from thinwire.exchange.former import accepts_former_options
+from thinwire.optim.engine import Group
+from thinwire.optim.exchanged import ExchangedOptimizer
+from thinwire.optim.group_bucket import GroupBucket
+from thinwire.quantize import Axis
 
 _PROBE = 6  # values; not the shape of any scalar
 
@@ -24,39 +28,82 @@ class OwnerOptimizer(ExchangedOptimizer):
     """A torch optimiser whose state and arithmetic are sharded over the stripes' owners.
 
     ``OwnerOptimizer(torch.optim.AdamW, model.named_parameters(), lr=1e-3)`` replaces
-    DistributedDataParallel and AdamW. For the loop, ``samples``, ``no_sync``, cold start and
-    failures see ``OneBitSGD``; they are the same.
+    DistributedDataParallel and AdamW. For the loop, ``samples``, ``no_sync`` and failures see
+    ``OneBitSGD``; they are the same.
 
     Args:
         optimizer_class: an optimiser that treats every value alone, such as SGD, Adam, AdamW,
             RMSprop, NAdam. It is probed: one that looks at whole tensors (LBFGS, Adafactor, Muon)
             is refused.
-        params: as for any torch optimiser; groups may override its options, ``code`` and ``bits``.
-        options: the optimiser's own, such as ``lr`` and ``betas``, and those of the exchange:
-            ``code``, ``bits``, ``error_feedback``, ``axis``, ``cold_start``, ``cold_start_mode``,
-            ``bucket_mb``, ``max_skips``, ``double_buffer``, ``process_group``, ``timeout``; see
-            ``OneBitSGD``. Under double buffering the optimiser's rates count for each half.
+        params: as for any torch optimiser; groups may override its options and ``code``.
+        code: see ``ExchangeConfig``, as for the other options that are not explained here.
+        error_feedback: see there.
+        axis: see there.
+        start: see there.
+        start_samples: see there; counted in ``samples``.
+        start_steps: see there.
+        bucket_mb: see there.
+        max_skips: see ``OneBitSGD``.
+        double_buffer: see ``OneBitSGD``; the optimiser's rates then count for each half.
+        process_group: see ``OneBitSGD``.
+        timeout: see there.
+        transport: see there.
+        after: see ``OneBitSGD``.
+        options: the optimiser's own, such as ``lr`` and ``betas``.
 
     Raises:
         TypeError: an option the optimiser does not know.
         ValueError: the optimiser is not element-wise, or an argument is out of range.
     """
 
+    @accepts_former_options("samples")
     def __init__(
         self,
         optimizer_class: type[torch.optim.Optimizer],
         params: Iterable[Any],
+        *,
+        code: Codes = ExchangeConfig.code,
+        error_feedback: bool = ExchangeConfig.error_feedback,
+        axis: Axis = ExchangeConfig.axis,
+        start: Codes = ExchangeConfig.start,
+        start_samples: int = ExchangeConfig.start_samples,
+        start_steps: int = ExchangeConfig.start_steps,
+        bucket_mb: float = ExchangeConfig.bucket_mb,
+        max_skips: int = 10,
+        double_buffer: bool = False,
+        process_group: dist.ProcessGroup | None = None,
+        timeout: timedelta | None = ExchangeConfig.timeout,
+        transport: str = ExchangeConfig.transport,
+        after: ExchangedOptimizer | None = None,
         **options: Any,
     ) -> None:
-        exchange = {k: options.pop(k) for k in ExchangeOptions.__annotations__ if k in options}
         self._class = optimizer_class
-        self._inner: dict[Bucket, torch.optim.Optimizer] = {}
+        self._inner: dict[GroupBucket, torch.optim.Optimizer] = {}
         self._options = probe(optimizer_class, options).defaults
-        super().__init__(params, dict(self._options), **exchange)
+        config = ExchangeConfig(
+            code=code,
+            error_feedback=error_feedback,
+            axis=axis,
+            start=start,
+            start_samples=start_samples,
+            start_steps=start_steps,
+            bucket_mb=bucket_mb,
+            timeout=timeout,
+            transport=transport,
+        )
+        super().__init__(
+            params,
+            dict(self._options),
+            config,
+            process_group=process_group,
+            max_skips=max_skips,
+            double_buffer=double_buffer,
+            after=after,
+        )
 
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""
-        stage_codes(group["code"], group["bits"])
+        codes_of(group["code"])
         self._probe_state(group)
 
     def state_names(self, group: dict[str, Any]) -> list[str]:
@@ -68,7 +115,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         return [name for name, value in self._probe_state(group).items() if not _per_value(value)]
 
     def post_process(
-        self, bucket: Bucket, group: Group, gradient: Tensor, start: int, samples: float
+        self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
         """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
         before = bucket.parameter_values(start, start + len(gradient))

@@ -1,14 +1,14 @@
-"""How far a job is: its phase, the samples it has seen, the steps it had to skip."""
+"""How far a job is: the samples it has seen, the steps it took, and those it had to skip."""
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
+
+from thinwire.exchange import SERIAL, Culprit, ExchangeConfig
 
 UNHEALTHY_RATIO = 8.0  # |residual| / |input| of stage 2; above it runs lose accuracy
+DENSE, STEADY = "dense", "steady"  # phases, beside SERIAL
 logger = logging.getLogger("thinwire")
-
-ColdStart = Literal["serial", "dense"]
-Culprit = tuple[int, str]  # a worker, and its parameter that is not finite
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class StepReport:
     """What one step did, the same on every worker except for ``residual_ratio``.
 
     Attributes:
-        phase: "serial" or "dense" during the cold start, then "steady".
+        phase: "serial" or "dense" during a start, then "steady".
         samples: samples in the minibatch, over all workers.
         nonfinite: (worker, parameter) of the NaN or infinity for which all workers skipped the
             step together, else None.
@@ -35,35 +35,34 @@ class Progress:
     """What steps change besides parameters and buckets; the same on every worker.
 
     Attributes:
-        cold_start: samples to process exactly before the code is used.
-        mode: how; see ``OneBitSGD``.
+        config: says how long the start is, and how it is exchanged.
         max_skips: non-finite steps in a row that are forgiven.
         samples_seen: samples processed so far, over all workers.
+        steps_taken: steps that were not skipped.
         skips_in_a_row: steps skipped since the last good one.
         warned: whether the user has been told of an unhealthy residual ratio.
 
     Raises:
-        ValueError: an argument out of range, naming it.
+        ValueError: ``max_skips`` is out of range.
     """
 
-    cold_start: int
-    mode: ColdStart
+    config: ExchangeConfig
     max_skips: int
     samples_seen: float = 0.0
+    steps_taken: int = 0
     skips_in_a_row: int = 0
     warned: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(ColdStart):
-            raise ValueError(f"cold_start_mode: expected serial or dense, got {self.mode!r}")
-        for name in ("cold_start", "max_skips"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
+        if self.max_skips < 0:
+            raise ValueError(f"max_skips: expected >= 0, got {self.max_skips}")
 
     @property
     def phase(self) -> str:
-        """Where the job stands: "serial" or "dense" in the cold start, then "steady"."""
-        return self.mode if self.samples_seen < self.cold_start else "steady"
+        """Where the job stands: "serial" or "dense" in a start, then "steady"."""
+        if not self.config.in_start(self.steps_taken, self.samples_seen):
+            return STEADY
+        return SERIAL if self.config.start == SERIAL else DENSE
 
     def note(self, report: StepReport) -> None:
         """Take a step into account.
@@ -75,6 +74,7 @@ class Progress:
         if report.nonfinite is None:
             self.skips_in_a_row = 0
             self.samples_seen += report.samples
+            self.steps_taken += 1
             return
         worker, parameter = report.nonfinite
         self.skips_in_a_row += 1
@@ -100,10 +100,12 @@ class Progress:
         return {
             "phase": self.phase,
             "samples_seen": self.samples_seen,
+            "steps_taken": self.steps_taken,
             "skips_in_a_row": self.skips_in_a_row,
         }
 
     def load(self, counts: dict[str, Any]) -> None:
         """Continue from ``counts``."""
         self.samples_seen = counts["samples_seen"]
+        self.steps_taken = counts.get("steps_taken", 0)  # version 0.1 did not count them
         self.skips_in_a_row = counts["skips_in_a_row"]

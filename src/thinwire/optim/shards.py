@@ -14,16 +14,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.nn import Parameter
 
-from thinwire.exchange import State, Wire, check_counts, counts_of
+from thinwire.exchange import State, Wire, check_counts, counts_of, shared_wire
 from thinwire.exchange.shards import take_shard
 from thinwire.quantize import Axis
 
 _STAGE = "model agreement"
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this worker holds of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_dim(parameter: Tensor) -> int | None:
@@ -60,7 +55,7 @@ def model_wire(
     for name, parameter in parameters:
         if isinstance(parameter, DTensor):
             _check_layout(name, parameter, data)
-            wire = Wire(parameter.device_mesh.get_group(), data.ledger)
+            wire = shared_wire(parameter.device_mesh.get_group(), data.ledger)
             if known is not None and known.group != wire.group:
                 raise ValueError(f"{name}: expected the mesh of the other parameters, got another")
             known = wire

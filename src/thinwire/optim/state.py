@@ -3,36 +3,36 @@
 See ``exchange.state`` for the form.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import State, copy_entry
-from thinwire.optim.bucket import Bucket
+from thinwire.exchange import State, copy_entry, entries
+from thinwire.optim.group_bucket import GroupBucket
 
 Entry = dict[str, Any]
 
 
 def worker_state(
-    buckets: Sequence[Bucket], parameters: Sequence[Parameter], *, serial: bool
+    buckets: Sequence[GroupBucket], parameters: Sequence[Parameter], *, serial: bool
 ) -> dict[int, Entry]:
-    """Views of everything this worker keeps, by position in ``parameters``.
+    """Return views of everything this worker keeps, by position in ``parameters``.
 
     Args:
         buckets: the optimiser's.
         parameters: the optimiser's, of which those in no bucket have no entry.
         serial: in a serial cold start worker 0 owns whole buckets, the others nothing.
     """
-    entries: dict[Parameter, Entry] = {}
+    entry_of: dict[Tensor, Entry] = {}
     for bucket in buckets:
-        entries |= _entries(bucket, serial)
-    return {i: entries[p] for i, p in enumerate(parameters) if p in entries}
+        entry_of.update(zip(bucket.parameters, _entries(bucket, serial), strict=True))
+    return {i: entry_of[p] for i, p in enumerate(parameters) if p in entry_of}
 
 
 def load_worker_state(
-    buckets: Sequence[Bucket],
+    buckets: Sequence[GroupBucket],
     groups: Sequence[dict[str, Any]],
     state: State,
     counts: Mapping[str, Any],
@@ -57,7 +57,7 @@ def load_worker_state(
     parameters = [p for group in groups for p in group["params"]]
     stored: State = state["state"]
     # torch.distributed.checkpoint turns keys that are numbers into text.
-    entry_of = {
+    entry_of: dict[Tensor, State] = {
         p: stored.get(key, stored.get(str(key), {}))
         for key, p in zip(keys, parameters, strict=True)
     }
@@ -65,26 +65,28 @@ def load_worker_state(
     sequences = _of_buckets(counts, "sequences", numbers)
     scalars_of = _of_buckets(counts, "scalars", numbers)
     for bucket, sequence, scalars in zip(buckets, sequences, scalars_of, strict=True):
-        bucket.exchange.sequence = sequence
+        bucket.exchange.stages.sequence = sequence
         bucket.scalars, bucket.state = dict(scalars), {}
         bucket.pending = None
         if counts.get("pending") is not None:
             bucket.receive()
-        targets = _entries(bucket, serial)
-        for name, parameter in zip(bucket.names, bucket.parameters, strict=True):
-            copy_entry(name, entry_of[parameter], targets[parameter])
+        targets = zip(bucket.names, bucket.parameters, _entries(bucket, serial), strict=True)
+        for name, parameter, target in targets:
+            copy_entry(name, entry_of[parameter], target)
 
 
-def bucket_counts(buckets: Sequence[Bucket], groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def bucket_counts(
+    buckets: Sequence[GroupBucket], groups: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """The numbers that go with them."""
     return {
         "bucket_groups": _group_numbers(buckets, groups),
-        "sequences": [bucket.exchange.sequence for bucket in buckets],
+        "sequences": [bucket.exchange.stages.sequence for bucket in buckets],
         "scalars": [bucket.scalars for bucket in buckets],
     }
 
 
-def _group_numbers(buckets: Sequence[Bucket], groups: Sequence[dict[str, Any]]) -> list[int]:
+def _group_numbers(buckets: Sequence[GroupBucket], groups: Sequence[dict[str, Any]]) -> list[int]:
     number_of = {id(group): number for number, group in enumerate(groups)}
     return [number_of[id(bucket.group)] for bucket in buckets]
 
@@ -103,37 +105,26 @@ def _of_buckets(counts: Mapping[str, Any], name: str, numbers: Sequence[int]) ->
     return [of_group[number] for number in numbers]
 
 
-def _entries(bucket: Bucket, serial: bool) -> dict[Parameter, Entry]:
-    entries: dict[Parameter, Entry] = {
-        parameter: {"residual": view}
-        for parameter, view in _whole(bucket, bucket.exchange.worker.residual)
-    }
+def _entries(bucket: GroupBucket, serial: bool) -> list[Entry]:
+    """For each parameter of a bucket what this worker keeps, as views."""
+    stages = bucket.exchange.stages
+    whole = {"residual": stages.worker.residual}
     if bucket.local is not None:
-        for parameter, view in _whole(bucket, bucket.local.sum_of_squares):
-            entries[parameter]["local_adagrad"] = view
+        whole["local_adagrad"] = bucket.local.sum_of_squares
     if bucket.pending is not None:
-        for parameter, view in _whole(bucket, bucket.pending):
-            entries[parameter]["pending"] = view
+        whole["pending"] = bucket.pending
     start, stop = _owned(bucket, serial)
     for name in bucket.state_names:  # what the first step would make, so that all is there
         bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))
-    tensors = dict(bucket.state)
+    owned = dict(bucket.state)
     if not serial:
-        tensors["owner_residual"] = bucket.exchange.owner.residual
-    for i, first, last in bucket.space.overlaps(start, stop):
-        at = bucket.space.ranges[i][0] + first - start
-        entry = entries[bucket.parameters[i]]
-        entry["owned"] = (first, last)
-        entry |= {name: tensor[at : at + last - first] for name, tensor in tensors.items()}
-    return entries
+        owned["owner_residual"] = stages.owner.residual
+    return entries(bucket.space, whole, owned, (start, stop))
 
 
-def _whole(bucket: Bucket, flat: Tensor) -> Iterator[tuple[Parameter, Tensor]]:
-    return zip(bucket.parameters, bucket.space.views(flat), strict=True)
-
-
-def _owned(bucket: Bucket, serial: bool) -> tuple[int, int]:
+def _owned(bucket: GroupBucket, serial: bool) -> tuple[int, int]:
     """The run of the bucket's values whose owner state this worker holds."""
+    stages = bucket.exchange.stages
     if not serial:
-        return bucket.exchange.stripe.start, bucket.exchange.stripe.stop
-    return (0, bucket.space.values) if bucket.exchange.rank == 0 else (0, 0)
+        return stages.stripe.start, stages.stripe.stop
+    return (0, bucket.space.values) if stages.rank == 0 else (0, 0)

@@ -11,8 +11,8 @@ class ErrorFeedback:
     """The residual of one run of values, with a step that can still be taken back.
 
     A step writes fresh values into ``values``, calls ``encode`` (whole, or run by run) and then
-    ``commit``. Encoding leaves the new residual in ``values`` and does not touch ``residual``, so
-    a step that is abandoned (another worker met a NaN) needs nothing undone: just do not commit.
+    ``commit``, or ``drop`` where it is abandoned because another worker met a NaN. Encoding leaves
+    the new residual in ``values`` and does not touch ``residual``, so there is nothing to undo.
     Committing swaps the two buffers, so it costs no memory traffic.
 
     Attributes:
@@ -30,6 +30,7 @@ class ErrorFeedback:
         self.values = torch.zeros(n, device=device)
         self.enabled = enabled
         self._input_norm = 0.0
+        self._held: list[tuple[slice, Tensor]] = []
 
     def note_input(self, scale: float = 1.0) -> None:
         """Remember the size of the fresh input, ``scale * values``, for ``ratio``."""
@@ -63,7 +64,25 @@ class ErrorFeedback:
         left, given = self.values[run], self.values if values is None else values
         code.encode(given[run], scale, self.residual[run], columns, left, payload)
 
+    def hold(self, run: slice) -> None:
+        """Take part of the residual out of this step: it is what it was when the step has ended.
+
+        Call it before ``encode``, for values of which this step sends nothing.
+        """
+        self._held.append((run, self.residual[run].clone()))
+        self.residual[run].zero_()
+
     def commit(self) -> None:
         """Make what ``encode`` left behind the residual of the next step."""
         if self.enabled:
             self.residual, self.values = self.values, self.residual
+        self._put_back()
+
+    def drop(self) -> None:
+        """Leave the residual as it was before the step."""
+        self._put_back()
+
+    def _put_back(self) -> None:
+        for run, kept in self._held:
+            self.residual[run].copy_(kept)
+        self._held = []

@@ -6,6 +6,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch import nn
 
+from thinwire.exchange.former import code_of_bits
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
 from thinwire.train.recipe import Recipe
 
@@ -32,12 +33,11 @@ def build_sgd(
         weight_decay=fields.weight_decay,
         adagrad=fields.adagrad,
         batch_size=recipe.minibatch,
-        code=exchange.code,
-        bits=exchange.bits,
+        code=code_of_bits(exchange.code, exchange.bits),
         error_feedback=exchange.error_feedback,
         axis=exchange.axis,
-        cold_start=exchange.cold_start,
-        cold_start_mode=exchange.cold_start_mode,
+        start="serial" if exchange.cold_start_mode == "serial" else "float32",
+        start_samples=exchange.cold_start,
         bucket_mb=exchange.bucket_mb,
         max_skips=exchange.max_skips,
         double_buffer=exchange.double_buffer,

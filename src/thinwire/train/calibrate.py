@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thinwire.exchange import Ledger, Wire, split
+from thinwire.exchange import Ledger, Wire, shared_wire, split
 from thinwire.optim import OneBitSGD
-from thinwire.optim.bucket import cut_into_buckets
+from thinwire.optim.group_bucket import cut_into_buckets
 from thinwire.optim.postprocess import AdaGrad, State, post_process
 from thinwire.plan import CodeTimes, Network, Profile, SubBatchTimes
 from thinwire.plan.methods import ONE_BIT, Setting, step
@@ -74,7 +74,7 @@ def calibrate(name: str, work: Workload, sizes: Sequence[int]) -> Profile:
         work: what to train.
         sizes: sub-batch sizes to measure, ascending.
     """
-    wire = Wire(None, Ledger())
+    wire = shared_wire(None, Ledger())
     parameters = [(n, p) for n, p in work.model.named_parameters() if p.requires_grad]
     buckets = cut_into_buckets(parameters, work.bucket_mb * 2**20)
     middle = sizes[len(sizes) // 2]

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from thinwire.exchange import CountCollectives, Ledger, Wire
+from thinwire.exchange import CountCollectives, Ledger, Wire, shared_wire
 
 
 def check_grid(workers: int, model_parallel: int) -> None:
@@ -39,7 +39,7 @@ class Grid:
     """
 
     def __init__(self, ways: int = 1, timeout: float = 120.0) -> None:
-        world = Wire(None, Ledger()).world
+        world = shared_wire(None, Ledger()).world
         check_grid(world, ways)
         self.ways = ways
         self.data_group: dist.ProcessGroup | None = None
@@ -57,13 +57,13 @@ class Grid:
 
     def data(self, ledger: Ledger) -> Wire:
         """The workers that share the samples."""
-        return Wire(self.data_group, ledger)
+        return shared_wire(self.data_group, ledger)
 
     def model(self, ledger: Ledger) -> Wire:
         """The workers that share this one's model."""
         if self.mesh is None:
-            return Wire(None, ledger).alone()
-        return Wire(self.mesh.get_group(), ledger)
+            return shared_wire(None, ledger).alone()
+        return shared_wire(self.mesh.get_group(), ledger)
 
     def counting(self, ledger: Ledger) -> AbstractContextManager[object]:
         """While it lasts, what torch sends between model ranks is entered in the ledger."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thinwire.exchange import Ledger, Wire, reshard, without_counts
+from thinwire.exchange import Ledger, Wire, reshard, shared_wire, without_counts
 from thinwire.optim import HessianFreeStep, Objective
 from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
@@ -32,7 +32,7 @@ class HessianFreeState:
     """
 
     def __init__(self, job: Job, world: int) -> None:
-        self._rank = Wire(None, Ledger()).rank
+        self._rank = shared_wire(None, Ledger()).rank
         self.model = job.model
         self.optimizer = build_hessian_free(job.recipe, job.model)
         self.counts = Counts(sum(p.numel() for p in job.model.parameters()), world)

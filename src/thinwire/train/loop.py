@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from thinwire.data import Split
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
 from thinwire.train.counts import communications
@@ -49,7 +49,7 @@ def train(
         FloatingPointError: training diverged.
         RuntimeError: replicas differ, or a worker was lost.
     """
-    plan = share_plan(plan or Plan(anew=True), job, Wire(None, Ledger()))
+    plan = share_plan(plan or Plan(anew=True), job, shared_wire(None, Ledger()))
     if plan.finished:
         display.say(
             f"{job.folder}: this run has finished; --resume never trains it anew, "
@@ -72,10 +72,10 @@ class _Run:
     def __init__(self, job: Job, display: Display, stop: StopSignals, plan: Plan) -> None:
         self.job, self.recipe = job, job.recipe
         self.display, self.stop, self.plan = display, stop, plan
-        self.training = begin_training(job, Wire(None, Ledger()).world)
+        self.training = begin_training(job, shared_wire(None, Ledger()).world)
         self.state = self.training.state
         self.counts = self.state.counts
-        self.wire = Wire(None, self.training.ledger)
+        self.wire = shared_wire(None, self.training.ledger)
         often = job.recipe.checkpoint_every < PACE
         self.agreement = Agreement(self.wire, every_step=often)
         self.saver = Saver(job.folder, self.wire, job.recipe.keep_checkpoints, plan.checkpoint)

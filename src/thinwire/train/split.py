@@ -20,8 +20,8 @@ from torch.distributed.tensor.parallel import (
 )
 
 from thinwire.exchange import Wire
-from thinwire.exchange.shards import shard_of
-from thinwire.optim.shards import local, sharded_dim
+from thinwire.exchange.shards import local, shard_of
+from thinwire.optim.shards import sharded_dim
 
 _STAGE = "whole model"
 _BETWEEN = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Identity)  # value by value, so shards suffice

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from thinwire.data import MinibatchSampler
-from thinwire.exchange import Ledger, Wire, reshard, without_counts
+from thinwire.exchange import Ledger, reshard, shared_wire, without_counts
 from thinwire.exchange.reshard import add_rows
+from thinwire.exchange.shards import local
 from thinwire.models import grow
 from thinwire.optim import OneBitSGD
-from thinwire.optim.shards import local
 from thinwire.train.build import build_sgd
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
@@ -49,7 +49,7 @@ class MinibatchState:
 
     def __init__(self, job: Job, world: int) -> None:
         self._job = job
-        self._rank = Wire(None, Ledger()).rank
+        self._rank = shared_wire(None, Ledger()).rank
         self.grid = Grid(job.recipe.model_parallel, job.recipe.timeout)
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)

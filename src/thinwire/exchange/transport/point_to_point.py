@@ -6,25 +6,23 @@ all_gather, around a ring, where each hop waits for another thread to wake up.
 gloo lets one thread at a time touch the connection of two workers. Where the one that writes loses
 its processor, the one that came to read turns on the spot until the scheduler's next tick, up to 4
 ms. So packets to lower ranks go over connections of their own (``back``), and receives should be
-posted (a ``Messages`` made) well before the packets are sent: a connection is then written to from
-one end only. With two workers on two processors this halves the time of a short exchange.
+posted (a ``PointToPoint`` made) well before the packets are sent: a connection is then written to
+from one end only. With two workers on two processors this halves the time of a short exchange.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch.distributed as dist
 from torch import Tensor
 
-EARLY_BYTES = 1 << 16  # so long a packet is worth a second message: most of it starts early
+from thinwire.exchange.transport.protocol import pieces, ring, size_of
 
 
-class Messages:
-    """One packet to and one from every worker, itself included.
+class PointToPoint:
+    """One packet to and one from every worker, itself included; see ``Messages``.
 
     Worker k writes to k + 1 first, then to k + 2, ..., so that no two begin with the same receiver.
-    Every worker must begin the same exchanges in the same order, with the same sizes. On other
-    devices than the CPU everything is posted in one batch by ``wait``.
 
     Args:
         group: the workers.
@@ -34,8 +32,10 @@ class Messages:
         outgoing: for each worker its packet; the bytes need not be there before they are sent.
         incoming: for each worker room for what it sends here; this worker's own packet is taken
             as it is.
-        header: the first so many elements of a long packet travel last, in a message of their own,
-            so that the rest can be sent before they are known (``send_early``). 0: never.
+        header: see ``Transport.start``.
+
+    Raises:
+        ValueError: a packet that does not lie in CPU memory, where gloo takes them.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Messages:
         self._group, self._back, self._rank, self._header = group, back, rank, header
         self._outgoing, self._incoming = list(outgoing), list(incoming)
         self._incoming[rank] = self._outgoing[rank]
-        self._batch: list[dist.P2POp] = []
         self._receives: dict[int, list[dist.Work]] = {}
         self._sends: list[dist.Work] = []
         self._begun: set[int] = set()
@@ -58,81 +57,77 @@ class Messages:
 
     def ring(self, direction: int = 1) -> Iterator[int]:
         """The other workers, the next one first (direction 1) or the one before (-1)."""
-        world = len(self._outgoing)
-        return ((self._rank + direction * i) % world for i in range(1, world))
+        return ring(self._rank, len(self._outgoing), direction)
 
     @property
     def sizes(self) -> list[int]:
         """Bytes of all messages that this worker sends."""
-        pieces = [piece for peer in self.ring() for piece in self._pieces(self._outgoing[peer])]
-        return [_bytes(piece) for piece in pieces]
+        return [size_of(part) for peer in self.ring() for part in self._parts(self._outgoing[peer])]
 
     def send_early(self, target: int) -> None:
         """Begin to send a packet whose header is not known yet, if it is a long one."""
-        pieces = self._pieces(self._outgoing[target])
-        if target != self._rank and len(pieces) > 1:
+        parts = self._parts(self._outgoing[target])
+        if target != self._rank and len(parts) > 1:
             self._begun.add(target)
-            self._sends += self._post(dist.isend, pieces[0], group_dst=target)
+            self._sends.append(self._send_to(target, parts[0]))
 
     def send(self) -> None:
         """Begin to send whatever of all packets is not under way yet."""
         for target in self.ring():
-            for piece in self._pieces(self._outgoing[target])[target in self._begun :]:
-                self._sends += self._post(dist.isend, piece, group_dst=target)
+            for part in self._parts(self._outgoing[target])[target in self._begun :]:
+                self._sends.append(self._send_to(target, part))
 
     def receive(self, source: int) -> Tensor:
         """A worker's packet, as soon as it is there. Ask for them in the order ``ring(-1)``."""
-        if self._batch:
-            self.wait()
         for work in self._receives.pop(source, ()):
             work.wait()
         return self._incoming[source]
 
     def wait(self) -> list[Tensor]:
         """All packets, in rank order; what was sent may be overwritten now."""
-        works = dist.batch_isend_irecv(self._batch) if self._batch else []
-        self._batch = []
         for source in self.ring(-1):
             self.receive(source)
-        for work in [*works, *self._sends]:
+        for work in self._sends:
             work.wait()
         self._sends = []
         return self._incoming
 
     def _expect(self) -> None:
-        """Make room known to the transport before anything arrives."""
+        """Make room known to gloo before anything arrives."""
+        if self._outgoing[self._rank].device.type != "cpu":
+            device = self._outgoing[self._rank].device
+            raise ValueError(f"transport gloo: expected packets in CPU memory, got {device}")
         for source in self.ring(-1):
+            giver = self._giver(source)
             self._receives[source] = [
-                work
-                for piece in self._pieces(self._incoming[source])
-                for work in self._post(dist.irecv, piece, group_src=self._giver(source))
+                self._receive_from(giver, part) for part in self._parts(self._incoming[source])
             ]
 
     def _giver(self, owner: int) -> int:
         """Who hands over a worker's packet."""
         return owner
 
-    def _pieces(self, packet: Tensor) -> list[Tensor]:
-        """In the order in which they travel; nothing travels of an empty packet."""
-        if self._header and packet.numel() >= EARLY_BYTES:
-            return [packet[self._header :], packet[: self._header]]
-        return [packet] if packet.numel() else []
+    def _parts(self, packet: Tensor) -> list[Tensor]:
+        return pieces(packet, self._header)
 
-    def _post(self, operation: Callable[..., Any], piece: Tensor, **peer: int) -> list[dist.Work]:
-        (rank,) = peer.values()
-        if piece.device.type == "cpu":
-            source, target = (rank, self._rank) if "group_src" in peer else (self._rank, rank)
-            group = self._group if source < target else self._back
-            return [operation(piece, group=group, **peer)]
-        self._batch.append(dist.P2POp(operation, piece, group=self._group, group_peer=rank))
-        return []
+    def _receive_from(self, giver: int, part: Tensor) -> dist.Work:
+        work = dist.irecv(part, group=self._path(giver, self._rank), group_src=giver)
+        return cast(dist.Work, work)  # None is for processes that are not in the group
+
+    def _send_to(self, target: int, part: Tensor) -> dist.Work:
+        work = dist.isend(part, group=self._path(self._rank, target), group_dst=target)
+        return cast(dist.Work, work)
+
+    def _path(self, source: int, target: int) -> dist.ProcessGroup | None:
+        """The connections between two workers that are written to from this end."""
+        return self._group if source < target else self._back
 
 
-class PassedOn(Messages):
+class PassedOn(PointToPoint):
     """One packet to all, from hand to hand: every worker sends to the next one only.
 
-    As many bytes for each worker as ``Messages``, but where several workers share a machine and its
-    link, each packet goes once over that link and not once for each worker behind it. It takes
+    As many bytes for each worker as ``PointToPoint``, but where several workers share a machine and
+    its link, each packet goes once over that link and not once for each worker behind it. It takes
     K - 1 hops in a row.
     """
 
@@ -141,14 +136,14 @@ class PassedOn(Messages):
         """Bytes of all messages that this worker sends: all packets but the next one's own."""
         own = self._outgoing[self._rank]
         passed = [self._incoming[owner] for owner in self.ring(-1) if owner != self._next]
-        return [_bytes(packet) for packet in (own, *passed) if packet.numel()]
+        return [size_of(packet) for packet in (own, *passed) if packet.numel()]
 
     def send(self) -> None:
         """Begin with this worker's own."""
         self._pass_on(self._rank)
 
     def receive(self, source: int) -> Tensor:
-        """A packet as soon as it is there, on its way to the next worker already."""
+        """Return a packet as soon as it is there, on its way to the next worker already."""
         arriving = source in self._receives
         packet = super().receive(source)
         if arriving and source != self._next:
@@ -160,12 +155,8 @@ class PassedOn(Messages):
         return (self._rank + 1) % len(self._outgoing)
 
     def _pass_on(self, owner: int) -> None:
-        for piece in self._pieces(self._incoming[owner]):
-            self._sends += self._post(dist.isend, piece, group_dst=self._next)
+        for part in self._parts(self._incoming[owner]):
+            self._sends.append(self._send_to(self._next, part))
 
     def _giver(self, owner: int) -> int:
         return (self._rank - 1) % len(self._outgoing)
-
-
-def _bytes(piece: Tensor) -> int:
-    return piece.numel() * piece.itemsize

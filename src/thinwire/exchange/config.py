@@ -1,0 +1,99 @@
+"""How gradients are exchanged: the options that every front end has, explained once."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import get_args
+
+from thinwire.exchange.transport import transport_names
+from thinwire.quantize import Axis, StageCodes, named_code, stage_codes
+
+SERIAL = "serial"  # the one start that is no code
+Codes = str | tuple[str, str]
+EXACT = stage_codes("float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeConfig:
+    """The options of the exchange, the same in all optimisers, the hook, FSDP2 and recipes.
+
+    Attributes:
+        code: how values travel: a code's name (``thinwire.quantize.code_names()``), or two of
+            them, of gradients to their owners and of updates back, as ``("sign", "4-bit")``.
+        error_feedback: carry the quantisation error into the next step. Off is for ablations.
+        axis: which unit's weights share reconstruction levels, an "output" unit's or an "input"
+            unit's; see ``thinwire.quantize``.
+        start: how the first steps are exchanged: a code, such as "float32", or "serial". In a
+            serial start worker 0 trains alone on what it is given, then one broadcast hands over
+            everything [Seide 2014, section 5.2]; until then ``computes`` is False on the other
+            workers and their gradients are ignored.
+        start_samples: samples, over all workers, after which the start is over.
+        start_steps: steps after which the start is over. Give one of the two, or neither for no
+            start.
+        bucket_mb: float32 megabytes of gradient after which a bucket is sent. Smaller ones overlap
+            more of backward; each costs two collectives.
+        timeout: how long a collective may take before it fails; None is torch's own.
+        transport: how packets move, one of ``thinwire.exchange.transport_names()``; "auto" is what
+            fits where the code runs.
+
+    Raises:
+        ValueError: an option out of range, naming it.
+    """
+
+    code: Codes = "sign"
+    error_feedback: bool = True
+    axis: Axis = "output"
+    start: Codes = "float32"
+    start_samples: int = 0
+    start_steps: int = 0
+    bucket_mb: float = 25.0
+    timeout: timedelta | None = None
+    transport: str = "auto"
+
+    def __post_init__(self) -> None:
+        codes_of(self.code)
+        if self.start != SERIAL:
+            codes_of(self.start, "start")
+        if self.axis not in get_args(Axis):
+            raise ValueError(f"axis: expected one of {get_args(Axis)}, got {self.axis!r}")
+        for name in ("start_samples", "start_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected >= 0, got {getattr(self, name)}")
+        if self.start_samples and self.start_steps:
+            raise ValueError(
+                f"start_steps: expected 0 beside start_samples = {self.start_samples}, got "
+                f"{self.start_steps}: give the length of the start in one unit"
+            )
+        if not self.bucket_mb > 0:
+            raise ValueError(f"bucket_mb: expected > 0, got {self.bucket_mb}")
+        if self.transport not in transport_names():
+            raise ValueError(
+                f"transport: expected one of {transport_names()}, got {self.transport!r}"
+            )
+
+    @property
+    def start_codes(self) -> StageCodes:
+        """How values travel during the start; a serial one sends nothing but what is exact."""
+        return EXACT if self.start == SERIAL else codes_of(self.start, "start")
+
+    def in_start(self, steps: float, samples: float) -> bool:
+        """Whether the start still lasts after so many steps and so many samples."""
+        return steps < self.start_steps or samples < self.start_samples
+
+
+def codes_of(code: Codes, option: str = "code") -> StageCodes:
+    """Return the codes of both stages.
+
+    Args:
+        code: see ``ExchangeConfig``.
+        option: what the caller calls it, for errors.
+
+    Raises:
+        ValueError: there is no such code, or another number of them than one or two.
+
+    >>> codes_of(("sign", "4-bit")).name
+    'sign/4-bit'
+    """
+    pair = (code, code) if isinstance(code, str) else tuple(code)
+    if len(pair) != 2:
+        raise ValueError(f"{option}: expected one code or two, got {code!r}")
+    return StageCodes(*(named_code(one) for one in pair))

@@ -1,0 +1,125 @@
+"""What all schedules of one optimiser work with: its buckets, wire, thread and post-processing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from thinwire.exchange import Culprit, Fifo, Span, Timeline, Verdict, Wire, joint, span
+from thinwire.optim.group_bucket import GroupBucket
+from thinwire.quantize import StageCodes
+
+T = TypeVar("T")
+Group = dict[str, Any]  # a param group's options
+PostProcess = Callable[[GroupBucket, Group, Tensor, int, float], None]
+
+
+@dataclass
+class Engine:
+    """The parts of an optimiser's exchange, and the steps that several schedules take with them.
+
+    Attributes:
+        wire: the workers; the communication thread alone uses it.
+        thread: the communication thread.
+        times: where the seconds of this worker's exchanges went.
+        post_process: see ``ExchangedOptimizer``.
+        agreed: what any of the ranks that share the parameters has found.
+        measure: whether steps report residual ratios.
+        buckets: of all parameters, in the order in which they leave.
+        number_of: for each parameter the index of its bucket.
+    """
+
+    wire: Wire
+    thread: Fifo
+    times: Timeline
+    post_process: PostProcess
+    agreed: Callable[[Culprit | None], Culprit | None]
+    measure: bool = False
+    buckets: list[GroupBucket] = field(default_factory=list)
+    number_of: dict[Tensor, int] = field(default_factory=dict)
+
+    def add(self, bucket: GroupBucket) -> None:
+        """Add a bucket behind the others."""
+        self.number_of.update((parameter, len(self.buckets)) for parameter in bucket.parameters)
+        self.buckets.append(bucket)
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run a job on the communication thread and wait for it."""
+        return self.thread.submit(job).result()
+
+    @torch.no_grad()
+    def reduce(
+        self, bucket: GroupBucket, samples: float, wire: Wire, codes: StageCodes | None = None
+    ) -> Verdict:
+        """Stage 1 of a bucket whose sub-gradient has been collected.
+
+        Args:
+            bucket: which.
+            samples: in this worker's minibatch.
+            wire: the workers.
+            codes: where they are others than the bucket's.
+        """
+        if self.measure:
+            bucket.exchange.stages.worker.note_input(samples)
+        return bucket.exchange.reduce(wire, samples, codes=codes)
+
+    @torch.no_grad()
+    def own_update(
+        self, bucket: GroupBucket, group: Group, samples: float, spans: list[Span] | None
+    ) -> None:
+        """Between the stages: the sum in this owner's stripe -> the update, in its place.
+
+        Args:
+            bucket: what its sub-gradient left behind is kept from here on.
+            group: the options that count.
+            samples: in the minibatch, over all workers.
+            spans: receives when it was done.
+        """
+        exchange = bucket.exchange
+        exchange.commit()
+        bucket.commit_local()
+        with span("post-process", spans):
+            update = exchange.sum.div_(samples)
+            self.post_process(bucket, group, update, exchange.stripe.start, samples)
+        if self.measure:
+            exchange.stages.owner.note_input()
+
+    @torch.no_grad()
+    def distribute(
+        self, bucket: GroupBucket, out: Tensor, wire: Wire, codes: StageCodes | None = None
+    ) -> None:
+        """Stage 2 of a bucket: all owners' updates to ``out`` ([values]).
+
+        Raises:
+            UpdateError: on every worker, if an owner's update is not finite.
+        """
+        bucket.exchange.distribute(wire, out, codes=codes)
+        bucket.exchange.commit()
+
+    def residual_ratio(self) -> tuple[float, float] | None:
+        """|residual| / |input| of stage 1 and of stage 2 on this worker, the largest over buckets.
+
+        None unless ``measure`` is set.
+        """
+        if not self.measure:
+            return None
+        stages = [bucket.exchange.stages for bucket in self.buckets]
+        return max(s.worker.ratio() for s in stages), max(s.owner.ratio() for s in stages)
+
+    def names(self) -> list[str]:
+        """Return the names of all parameters, bucket by bucket."""
+        return [name for bucket in self.buckets for name in bucket.names]
+
+
+def joint_verdict(verdicts: list[Verdict]) -> Verdict:
+    """Return the verdict on a step.
+
+    Raises:
+        ValueError: on every worker, if no worker had a sample.
+    """
+    verdict = joint(verdicts) if verdicts else Verdict(0.0)
+    if verdict.finite and verdict.samples <= 0:
+        raise ValueError("samples: expected at least one in some worker's minibatch, got 0")
+    return verdict

@@ -1,0 +1,118 @@
+"""The serial start [Seide 2014, section 5.2]: worker 0 trains alone, then hands everything over."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from thinwire.exchange import HEADER_BYTES, SERIAL, Header, span
+from thinwire.optim.engine import Engine
+from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.progress import StepReport
+from thinwire.quantize import all_finite
+
+_STAGE = "cold start"  # where the ledger has always entered it
+
+
+class SerialStart:
+    """Worker 0 updates its replica alone; the others only learn how far it has come.
+
+    Args:
+        engine: of the optimiser.
+        scalar_names: what of the owner's state is one number for all values of a param group.
+    """
+
+    phase = SERIAL
+
+    def __init__(
+        self, engine: Engine, scalar_names: Callable[[dict[str, object]], Sequence[str]]
+    ) -> None:
+        self._engine, self._scalar_names = engine, scalar_names
+
+    def gradient_ready(self, parameter: Tensor, samples: float) -> None:
+        """Do nothing: no gradient travels."""
+
+    def step(self, samples: float) -> StepReport:
+        """Take worker 0's step, and tell the others of it in one 16-byte packet.
+
+        Args:
+            samples: in worker 0's minibatch; what the others say does not count.
+
+        Raises:
+            ValueError: on every worker, if worker 0's minibatch is empty.
+        """
+        engine = self._engine
+        names, spans, wire = engine.names(), engine.times.own, engine.wire
+        nonfinite = None
+        if wire.rank == 0:
+            with span("sub-gradient", spans):
+                nonfinite = _collect_finite(engine.buckets)
+        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
+        Header(samples, -1 if nonfinite is None else names.index(nonfinite), 0).write(packet)
+        with span("all_gather", spans):
+            packets = engine.run(lambda: wire.all_gather(packet, _STAGE))
+        header = Header.read(packets[0])
+        if header.samples <= 0:
+            raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
+        index = header.nonfinite_group
+        found = engine.agreed(None if index < 0 else (0, names[index]))
+        if found is not None:
+            return StepReport(self.phase, header.samples, found)
+        for bucket in engine.buckets if wire.rank == 0 else ():
+            with span("post-process", spans):
+                engine.post_process(bucket, bucket.group, bucket.scratch, 0, header.samples)
+            bucket.commit_local()
+            with span("apply", spans):
+                bucket.apply(bucket.scratch)
+        return StepReport(self.phase, header.samples)
+
+    def land(self) -> StepReport | None:
+        """Nothing is ever in flight."""
+        return None
+
+    @torch.no_grad()
+    def end(self) -> None:
+        """Give worker 0's parameters to all, and its state to the stripes' owners."""
+        for bucket in self._engine.buckets:
+            self._hand_over(bucket)
+
+    def _hand_over(self, bucket: GroupBucket) -> None:
+        run, wire = self._engine.run, self._engine.wire
+        copy_from_worker_0(self._engine, bucket, _STAGE)
+        sizes = [stripe.values for stripe in bucket.exchange.stages.stripes]
+        for name in bucket.state_names:
+            whole = bucket.state.pop(name, None)
+            bucket.state[name] = run(partial(wire.scatter, whole, sizes, _STAGE))
+        names = self._scalar_names(bucket.group)
+        if names:
+            own = [bucket.scalars.get(name, 0.0) for name in names]
+            scalars = torch.tensor(own, dtype=torch.float64)
+            run(partial(wire.broadcast, scalars, _STAGE))
+            bucket.scalars = dict(zip(names, scalars.tolist(), strict=True))
+        if bucket.local is not None:
+            run(partial(wire.broadcast, bucket.local.sum_of_squares, _STAGE))
+
+
+def copy_from_worker_0(engine: Engine, bucket: GroupBucket, stage: str) -> None:
+    """Overwrite a bucket's parameters by worker 0's."""
+    if engine.wire.world == 1:
+        return
+    with torch.no_grad():
+        values = bucket.parameter_values(0, bucket.space.values)
+        engine.run(partial(engine.wire.broadcast, values, stage))
+        bucket.store(values)
+
+
+def _collect_finite(buckets: Sequence[GroupBucket]) -> str | None:
+    """Collect worker 0's gradients into the buckets' scratch.
+
+    Returns:
+        The name of the first parameter with a NaN or infinity; then buckets are incomplete.
+    """
+    for bucket in buckets:
+        bucket.collect_gradients()
+        finite = [all_finite(view) for view in bucket.space.views(bucket.scratch)]
+        if not all(finite):
+            return bucket.names[finite.index(False)]
+    return None
