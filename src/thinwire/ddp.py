@@ -128,7 +128,7 @@ class OneBitState:
                 f"overrides: {sorted(unknown)} are not among named_parameters "
                 f"({', '.join(self._names.values()) or 'none were given'})"
             )
-        self._codes = codes_of(code)
+        self._codes, self._start_codes = codes_of(code), self._config.start_codes
         self._overrides = {
             name: codes_of(own, f"overrides[{name!r}]") for name, own in (overrides or {}).items()
         }
@@ -198,7 +198,7 @@ class OneBitState:
     ) -> None:
         """Both stages of one of DDP's buckets: its gradients become their mean over all samples."""
         if first:
-            self._running = []
+            self._drop()  # what an iteration that failed has left
         gradient_of = dict(zip(parameters, gradients, strict=True))
         for bucket in self._buckets_of(parameters):
             own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
@@ -217,10 +217,10 @@ class OneBitState:
     ) -> Verdict:
         """Exchange ``gradients``, which ``buffer`` holds end to end where it is given."""
         starting = self._config.in_start(self.iteration, self._samples_seen)
-        codes = self._config.start_codes if starting else bucket.codes
+        codes = self._start_codes if starting else bucket.codes
         self._carries |= codes.name != EXACT.name
         if buffer is None:
-            bucket.collect(gradients)
+            bucket.space.collect(gradients, bucket.scratch)
         if self._carries:
             bucket.hold_idle(gradients)
         verdict = bucket.reduce(self._wire, weight, codes=codes, gradient=buffer)
@@ -240,14 +240,19 @@ class OneBitState:
     def _end_iteration(self) -> None:
         """All workers saw the same headers, so all keep or drop the iteration together."""
         verdict = joint([verdict for _, verdict in self._running])
-        for bucket, _ in self._running:
-            if verdict.finite:
+        if verdict.finite:
+            for bucket, _ in self._running:
                 bucket.commit()
-            else:
-                bucket.drop()
+        self._drop()
         self._samples_seen += verdict.samples if verdict.finite else 0.0
         self.skipped += not verdict.finite
         self.iteration += 1
+
+    def _drop(self) -> None:
+        """Leave residuals as they were; nothing is left of what has been committed."""
+        for bucket, _ in self._running:
+            bucket.drop()
+        self._running = []
 
     def _buckets_of(self, parameters: Sequence[Parameter]) -> list[ParameterBucket]:
         """The buckets of one of DDP's; those of a new composition take over what others carried.

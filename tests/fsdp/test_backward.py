@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from thinwire.exchange import Bucket, Ledger, Wire
+from thinwire.exchange.transport import Alone
 from thinwire.fsdp.backward import Backward, _running, current_backward
-from thinwire.quantize import Columns, ErrorFeedback, SignCode
-
-COLUMNS = Columns.from_lengths([4])
+from thinwire.quantize import FlatSpace, Float32Code, SignCode, StageCodes
 
 
 class During(torch.autograd.Function):
@@ -29,17 +29,23 @@ class During(torch.autograd.Function):
         return gradient, None
 
 
-def exchange(feedback: ErrorFeedback, backward: Backward, gradient: Tensor) -> Tensor:
+def bucket() -> Bucket:
+    """Of one worker, with one parameter of four values."""
+    codes = StageCodes(SignCode(), Float32Code())
+    layout = FlatSpace([torch.Size([4])])
+    return Bucket(["w"], layout, codes, 0, 1, error_feedback=True, device=torch.device("cpu"))
+
+
+def residual(of: Bucket) -> Tensor:
+    return of.stages.worker.residual
+
+
+def exchange(of: Bucket, backward: Backward, gradient: Tensor) -> Tensor:
     """What one call of the reduce-scatter does; returns what is released."""
-    backward.begin(feedback)
-    feedback.values.copy_(gradient)
-    payload = torch.empty(SignCode().payload_bytes(COLUMNS), dtype=torch.uint8)
-    feedback.encode(SignCode(), 1.0, COLUMNS, payload)
-    if not gradient.isfinite().all():
-        backward.finite = False
-    released = torch.empty(4)
-    SignCode().decode(payload, COLUMNS, released, accumulate=False)
-    return released
+    backward.begin(of)
+    of.scratch.copy_(gradient)
+    backward.note(of.reduce(Wire(Alone(), Ledger()), 1.0))
+    return of.sum.clone()
 
 
 @given(
@@ -50,11 +56,11 @@ def exchange(feedback: ErrorFeedback, backward: Backward, gradient: Tensor) -> T
 def test_kept_or_dropped_as_a_whole(backwards: list[list[tuple[int, bool]]]) -> None:
     """Any modules in any order, even twice; what finite backwards released is all that counts."""
     generator = torch.Generator().manual_seed(0)
-    modules = [ErrorFeedback(4) for _ in range(3)]
+    modules = [bucket() for _ in range(3)]
     books = torch.zeros(3, 4, dtype=torch.float64)  # computed - released
     for calls in backwards:
         backward, step = Backward(), torch.zeros_like(books)
-        before = [module.residual.clone() for module in modules]
+        before = [residual(module).clone() for module in modules]
         for module, finite in calls:
             gradient = torch.randn(4, generator=generator)
             if not finite:
@@ -65,33 +71,33 @@ def test_kept_or_dropped_as_a_whole(backwards: list[list[tuple[int, bool]]]) -> 
         if all(finite for _, finite in calls):
             books += step
         else:
-            assert all(torch.equal(m.residual, b) for m, b in zip(modules, before, strict=True))
-    carried = torch.stack([module.residual.double() for module in modules])
+            assert all(torch.equal(residual(m), b) for m, b in zip(modules, before, strict=True))
+    carried = torch.stack([residual(module).double() for module in modules])
     torch.testing.assert_close(carried, books, rtol=1e-5, atol=1e-5)
 
 
 def test_autograd_ends_it() -> None:
-    feedback, seen = ErrorFeedback(4), []
+    module, seen = bucket(), []
 
     def call() -> None:
         backward = current_backward()
         assert backward is current_backward(), "one for each backward"
         seen.append(id(backward))
-        exchange(feedback, backward, torch.tensor([1.0, 2.0, -1.0, 4.0]))
-        assert not feedback.residual.any()
+        exchange(module, backward, torch.tensor([1.0, 2.0, -1.0, 4.0]))
+        assert not residual(module).any()
 
     inputs = torch.ones(1, requires_grad=True)
     During.apply(inputs, call).backward()
-    assert feedback.residual.any()
+    assert residual(module).any()
     assert current_backward() is None
     assert not _running
 
 
 def test_a_backward_that_fails_keeps_nothing() -> None:
-    feedback = ErrorFeedback(4)
+    module = bucket()
 
     def call() -> None:
-        exchange(feedback, current_backward(), torch.tensor([1.0, 2.0, -1.0, 4.0]))
+        exchange(module, current_backward(), torch.tensor([1.0, 2.0, -1.0, 4.0]))
 
     def fail() -> None:
         raise RuntimeError("out of memory")
@@ -99,5 +105,7 @@ def test_a_backward_that_fails_keeps_nothing() -> None:
     inputs = torch.ones(1, requires_grad=True)
     with pytest.raises(RuntimeError, match="out of memory"):
         During.apply(During.apply(inputs, fail), call).backward()
-    assert not feedback.residual.any()
+    assert not residual(module).any()
     assert not _running
+    During.apply(inputs, call).backward()
+    assert residual(module).any(), "the next backward is kept, once"

@@ -19,7 +19,7 @@ from tests.optim.problems import flat, share, train_step
 from tests.optim.shared_network import nan, network
 from tests.simulation import Simulation
 from thinwire import OneBitSGD, OwnerOptimizer, simulate
-from thinwire.exchange.transport import connect
+from thinwire.exchange.transport import registry
 from thinwire.exchange.transport.alone import Alone, OwnPacket
 from thinwire.optim import post_process
 from thinwire.quantize import FlatSpace, named_code
@@ -226,7 +226,7 @@ class Gate(Alone):
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     gate = Gate()
-    monkeypatch.setattr(connect, "_CONNECT", {"gate": lambda group, timeout: gate})
+    monkeypatch.setattr(registry, "_CONNECT", {"gate": lambda group, timeout: gate})
     yield gate
     gate.open.set()
 

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from tests.fresh_ranks import run_fresh_ranks
 from tests.optim.problems import minibatch, network, serial
 from thinwire import OneBitSGD, OwnerOptimizer, reshard
-from thinwire.exchange import CountCollectives, shared_wire
-from thinwire.optim.shards import local, sharded_dim
+from thinwire.exchange import CountCollectives, local, shared_wire
+from thinwire.optim.shards import sharded_dim
 
 pytestmark = pytest.mark.timeout(300)  # four processes that each import torch
 

@@ -79,7 +79,7 @@ class Bucket:
             stripes=stripes,
             device=device,
         )
-        self._encoded: list[ErrorFeedback] = []  # since the last commit or drop
+        self._encoded: dict[ErrorFeedback, None] = {}  # in order, since the last commit or drop
 
     @property
     def stripe(self) -> Stripe:
@@ -119,48 +119,54 @@ class Bucket:
         """
         code = (codes or self.codes).gradients
         headers = self.stages.reduce(code, samples, wire, stage, gradient)
-        self._encoded.append(self.stages.worker)
+        self._encoded[self.stages.worker] = None
         return Verdict(sum(header.samples for header in headers), self._culprit(headers))
 
     def distribute(
         self,
         wire: Wire,
-        out: Tensor,
+        out: Tensor | None = None,
         stage: str = "updates",
         *,
         codes: StageCodes | None = None,
         divisor: float = 1.0,
-    ) -> None:
+    ) -> Tensor:
         """Stage 2: what the owner left in ``sum`` + residual -> all owners' values, everywhere.
 
         Args:
             wire: the workers.
-            out: float32 ``[values]``, receives them.
+            out: float32 ``[values]``, receives them; by default ``scratch``, for which the
+                sub-gradient must have been committed.
             stage: where the ledger enters it.
             codes: see ``reduce``.
             divisor: what the decoded values are divided by.
+
+        Returns:
+            ``out``.
 
         Raises:
             UpdateError: on every worker, if an owner's values are not finite.
             RuntimeError: a worker is at another exchange than this one.
         """
+        out = self.scratch if out is None else out
         try:
             self.stages.distribute((codes or self.codes).updates, out, wire, stage, divisor)
         except NonFiniteUpdateError as error:
             raise UpdateError((error.worker, self.name_of_group(error.group))) from None
-        self._encoded.append(self.stages.owner)
+        self._encoded[self.stages.owner] = None
+        return out
 
     def commit(self) -> None:
         """Keep the residuals of what has been exchanged since the last commit or drop."""
         for feedback in self._encoded:
             feedback.commit()
-        self._encoded = []
+        self._encoded = {}
 
     def drop(self) -> None:
         """Leave the residuals as they were before it."""
         for feedback in self._encoded:
             feedback.drop()
-        self._encoded = []
+        self._encoded = {}
 
     def name_of_group(self, group: int) -> str:
         """Return the name of the parameter that a group of columns belongs to."""
@@ -213,11 +219,6 @@ class ParameterBucket(Bucket):
     def shards(self) -> list[Tensor]:
         """What this worker holds of each parameter, sharing its memory."""
         return [local(parameter) for parameter in self.parameters]
-
-    def collect(self, gradients: Sequence[Tensor | None]) -> None:
-        """Copy a gradient for each parameter into ``scratch``; None is zero."""
-        found = [None if gradient is None else local(gradient) for gradient in gradients]
-        self.space.collect(found, self.scratch)
 
     def hold_idle(self, gradients: Sequence[Tensor]) -> None:
         """Before ``reduce``: hold the residuals of parameters whose gradient is zero throughout."""

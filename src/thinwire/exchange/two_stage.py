@@ -71,10 +71,14 @@ class TwoStage:
         self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
         self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)
         self.sequence = 0
+        self._packet_bytes: dict[Code, list[int]] = {}
 
     def packet_bytes(self, code: Code) -> list[int]:
         """Size of the packet to or from each owner, in rank order."""
-        return [HEADER_BYTES + code.payload_bytes(stripe.columns) for stripe in self.stripes]
+        if code not in self._packet_bytes:
+            payloads = [code.payload_bytes(stripe.columns) for stripe in self.stripes]
+            self._packet_bytes[code] = [HEADER_BYTES + size for size in payloads]
+        return self._packet_bytes[code]
 
     def new_packets(self, code: Code) -> list[Tensor]:
         """Room for one packet for each owner, uint8."""
@@ -110,8 +114,9 @@ class TwoStage:
         for distance in range(1, world + 1):
             owner = (self.rank + distance) % world
             stripe, payload = self.stripes[owner], packets[owner][HEADER_BYTES:]
-            self.worker.encode(code, samples, stripe.columns, payload, stripe.start, gradient)
-            group = code.nonfinite_group(payload, stripe.columns)
+            group = self.worker.encode(
+                code, samples, stripe.columns, payload, stripe.start, gradient
+            )
             if group >= 0:
                 nonfinite.append(stripe.first_group + group)
             ready(owner)
@@ -145,8 +150,7 @@ class TwoStage:
         Call ``owner.commit()`` once the exchange has succeeded.
         """
         payload = packet[HEADER_BYTES:]
-        self.owner.encode(code, 1.0, self.stripe.columns, payload)
-        group = code.nonfinite_group(payload, self.stripe.columns)
+        group = self.owner.encode(code, 1.0, self.stripe.columns, payload)
         nonfinite = self.stripe.first_group + group if group >= 0 else -1
         Header(0.0, nonfinite, self.sequence).write(packet)
 

@@ -1,6 +1,5 @@
 """The ordinary schedule: gradients leave during backward, and ``step`` applies their update."""
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -92,24 +91,22 @@ class AtOnce:
 
     def _distribute(self, samples: float) -> None:
         """Post-process and stage 2, each bucket's on the wire while the next is computed."""
-        engine, pending = self._engine, list[Future[None]]()
+        engine, pending = self._engine, list[Future[Tensor]]()
         own = engine.times.own
         for bucket in engine.buckets:
             engine.own_update(bucket, bucket.group, samples, own)
-            job: Callable[[], None] = partial(
-                engine.distribute, bucket, bucket.scratch, engine.wire, self._codes
-            )
+            job = partial(engine.distribute, bucket, engine.wire, codes=self._codes)
             pending.append(engine.thread.submit(job))
         overflow: Culprit | None = None
         for bucket, future in zip(engine.buckets, pending, strict=True):
             try:
                 with engine.times.waiting():
-                    future.result()
+                    update = future.result()
             except UpdateError as error:
                 overflow = error.culprit
                 break
             with span("apply", own):
-                bucket.apply(bucket.scratch)
+                bucket.apply(update)
         overflow = engine.agreed(overflow)
         if overflow is not None:
             raise UpdateError(overflow)

@@ -144,7 +144,7 @@ def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: 
         return report
     for bucket, group in zip(engine.buckets, groups, strict=True):
         engine.own_update(bucket, group, verdict.samples, wire.spans)
-        engine.distribute(bucket, bucket.receive(), wire)
+        engine.distribute(bucket, wire, bucket.receive())
     return replace(report, residual_ratio=engine.residual_ratio())
 
 

@@ -88,15 +88,26 @@ class Engine:
 
     @torch.no_grad()
     def distribute(
-        self, bucket: GroupBucket, out: Tensor, wire: Wire, codes: StageCodes | None = None
-    ) -> None:
-        """Stage 2 of a bucket: all owners' updates to ``out`` ([values]).
+        self,
+        bucket: GroupBucket,
+        wire: Wire,
+        out: Tensor | None = None,
+        codes: StageCodes | None = None,
+    ) -> Tensor:
+        """Stage 2 of a bucket: all owners' updates, [values].
+
+        Args:
+            bucket: which.
+            wire: the workers.
+            out: receives them; by default the bucket's scratch.
+            codes: where they are others than the bucket's.
 
         Raises:
             UpdateError: on every worker, if an owner's update is not finite.
         """
-        bucket.exchange.distribute(wire, out, codes=codes)
+        update = bucket.exchange.distribute(wire, out, codes=codes)
         bucket.exchange.commit()
+        return update
 
     def residual_ratio(self) -> tuple[float, float] | None:
         """|residual| / |input| of stage 1 and of stage 2 on this worker, the largest over buckets.

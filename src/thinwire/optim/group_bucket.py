@@ -69,7 +69,8 @@ class GroupBucket:
 
     def collect_gradients(self) -> None:
         """Copy every parameter's ``grad`` to the exchange's input; a missing gradient is 0."""
-        self.exchange.collect([parameter.grad for parameter in self.parameters])
+        gradients = [parameter.grad for parameter in self.parameters]
+        self.space.collect([None if g is None else local(g) for g in gradients], self.scratch)
         if self.local is not None:
             self.local.normalise(self.scratch)
 

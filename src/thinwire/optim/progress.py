@@ -1,7 +1,7 @@
 """How far a job is: the samples it has seen, the steps it took, and those it had to skip."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from thinwire.exchange import SERIAL, Culprit, ExchangeConfig
@@ -41,6 +41,7 @@ class Progress:
         steps_taken: steps that were not skipped.
         skips_in_a_row: steps skipped since the last good one.
         warned: whether the user has been told of an unhealthy residual ratio.
+        phase: where the job stands: "serial" or "dense" in a start, then "steady".
 
     Raises:
         ValueError: ``max_skips`` is out of range.
@@ -52,17 +53,12 @@ class Progress:
     steps_taken: int = 0
     skips_in_a_row: int = 0
     warned: bool = False
+    phase: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.max_skips < 0:
             raise ValueError(f"max_skips: expected >= 0, got {self.max_skips}")
-
-    @property
-    def phase(self) -> str:
-        """Where the job stands: "serial" or "dense" in a start, then "steady"."""
-        if not self.config.in_start(self.steps_taken, self.samples_seen):
-            return STEADY
-        return SERIAL if self.config.start == SERIAL else DENSE
+        self._find_phase()
 
     def note(self, report: StepReport) -> None:
         """Take a step into account.
@@ -75,6 +71,7 @@ class Progress:
             self.skips_in_a_row = 0
             self.samples_seen += report.samples
             self.steps_taken += 1
+            self._find_phase()
             return
         worker, parameter = report.nonfinite
         self.skips_in_a_row += 1
@@ -109,3 +106,10 @@ class Progress:
         self.samples_seen = counts["samples_seen"]
         self.steps_taken = counts.get("steps_taken", 0)  # version 0.1 did not count them
         self.skips_in_a_row = counts["skips_in_a_row"]
+        self._find_phase()
+
+    def _find_phase(self) -> None:
+        if not self.config.in_start(self.steps_taken, self.samples_seen):
+            self.phase = STEADY
+        else:
+            self.phase = SERIAL if self.config.start == SERIAL else DENSE

@@ -48,7 +48,7 @@ class ErrorFeedback:
         payload: Tensor,
         start: int = 0,
         values: Tensor | None = None,
-    ) -> None:
+    ) -> int:
         """Encode ``scale * values + residual`` for the run that begins at ``start``.
 
         Args:
@@ -59,10 +59,14 @@ class ErrorFeedback:
             start: index of the run's first value.
             values: ``[n]``, read in place of this object's own, which still receive the new
                 residual; float32, bfloat16 or float16.
+
+        Returns:
+            The first group of the run into which a NaN or infinity went, or -1.
         """
         run = slice(start, start + columns.values)
         left, given = self.values[run], self.values if values is None else values
         code.encode(given[run], scale, self.residual[run], columns, left, payload)
+        return code.nonfinite_group(payload, columns)
 
     def hold(self, run: slice) -> None:
         """Take part of the residual out of this step: it is what it was when the step has ended.
