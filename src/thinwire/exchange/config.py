@@ -96,4 +96,7 @@ def codes_of(code: Codes, option: str = "code") -> StageCodes:
     pair = (code, code) if isinstance(code, str) else tuple(code)
     if len(pair) != 2:
         raise ValueError(f"{option}: expected one code or two, got {code!r}")
-    return StageCodes(*(named_code(one) for one in pair))
+    try:
+        return StageCodes(*(named_code(one) for one in pair))
+    except ValueError as error:
+        raise ValueError(str(error).replace("code:", f"{option}:", 1)) from None
