@@ -78,8 +78,8 @@ class Engine:
             spans: receives when it was done.
         """
         exchange = bucket.exchange
-        exchange.commit()
         bucket.commit_local()
+        exchange.commit()
         with span("post-process", spans):
             update = exchange.sum.div_(samples)
             self.post_process(bucket, group, update, exchange.stripe.start, samples)

@@ -81,9 +81,9 @@ class GroupBucket:
 
     def apply(self, update: Tensor) -> None:
         """Subtract an update ([values]) from the parameters."""
-        views = self.space.views(update)
-        pairs = zip(views, self.parameters, strict=True)
-        torch._foreach_sub_(self.exchange.shards, [v.to(p.dtype) for v, p in pairs])
+        views, shards = self.space.views(update), self.exchange.shards
+        pairs = zip(views, shards, strict=True)
+        torch._foreach_sub_(shards, [view.to(shard.dtype) for view, shard in pairs])
 
     def store(self, values: Tensor) -> None:
         """Overwrite the parameters by ``values`` ([values])."""

@@ -71,7 +71,8 @@ class Progress:
             self.skips_in_a_row = 0
             self.samples_seen += report.samples
             self.steps_taken += 1
-            self._find_phase()
+            if self.phase != STEADY:
+                self._find_phase()
             return
         worker, parameter = report.nonfinite
         self.skips_in_a_row += 1
