@@ -1,6 +1,6 @@
 """A DistributedDataParallel communication hook: 1-bit gradients in two lines.
 
-    state = thinwire.OneBitState(cold_start=100)
+    state = thinwire.OneBitState(start_steps=100)
     ddp_model.register_comm_hook(state, thinwire.onebit_hook)
 
 The same two-stage exchange as ``OneBitSGD`` with the mean gradient in place of the update: both
