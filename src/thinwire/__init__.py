@@ -23,33 +23,39 @@ from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, Si
 
 __version__ = version("thinwire")
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (grouped)
+    # optimisers in place of DistributedDataParallel
+    "OneBitSGD",
+    "OwnerOptimizer",
+    "StepReport",
+    "momentum_from_time_constant",
+    "rates_for_batch",
+    # under DistributedDataParallel and FSDP2
+    "OneBitState",
+    "onebit_hook",
+    "OneBitReduceScatter",
+    # Hessian-free
+    "HessianFree",
+    "HessianFreeStep",
+    "Objective",
+    # curvature, for methods of your own
+    "GaussNewtonOperator",
+    "HessianOperator",
+    "gradient",
+    # what is kept, and what was sent
+    "Ledger",
+    "Snapshot",
+    "Traffic",
+    "reshard",
+    "saved_states",
+    # building blocks
     "Columns",
     "ErrorFeedback",
     "ExchangeConfig",
     "FlatSpace",
     "Float32Code",
-    "GaussNewtonOperator",
-    "HessianFree",
-    "HessianFreeStep",
-    "HessianOperator",
-    "Ledger",
-    "Objective",
-    "OneBitReduceScatter",
-    "OneBitSGD",
-    "OneBitState",
-    "OwnerOptimizer",
     "SignCode",
-    "Snapshot",
-    "StepReport",
-    "Traffic",
-    "__version__",
-    "gradient",
     "models",
-    "momentum_from_time_constant",
-    "onebit_hook",
-    "rates_for_batch",
-    "reshard",
-    "saved_states",
     "simulate",
+    "__version__",
 ]

@@ -43,7 +43,7 @@ from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
 from thinwire.optim.schedule import Schedule
 from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
 from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
-from thinwire.optim.state import bucket_counts, load_worker_state, worker_state
+from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
