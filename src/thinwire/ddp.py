@@ -230,11 +230,12 @@ class OneBitState:
             return verdict
         if self._carries:
             bucket.hold_idle_owned()
-        direct = buffer is not None and buffer.dtype == torch.float32
-        out = buffer if direct and buffer is not None else torch.empty(bucket.space.values)
-        bucket.distribute(self._wire, out, codes=codes, divisor=verdict.samples)
-        if not direct:
-            torch._foreach_copy_(gradients, bucket.space.views(out))
+        if buffer is not None and buffer.dtype == torch.float32:
+            bucket.distribute(self._wire, buffer, codes=codes, divisor=verdict.samples)
+        else:
+            mean = bucket.scratch.new_empty(bucket.space.values)
+            bucket.distribute(self._wire, mean, codes=codes, divisor=verdict.samples)
+            torch._foreach_copy_(gradients, bucket.space.views(mean))
         return verdict
 
     def _end_iteration(self) -> None:

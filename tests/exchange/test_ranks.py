@@ -115,7 +115,7 @@ def use_the_rest_of_the_wire(rank: int, world: int) -> list[Any]:
     wire = shared_wire(None, ledger)
     tensor = torch.full((5,), float(rank))
     wire.broadcast(tensor, "broadcast")
-    whole = torch.arange(6.0) if rank == 0 else None
+    whole = torch.arange(6.0) if rank == 0 else torch.empty(0)
     part = wire.scatter(whole, [3, 2, 1], "scatter")
     total = wire.sum(torch.tensor([[1.0], [rank]]), "sum")
     bytes_sent = {name: stage["bytes"] for name, stage in ledger.state_dict().items()}

@@ -50,7 +50,7 @@ def everything(rank: int, world: int, own: bool, size: int) -> dict[str, Any]:
         found[f"gather {step}"] = wire.all_gather(packet(rank, 0, size) + step, "gather")
         runs = [packet(rank, peer, peer if rank else 0) for peer in range(world)]
         found[f"exchange {step}"] = wire.exchange(runs, [0] + [rank] * (world - 1), "exchange")
-        whole = torch.arange(float(world)) if rank == 0 else None
+        whole = torch.arange(float(world)) if rank == 0 else torch.empty(0)
         found[f"scatter {step}"] = wire.scatter(whole, [1] * world, "scatter")
         tensor = torch.full((size,), rank + step + 0.1)
         wire.broadcast(tensor, "broadcast")

@@ -37,8 +37,9 @@ def take_over(
                     outgoing[taker].append(_owner_residual(old, one, first, last))
                 if taker == wire.rank:
                     incoming[giver].append(_owner_residual(bucket, other, first, last))
+    nothing = bucket.scratch.new_empty(0)
     received = wire.exchange(
-        [torch.cat(runs) if runs else torch.empty(0) for runs in outgoing],
+        [torch.cat(runs) if runs else nothing for runs in outgoing],
         [sum(run.numel() for run in runs) for runs in incoming],
         "moved residuals",
     )

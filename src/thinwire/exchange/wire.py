@@ -86,14 +86,20 @@ class Wire:
         """
         return self._enter(self._transport.start_gather(packet, sizes), stage)
 
-    def scatter(self, tensor: Tensor | None, sizes: Sequence[int], stage: str) -> Tensor:
-        """Hand worker k the k-th run of worker 0's float32 ``tensor`` (None elsewhere)."""
-        if tensor is not None and self.world == 1:
+    def scatter(self, tensor: Tensor, sizes: Sequence[int], stage: str) -> Tensor:
+        """Hand worker k the k-th run of worker 0's tensor.
+
+        Args:
+            tensor: worker 0's ``[sum(sizes)]``; of the others only its dtype and device count.
+            sizes: for each worker how many values it gets.
+            stage: where the ledger enters it.
+        """
+        if self.world == 1:
             return tensor
-        runs = tensor.split(list(sizes)) if tensor is not None and self.rank == 0 else None
-        nothing = [torch.empty(0)] * self.world
+        nothing = [tensor.new_empty(0)] * self.world
+        runs = tensor.split(list(sizes)) if self.rank == 0 else nothing
         incoming = [sizes[self.rank]] + [0] * (self.world - 1)
-        return self.exchange(runs or nothing, incoming, stage)[0]
+        return self.exchange(runs, incoming, stage)[0]
 
     def exchange(self, runs: Sequence[Tensor], sizes: Sequence[int], stage: str) -> list[Tensor]:
         """Send any run of values from any worker to any other, of one dtype.

@@ -36,6 +36,7 @@ from thinwire.exchange import (
 )
 from thinwire.exchange.former import without_bits
 from thinwire.optim.at_once import AtOnce
+from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
@@ -43,7 +44,6 @@ from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
 from thinwire.optim.schedule import Schedule
 from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
 from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
-from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):

@@ -82,7 +82,7 @@ class SerialStart:
         copy_from_worker_0(self._engine, bucket, _STAGE)
         sizes = [stripe.values for stripe in bucket.exchange.stages.stripes]
         for name in bucket.state_names:
-            whole = bucket.state.pop(name, None)
+            whole = bucket.state.pop(name, bucket.scratch.new_empty(0))
             bucket.state[name] = run(partial(wire.scatter, whole, sizes, _STAGE))
         names = self._scalar_names(bucket.group)
         if names:
