@@ -32,6 +32,7 @@ from thinwire.exchange import (
     ExchangeConfig,
     Fifo,
     Ledger,
+    Membership,
     ParameterBucket,
     State,
     Verdict,
@@ -41,7 +42,6 @@ from thinwire.exchange import (
     counts_of,
     joint,
     own_wire,
-    take_over,
     with_counts,
 )
 from thinwire.exchange.former import accepts_former_options
@@ -136,8 +136,7 @@ class OneBitState:
         self._process_group = process_group
         self._wire = own_wire(process_group, timeout, self.ledger, transport)
         self._thread = Fifo("thinwire hook")
-        self._buckets: dict[tuple[int, ...], list[ParameterBucket]] = {}  # by parameters' identity
-        self._bucket_of: dict[Tensor, ParameterBucket] = {}
+        self._members = Membership(self._make_bucket, self._codes_of, self._wire)
         self._carries = False  # whether a residual may be other than zero
         self._samples_seen = 0.0
         self._weight = 1.0  # of this iteration's gradients: samples / loss scale
@@ -200,7 +199,7 @@ class OneBitState:
         if first:
             self._drop()  # what an iteration that failed has left
         gradient_of = dict(zip(parameters, gradients, strict=True))
-        for bucket in self._buckets_of(parameters):
+        for bucket in self._members.buckets_for(parameters, carries=self._carries):
             own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
             whole = len(own) == len(gradients) and self._config.axis == "output"
             verdict = self._exchange_bucket(bucket, own, buffer if whole else None, weight)
@@ -215,7 +214,11 @@ class OneBitState:
         buffer: Tensor | None,
         weight: float,
     ) -> Verdict:
-        """Exchange ``gradients``, which ``buffer`` holds end to end where it is given."""
+        """Exchange ``gradients``, which ``buffer`` holds end to end where it is given.
+
+        A parameter without gradient, on all workers, is held (``hold_idle``): nothing is sent for
+        it and its residual stays, since DDP throws away what a hook returns for it.
+        """
         starting = self._config.in_start(self.iteration, self._samples_seen)
         codes = self._start_codes if starting else bucket.codes
         self._carries |= codes.name != EXACT.name
@@ -255,46 +258,18 @@ class OneBitState:
             bucket.drop()
         self._running = []
 
-    def _buckets_of(self, parameters: Sequence[Parameter]) -> list[ParameterBucket]:
-        """The buckets of one of DDP's; those of a new composition take over what others carried.
+    def _codes_of(self, parameter: Tensor) -> StageCodes:
+        return self._overrides.get(self._names.get(cast(Parameter, parameter), ""), self._codes)
 
-        A parameter without gradient, on all workers, is *held* (``hold_idle``): nothing is sent for
-        it and its residual stays, since DDP throws away what a hook returns for it.
-        """
-        key = tuple(id(p) for p in parameters)
-        if key not in self._buckets:
-            by_code: dict[str, list[Parameter]] = {}
-            for parameter in parameters:
-                by_code.setdefault(self._codes_of(parameter).name, []).append(parameter)
-            buckets = [self._make_bucket(members) for members in by_code.values()]
-            for bucket in buckets:
-                self._take_over(bucket)
-            # A composition that lost a parameter to another must take it back when it returns.
-            self._buckets = {k: kept for k, kept in self._buckets.items() if self._current(kept)}
-            self._buckets[key] = buckets
-        return self._buckets[key]
-
-    def _codes_of(self, parameter: Parameter) -> StageCodes:
-        return self._overrides.get(self._names.get(parameter, ""), self._codes)
-
-    def _make_bucket(self, parameters: list[Parameter]) -> ParameterBucket:
+    def _make_bucket(self, parameters: Sequence[Tensor]) -> ParameterBucket:
+        names = [self._names.get(cast(Parameter, p), f"{[*p.shape]}") for p in parameters]
         return ParameterBucket(
-            [(self._names.get(p, f"{[*p.shape]}"), p) for p in parameters],
+            list(zip(names, parameters, strict=True)),
             self._codes_of(parameters[0]),
             self._wire,
             axis=self._config.axis,
             error_feedback=self._config.error_feedback,
         )
-
-    def _take_over(self, bucket: ParameterBucket) -> None:
-        before = {p: self._bucket_of[p] for p in bucket.parameters if p in self._bucket_of}
-        for parameter in bucket.parameters:
-            self._bucket_of[parameter] = bucket
-        if before and self._carries:
-            take_over(before, bucket, self._wire)
-
-    def _current(self, buckets: list[ParameterBucket]) -> bool:
-        return all(self._bucket_of[p] is bucket for bucket in buckets for p in bucket.parameters)
 
     # --- checkpoints ----------------------------------------------------------------------------
 
@@ -309,14 +284,13 @@ class OneBitState:
         Raises:
             ValueError: the state was made without ``named_parameters``.
         """
-        if self._bucket_of.keys() - self._names.keys():
+        if self._members.bucket_of.keys() - self._names.keys():
             raise ValueError(
                 "state_dict: names are not known; make the state with "
                 "OneBitState(named_parameters=model.named_parameters())"
             )
-        buckets = list(dict.fromkeys(self._bucket_of.values()))
-        carried = {bucket: _entries(bucket) for bucket in buckets}
-        entries = {self._name(p): carried[bucket][p] for p, bucket in self._bucket_of.items()}
+        buckets, bucket_of = self._members.buckets(), self._members.bucket_of
+        entries = {self._name(p): entry for p, entry in self._members.entries().items()}
         counts = {
             "rank": self._wire.rank,
             "world": self._wire.world,
@@ -326,7 +300,7 @@ class OneBitState:
             "samples_seen": self._samples_seen,
             "carries": self._carries,
             "buckets": [[self._name(p) for p in bucket.parameters] for bucket in buckets],
-            "bucket_of": {self._name(p): buckets.index(b) for p, b in self._bucket_of.items()},
+            "bucket_of": {self._name(p): buckets.index(b) for p, b in bucket_of.items()},
             "ledger": self.ledger.state_dict(),
         }
         return with_counts({"state": entries}, counts)
@@ -355,14 +329,13 @@ class OneBitState:
                 f"state_dict: it has no tensors of {missing}. torch.distributed.checkpoint.load "
                 "fills only those that are there: read them with thinwire.saved_states"
             )
-        # DDP's buckets take over from these as they come.
-        buckets = [self._make_bucket([parameter_of[n] for n in ns]) for ns in counts["buckets"]]
-        self._buckets = {}
-        self._bucket_of = {parameter_of[n]: buckets[i] for n, i in counts["bucket_of"].items()}
-        targets = {bucket: _entries(bucket) for bucket in buckets}
-        for parameter, bucket in self._bucket_of.items():
+        self._members.restore(
+            [[parameter_of[name] for name in bucket] for bucket in counts["buckets"]],
+            {parameter_of[name]: number for name, number in counts["bucket_of"].items()},
+        )
+        for parameter, target in self._members.entries().items():
             name = self._name(parameter)
-            copy_entry(name, state_dict["state"][name], targets[bucket][parameter])
+            copy_entry(name, state_dict["state"][name], target)
         self.iteration, self.skipped = counts["iteration"], counts["skipped"]
         self._samples_seen = counts.get("samples_seen", 0.0)  # version 0.1 did not count them
         self._carries = counts["carries"]
@@ -383,10 +356,6 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
         A future of the bucket's buffer, holding the mean over all samples.
     """
     return state.hand_over(bucket)
-
-
-def _entries(bucket: ParameterBucket) -> dict[Tensor, dict[str, Any]]:
-    return dict(zip(bucket.parameters, bucket.state(), strict=True))
 
 
 def _plain(name: str) -> str:

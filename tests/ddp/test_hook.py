@@ -443,9 +443,8 @@ def fail_on_one(rank: int, world: int) -> str:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(2):  # the second one rebuilds the buckets
         step_of(ddp, optimizer, step, rank, world)
-    for buckets in state._buckets.values():
-        for bucket in buckets:
-            bucket.stages.sequence += rank  # workers out of step
+    for bucket in state._members.buckets():
+        bucket.stages.sequence += rank  # workers out of step
     try:
         step_of(ddp, optimizer, 2, rank, world)
     except RuntimeError as error:

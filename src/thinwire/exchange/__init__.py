@@ -8,7 +8,7 @@ from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
-from thinwire.exchange.regroup import take_over
+from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
 from thinwire.exchange.shards import local
 from thinwire.exchange.state import (
@@ -46,6 +46,7 @@ __all__ = [
     "Fifo",
     "Header",
     "Ledger",
+    "Membership",
     "NonFiniteUpdateError",
     "ParameterBucket",
     "Span",
@@ -73,7 +74,6 @@ __all__ = [
     "simulate",
     "span",
     "split",
-    "take_over",
     "transport_names",
     "with_counts",
     "without_counts",
