@@ -112,7 +112,7 @@ class Bucket:
 
     def name_of_group(self, group: int) -> str:
         """The parameter a group of columns belongs to."""
-        return self.names[self.space.owner_of(int(self.space.columns.table[0, group]))]
+        return self.names[self.space.owner_of(self.space.columns.offsets[group])]
 
     def _pairs(self, views: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(views, self.parameters, strict=True)
