@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from thinwire.kernels import native, reference
+from thinwire.kernels import FAMILIES, native, reference
 from thinwire.quantize import Columns
 
 CODES = {"sign": 1, "rotated": 1, "2-bit": 2, "4-bit": 4, "8-bit": 8}  # bits a value
@@ -56,26 +56,19 @@ def jobs(
 ) -> dict[str, Job]:
     """The primitive and the code's two kernels, all on the same buffers."""
     add: dict[str, Job] = {"add": lambda: residual.add_(gradient)}
-    levels = torch.empty(columns.groups, 2, dtype=torch.bfloat16)
     bits = CODES[code]
-    if bits > 1:
-        table = columns.packed_table(bits)
-        packed = torch.empty(4 * int(table[1, -1]), dtype=torch.uint8)
-        encode = (gradient, 1.0, residual, table, bits, gradient, levels, packed)
-        return add | {
-            "quantise": lambda: kernels.uniform_encode(*encode),
-            "decode": lambda: kernels.uniform_decode(levels, packed, table, bits, residual, True),
-        }
-    signs = torch.empty(4 * columns.words, dtype=torch.uint8)
-    if code == "rotated":
-        table = columns.block_table
-        levels = torch.empty(int(table[2, -1]), dtype=torch.bfloat16)
-        quantise, decode = kernels.rotated_encode, kernels.rotated_decode
+    family = FAMILIES["uniform" if bits > 1 else code]
+    if family.layout_rows == 3:
+        table, shape = columns.block_table, (columns.blocks,)
     else:
-        table, quantise, decode = columns.table, kernels.sign_encode, kernels.sign_decode
+        table, shape = columns.packed_table(bits), (columns.groups, 2)
+    levels = torch.empty(shape, dtype=torch.bfloat16)
+    packed = torch.empty(4 * columns.packed_words(bits), dtype=torch.uint8)
+    encode = (gradient, 1.0, residual, table, bits, gradient, levels, packed)
+    decode = (levels, packed, table, bits, residual, True)
     return add | {
-        "quantise": lambda: quantise(gradient, 1.0, residual, table, gradient, levels, signs),
-        "decode": lambda: decode(levels, signs, table, residual, True),
+        "quantise": lambda: kernels.KERNELS[f"{family.name}_encode"](*encode),
+        "decode": lambda: kernels.KERNELS[f"{family.name}_decode"](*decode),
     }
 
 

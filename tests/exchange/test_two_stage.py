@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tests.simulation import Simulation
 from thinwire.exchange import HEADER_BYTES, Header, NonFiniteUpdateError, TwoStage, split
-from thinwire.quantize import CODE_NAMES, Code, Columns, Float32Code, SignCode, named_code
+from thinwire.quantize import Code, Columns, Float32Code, SignCode, code_names, named_code
 
 lengths = st.lists(st.integers(0, 300), min_size=1, max_size=7)
 worlds = st.integers(1, 6)
-codes = st.sampled_from([SignCode(torch.float32), *(named_code(name) for name in CODE_NAMES)])
+codes = st.sampled_from([SignCode(torch.float32), *(named_code(name) for name in code_names())])
 seeds = st.integers(0, 2**31)
 
 
@@ -145,7 +145,7 @@ def test_cost_on_the_wire_meets_what_the_code_promises() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", CODE_NAMES)
+@pytest.mark.parametrize("name", code_names())
 def test_a_gradient_need_not_be_copied(name: str, dtype: torch.dtype) -> None:
     columns, code = Columns.from_lengths([300, 784]), named_code(name)
     copied, direct = TwoStage(columns, 0, 2), TwoStage(columns, 0, 2)

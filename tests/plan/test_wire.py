@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from thinwire.exchange import TwoStage
 from thinwire.plan import Link, Network, compression
 from thinwire.plan.wire_format import bucket_bytes
-from thinwire.quantize import CODE_NAMES, FlatSpace, named_code
+from thinwire.quantize import FlatSpace, code_names, named_code
 
 SHAPES = [(10, 784), (10,), (300, 70)]
 
 
-@pytest.mark.parametrize("code", CODE_NAMES)
+@pytest.mark.parametrize("code", code_names())
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_bytes_are_those_of_the_exchange(code: str, workers: int) -> None:
     columns = FlatSpace([torch.Size(shape) for shape in SHAPES]).columns

@@ -1,5 +1,7 @@
+import itertools
 import math
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +49,39 @@ def test_a_run_of_groups_starts_at_zero(lengths: list[int], data: st.DataObject)
 def test_group_of_skips_empty_groups() -> None:
     columns = Columns.from_lengths([2, 0, 3])
     assert [columns.group_of(value) for value in range(5)] == [0, 0, 2, 2, 2]
+
+
+@given(st.lists(st.integers(0, 1200), max_size=8), st.sampled_from([1, 2, 4, 8]))
+def test_the_host_s_numbers_are_those_of_the_tables(lengths: list[int], bits: int) -> None:
+    columns = Columns.from_lengths(lengths)
+    table = columns.packed_table(bits)
+    assert table[0].tolist() == columns.offsets
+    assert table[0].diff().tolist() == lengths
+    assert (columns.values, columns.packed_words(bits)) == tuple(table[:, -1].tolist())
+    assert columns.table[1].tolist() == columns.word_offsets
+    assert columns.words == columns.packed_words(1)
+    assert columns.blocks == int(columns.block_table[2, -1])
+    for group, (first, last) in enumerate(itertools.pairwise(columns.block_table[2].tolist())):
+        assert all(columns.group_of_block(level) == group for level in range(first, last))
+
+
+def test_tables_follow_the_device_and_the_host_reads_none_of_them() -> None:
+    host = Columns.from_lengths([300, 0, 2048])
+    there = host.to("meta")
+    assert there is host.to(torch.device("meta"))
+    assert there.to("meta") is there
+    assert host.to("cpu") is host
+    tables = (there.table, there.packed_table(4), there.block_table, there.run(1, 3).table)
+    assert all(table.is_meta for table in tables)
+    assert there.packed_table(4) is there.packed_table(4)
+    # A tensor on the meta device has no values, so these come from elsewhere.
+    assert (there.values, there.groups, there.words, there.blocks) == (2348, 3, 74, 6)
+    assert (there.packed_words(4), there.group_of(300), there.group_of_block(2)) == (294, 2, 2)
+    assert there.sums(torch.empty(2348, device="meta")).shape == (3,)
+    assert there.spread(torch.empty(3, device="meta")).shape == (2348,)
+
+
+def test_sums_and_spread_are_by_group() -> None:
+    columns = Columns.from_lengths([2, 0, 3])
+    assert columns.sums(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).tolist() == [3, 0, 12]
+    assert columns.spread(torch.tensor([7.0, 8.0, 9.0])).tolist() == [7, 7, 9, 9, 9]

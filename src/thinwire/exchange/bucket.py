@@ -170,7 +170,7 @@ class Bucket:
 
     def name_of_group(self, group: int) -> str:
         """Return the name of the parameter that a group of columns belongs to."""
-        return self.names[self._layout.owner_of(int(self.stages.columns.table[0, group]))]
+        return self.names[self._layout.owner_of(self.stages.columns.offsets[group])]
 
     def _culprit(self, headers: Sequence[Header]) -> tuple[int, str] | None:
         for worker, header in enumerate(headers):

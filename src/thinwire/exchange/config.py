@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import get_args
 
 from thinwire.exchange.transport import transport_names
-from thinwire.quantize import Axis, StageCodes, named_code, stage_codes
+from thinwire.quantize import Axis, CodeLike, StageCodes, stage_codes
 
 SERIAL = "serial"  # the one start that is no code
-Codes = str | tuple[str, str]
+Codes = CodeLike | tuple[CodeLike, CodeLike]
 EXACT = stage_codes("float32")
 
 
@@ -17,8 +17,8 @@ class ExchangeConfig:
     """The options of the exchange, the same in all optimisers, the hook, FSDP2 and recipes.
 
     Attributes:
-        code: how values travel: a code's name (``thinwire.quantize.code_names()``), or two of
-            them, of gradients to their owners and of updates back, as ``("sign", "4-bit")``.
+        code: how values travel: a code or its name (``thinwire.quantize.code_names()``), or two
+            of them, of gradients to their owners and of updates back, as ``("sign", "4-bit")``.
         error_feedback: carry the quantisation error into the next step. Off is for ablations.
         axis: which unit's weights share reconstruction levels, an "output" unit's or an "input"
             unit's; see ``thinwire.quantize``.
@@ -93,10 +93,7 @@ def codes_of(code: Codes, option: str = "code") -> StageCodes:
     >>> codes_of(("sign", "4-bit")).name
     'sign/4-bit'
     """
-    pair = (code, code) if isinstance(code, str) else tuple(code)
-    if len(pair) != 2:
-        raise ValueError(f"{option}: expected one code or two, got {code!r}")
     try:
-        return StageCodes(*(named_code(one) for one in pair))
+        return stage_codes(code)
     except ValueError as error:
         raise ValueError(str(error).replace("code:", f"{option}:", 1)) from None

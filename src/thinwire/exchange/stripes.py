@@ -1,7 +1,8 @@
 """Stripes: which owner aggregates which run of groups (S section 3.1)."""
 
 import itertools
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,6 +30,10 @@ class Stripe:
         """Number of values."""
         return self.stop - self.start
 
+    def to(self, device: torch.device | str) -> "Stripe":
+        """Return the same stripe with the tables of its groups on this device."""
+        return replace(self, columns=self.columns.to(device))
+
 
 def split(columns: Columns, world: int) -> list[Stripe]:
     """Cut a bucket into one stripe for each worker, balanced by bits on the wire.
@@ -39,11 +44,11 @@ def split(columns: Columns, world: int) -> list[Stripe]:
     >>> [stripe.values for stripe in split(Columns.from_lengths([256] * 5), 2)]
     [768, 512]
     """
-    offsets, words = columns.table
-    targets = torch.arange(1, world) * (columns.words / world)
-    cuts = torch.searchsorted(words, targets.to(words.dtype)).clamp(max=columns.groups)
-    bounds = [0, *cuts.tolist(), columns.groups]
+    offsets, words = columns.offsets, columns.word_offsets
+    targets = (torch.arange(1, world) * (columns.words / world)).long().tolist()
+    cuts = [min(bisect_left(words, target), columns.groups) for target in targets]
+    bounds = [0, *cuts, columns.groups]
     return [
-        Stripe(int(offsets[first]), int(offsets[last]), first, columns.run(first, last))
+        Stripe(offsets[first], offsets[last], first, columns.run(first, last))
         for first, last in itertools.pairwise(bounds)
     ]

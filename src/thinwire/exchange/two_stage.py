@@ -64,9 +64,9 @@ class TwoStage:
         stripes: Sequence[Stripe] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.columns = columns
+        self.columns = columns.to(device)
         self.rank = rank
-        self.stripes = list(stripes or split(columns, world))
+        self.stripes = [stripe.to(device) for stripe in stripes or split(columns, world)]
         self.stripe = self.stripes[rank]
         self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
         self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)

@@ -1,21 +1,32 @@
 """The hot loops: one contract, several back ends.
 
-``schemas`` declares the operators, ``reference`` defines them in plain torch (the oracle, and what
-runs where nothing faster is built), ``native`` runs them in C++ on the CPU. Call the operators as
-``torch.ops.thinwire.sign_encode`` and so on; importing this package registers them.
+``schemas`` has a row for each family of kernels and declares its operators, ``reference`` defines
+them in plain torch (the oracle, and what runs where nothing faster is built), ``native`` runs them
+in C++ on the CPU. Importing this package registers them; ``OPERATORS`` has all of them by name, as
+``OPERATORS["sign_encode"]``.
 """
 
+from collections.abc import Callable
+
+import torch
+
 from thinwire.kernels import native, reference, schemas
+from thinwire.kernels.schemas import FAMILIES, SCHEMAS, Family
 
 schemas.register(reference.KERNELS, "CompositeExplicitAutograd")
-if native.available():
-    schemas.register(native.KERNELS, "CPU")
+schemas.register(native.KERNELS, "CPU")
+
+OPERATORS: dict[str, Callable[..., None]] = {
+    f"{name}_{what}": getattr(torch.ops.thinwire, f"{name}_{what}").default
+    for name in FAMILIES
+    for what in SCHEMAS
+}
 
 
 def active() -> str:
-    """The back end that serves CPU tensors: ``"native (avx512)"`` or ``"reference"``."""
+    """Return the back end that serves CPU tensors: ``"native (avx512)"`` or ``"reference"``."""
     sets = native.instruction_sets()
     return f"native ({sets[-1]})" if sets else "reference"
 
 
-__all__ = ["active", "native", "reference", "schemas"]
+__all__ = ["FAMILIES", "OPERATORS", "Family", "active", "native", "reference", "schemas"]

@@ -1,5 +1,6 @@
 """Tensors laid end to end in one flat buffer, in the order in which they travel."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -25,8 +26,8 @@ class FlatSpace:
         self.axis = axis
         lengths = [column_lengths(shape, axis) for shape in self.shapes]
         self.columns = Columns.from_lengths(n for column in lengths for n in column)
-        ends = torch.tensor([math.prod(shape) for shape in self.shapes] or [0]).cumsum(0).tolist()
-        self.ranges = list(zip([0, *ends], ends, strict=False))[: len(self.shapes)]
+        ends = itertools.accumulate((math.prod(shape) for shape in self.shapes), initial=0)
+        self.ranges = list(itertools.pairwise(ends))
 
     @property
     def values(self) -> int:

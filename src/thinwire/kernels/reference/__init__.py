@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 
-from thinwire.kernels.reference.rotated import rotated_decode, rotated_encode, rotated_sum
-from thinwire.kernels.reference.sign import sign_decode, sign_encode, sign_sum
-from thinwire.kernels.reference.uniform import uniform_decode, uniform_encode, uniform_sum
+from thinwire.kernels.reference import rotated, sign, uniform
+from thinwire.kernels.reference.operators import Definition, operators
+from thinwire.kernels.schemas import FAMILIES
 
+_DEFINITIONS = {
+    "sign": Definition(sign.quantise, sign.reconstruct),
+    "rotated": Definition(rotated.quantise, rotated.reconstruct),
+    "uniform": Definition(uniform.quantise, uniform.reconstruct),
+}
 KERNELS: dict[str, Callable[..., None]] = {
-    "sign_encode": sign_encode,
-    "sign_decode": sign_decode,
-    "sign_sum": sign_sum,
-    "rotated_encode": rotated_encode,
-    "rotated_decode": rotated_decode,
-    "rotated_sum": rotated_sum,
-    "uniform_encode": uniform_encode,
-    "uniform_decode": uniform_decode,
-    "uniform_sum": uniform_sum,
+    name: operator
+    for family in FAMILIES.values()
+    for name, operator in operators(family, _DEFINITIONS[family.name]).items()
 }
 
-__all__ = ["KERNELS", *KERNELS]
+__all__ = ["KERNELS"]

@@ -15,119 +15,99 @@ with p - 1 others and R is still orthogonal. The levels are the mean magnitudes 
 The butterflies' order is part of the definition: distances 1, 2, 4 ..., (a, b) -> (a + b, a - b).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from thinwire.kernels.reference.groups import pack, unpack
-from thinwire.kernels.schemas import ROTATED_BLOCK, block_counts, check_rotated_layout
+from thinwire.kernels.reference.groups import reduce_runs
+from thinwire.kernels.schemas import ROTATED_BLOCK, largest_block
 
 
-def rotated_encode(
-    gradient: Tensor,
-    scale: float,
-    residual: Tensor,
-    layout: Tensor,
-    new_residual: Tensor,
-    levels: Tensor,
-    bits: Tensor,
-) -> None:
-    """Quantise one bucket to the signs of rotated blocks; see ``schemas``."""
-    check_rotated_layout(layout, gradient, levels, bits)
-    v = gradient.float() * scale + residual
-    bit = torch.zeros_like(v, dtype=torch.bool)
-    decoded = torch.zeros_like(v)
-    for at, level_at, p in _batches(layout):
-        c = _rotate(v[at], p)
-        bit[at] = c >= 0
-        levels[level_at] = _mean_magnitudes(c, p).to(levels.dtype)
-        decoded[at] = _reconstruct(bit[at], levels[level_at].float(), p)
-    new_residual.copy_(v - decoded)
-    bits.copy_(pack(bit, layout))
+def quantise(v: Tensor, layout: Tensor, bits: int, levels: Tensor) -> Tensor:
+    """Write the levels [L] of values [n]; return the signs of their rotation, bool [n]."""
+    blocks = _blocks(layout, len(v), len(levels))
+    c = blocks.apply(
+        lambda x: blocks.butterflies(x * blocks.factor), v, (~blocks.ends, blocks.ends)
+    )
+    levels.copy_((reduce_runs(c.abs().double(), blocks.tiles) / blocks.tiles).float())
+    return c >= 0
 
 
-def rotated_decode(
-    levels: Tensor, bits: Tensor, layout: Tensor, out: Tensor, accumulate: bool
-) -> None:
-    """Turn the signs and levels of rotated blocks back into values; see ``schemas``."""
-    check_rotated_layout(layout, out, levels, bits)
-    bit = unpack(bits, layout).bool()
-    value = torch.zeros_like(out)
-    for at, level_at, p in _batches(layout):
-        value[at] = _reconstruct(bit[at], levels[level_at].float(), p)
-    if accumulate:
-        out.add_(value)
-    else:
-        out.copy_(value)
+def reconstruct(bit: Tensor, layout: Tensor, bits: int, levels: Tensor) -> Tensor:
+    """Return the values whose rotation has these signs and levels [L], float32 [n]."""
+    blocks = _blocks(layout, len(bit), len(levels))
+    level = torch.repeat_interleave(levels.float(), blocks.tiles, output_size=len(bit))
+    c = torch.where(bit.bool(), level, -level)
+    return blocks.apply(
+        lambda x: blocks.butterflies(x) * blocks.factor, c, (blocks.ends, ~blocks.ends)
+    )
 
 
-def _batches(layout: Tensor) -> list[tuple[Tensor, Tensor, int]]:
-    """Groups of one length each: indices of values [m, n], of levels [m, levels], and block."""
-    lengths = layout[0].diff()
-    batches = []
-    for n in lengths[lengths > 0].unique().tolist():
-        groups = (lengths == n).nonzero()
-        count, p = (int(number) for number in block_counts(torch.tensor(n)))
-        values = layout[0][groups] + torch.arange(n, device=layout.device)
-        levels = layout[2][groups] + torch.arange(count, device=layout.device)
-        batches.append((values, levels, p))
-    return batches
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of all groups as rows of a matrix; there are as many as levels, L.
+
+    Attributes:
+        at: int64 [L, ROTATED_BLOCK], which value stands where; n where a smaller block has none.
+        size: int64 [L, 1], p.
+        factor: float32 [L, ROTATED_BLOCK], s / sqrt(p).
+        ends: bool [L, 1], whether the block ends a group and overlaps the one before.
+        tiles: int64 [L], how many values have the level.
+    """
+
+    at: Tensor
+    size: Tensor
+    factor: Tensor
+    ends: Tensor
+    tiles: Tensor
+
+    def apply(
+        self, transform: Callable[[Tensor], Tensor], v: Tensor, passes: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Transform the blocks of one pass and then those of the other, [n] -> [n]."""
+        nowhere = len(v)
+        buffer = torch.cat([v, v.new_zeros(1)])
+        for rows in passes:
+            at = torch.where(rows, self.at, nowhere).view(-1)
+            transformed = transform(buffer.index_select(0, at).view(self.at.shape))
+            buffer.index_copy_(0, at, transformed.view(-1))
+        return buffer[:nowhere]
+
+    def butterflies(self, x: Tensor) -> Tensor:
+        """H x of each row's first p values; what stands behind them never reaches them."""
+        h = 1
+        while h < ROTATED_BLOCK:
+            a, b = x.view(len(x), ROTATED_BLOCK // (2 * h), 2, h).unbind(2)
+            x = torch.where(self.size > h, torch.stack((a + b, a - b), 2).view(x.shape), x)
+            h *= 2
+        return x
 
 
-def _tiles(n: int, p: int) -> list[int]:
-    """Lengths of the runs that have a level of their own."""
-    return [p] * (n // p) if n % p == 0 else [*[p] * (n // p - 1), n % p, p]
+def _blocks(layout: Tensor, n: int, count: int) -> _Blocks:
+    groups = torch.arange(layout.shape[1] - 1, device=layout.device)
+    group = torch.repeat_interleave(groups, layout[2].diff(), output_size=count)
+    length = layout[0].diff().index_select(0, group)
+    p = _by_length(_SIZES, length)
+    tile = torch.arange(count, device=layout.device) - layout[2].index_select(0, group)
+    rest, last = length % p, length // p
+    ends = (rest > 0) & (tile == last)
+    start = layout[0].index_select(0, group) + torch.where(ends, length - p, tile * p)
+    place = torch.arange(ROTATED_BLOCK, device=layout.device)
+    return _Blocks(
+        at=torch.where(place < p[:, None], start[:, None] + place, n),
+        size=p[:, None],
+        factor=torch.tensor(_SIGNS, device=layout.device) * _by_length(_NORMS, length)[:, None],
+        ends=ends[:, None],
+        tiles=torch.where((rest > 0) & (tile == last - 1), rest, p),
+    )
 
 
-def _mean_magnitudes(c: Tensor, p: int) -> Tensor:
-    """[m, n] -> [m, levels]."""
-    tiles = c.abs().double().split(_tiles(c.shape[1], p), dim=1)
-    return torch.stack([tile.mean(1) for tile in tiles], 1).float()
-
-
-def _reconstruct(bit: Tensor, levels: Tensor, p: int) -> Tensor:
-    """Bool [m, n] and [m, levels] -> the values [m, n]."""
-    tiles = torch.tensor(_tiles(bit.shape[1], p), device=bit.device)
-    level = levels.repeat_interleave(tiles, dim=1)
-    return _unrotate(torch.where(bit, level, -level), p)
-
-
-def _rotate(v: Tensor, p: int) -> Tensor:
-    """R of each row of [m, n]."""
-    m, n = v.shape
-    c, factor = v.clone(), _factor(p, v.device)
-    c[:, : n // p * p] = _butterflies(c[:, : n // p * p].reshape(-1, p) * factor).view(m, -1)
-    if n % p:
-        c[:, n - p :] = _butterflies(c[:, n - p :] * factor)
-    return c
-
-
-def _unrotate(c: Tensor, p: int) -> Tensor:
-    """The inverse, in the opposite order."""
-    m, n = c.shape
-    v, factor = c.clone(), _factor(p, c.device)
-    if n % p:
-        v[:, n - p :] = _butterflies(v[:, n - p :]) * factor
-    v[:, : n // p * p] = (_butterflies(v[:, : n // p * p].reshape(-1, p)) * factor).view(m, -1)
-    return v
-
-
-def _butterflies(x: Tensor) -> Tensor:
-    """H x of each row of [m, p]."""
-    m, p = x.shape
-    h = 1
-    while h < p:
-        a, b = x.reshape(m, p // (2 * h), 2, h).unbind(2)
-        x = torch.stack((a + b, a - b), 2)
-        h *= 2
-    return x.reshape(m, p)
-
-
-def _factor(p: int, device: torch.device) -> Tensor:
-    """Float32 [p]: s / sqrt(p)."""
-    factor: Tensor = _SIGNS[:p].to(device) * p**-0.5
-    return factor
+def _by_length(table: list[int] | list[float], length: Tensor) -> Tensor:
+    """An entry of a table for each length from 0 to ROTATED_BLOCK; beyond that, the last."""
+    found = torch.tensor(table, device=length.device)
+    return found.index_select(0, length.clamp(max=ROTATED_BLOCK))
 
 
 def _hash(x: int) -> int:
@@ -137,12 +117,6 @@ def _hash(x: int) -> int:
     return x ^ x >> 16
 
 
-_SIGNS = torch.tensor([-1.0 if _hash(i + 1) >> 31 else 1.0 for i in range(ROTATED_BLOCK)])
-
-
-def rotated_sum(
-    levels: Sequence[Tensor], bits: Sequence[Tensor], layout: Tensor, out: Tensor
-) -> None:
-    """Decode several packets and add them in order; see ``schemas``."""
-    for k, (of_packet, packed) in enumerate(zip(levels, bits, strict=True)):
-        rotated_decode(of_packet, packed, layout, out, accumulate=k > 0)
+_SIGNS = [-1.0 if _hash(i + 1) >> 31 else 1.0 for i in range(ROTATED_BLOCK)]
+_SIZES = [largest_block(length) for length in range(ROTATED_BLOCK + 1)]
+_NORMS = [size**-0.5 for size in _SIZES]

@@ -9,68 +9,41 @@ So no difference of two values is formed: it could overflow. A step below the sm
 bfloat16, 0.4 % short of float32's, levels stay there and the residual takes the rest.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from thinwire.kernels.reference.groups import group_of, pack, sum_by_group, unpack
-from thinwire.kernels.schemas import check_layout, check_uniform
+from thinwire.kernels.reference.groups import group_of, reduce_runs
 
 _FLOAT, _BFLOAT16 = torch.finfo(torch.float32), torch.finfo(torch.bfloat16)
 
 
-def uniform_encode(
-    gradient: Tensor,
-    scale: float,
-    residual: Tensor,
-    layout: Tensor,
-    bits: int,
-    new_residual: Tensor,
-    levels: Tensor,
-    packed: Tensor,
-) -> None:
-    """Quantise one bucket to ``bits`` bits a value between a group's extremes; see ``schemas``."""
-    check_uniform(levels, bits)
-    check_layout(layout, gradient, levels, packed)
-    group = group_of(layout)
-    v = gradient.float() * scale + residual
-    levels.copy_(_extremes(v, layout))
+def quantise(v: Tensor, layout: Tensor, bits: int, levels: Tensor) -> Tensor:
+    """Write the extremes [G, 2] of values [n]; return their places on the grid, float32 [n]."""
+    levels.copy_(_extremes(v, layout[0].diff()))
     low, step = _grid(levels, bits)
     inverse = torch.where(step > 0, 1 / step, 0.0)
-    x = v * inverse[group] - (low * inverse)[group]
+    group = group_of(layout, len(v))
+    x = v * inverse.index_select(0, group) - (low * inverse).index_select(0, group)
     x = torch.where(x > 0, x, 0.0)  # also where x is NaN
-    q = x.clamp(max=2**bits - 1).round()
-    new_residual.copy_(v - _decoded(q, low[group], step[group]))
-    packed.copy_(pack(q, layout, bits))
+    return x.clamp(max=2**bits - 1).round()
 
 
-def uniform_decode(
-    levels: Tensor, packed: Tensor, layout: Tensor, bits: int, out: Tensor, accumulate: bool
-) -> None:
-    """Turn ``bits`` bits a value and a group's extremes back into values; see ``schemas``."""
-    check_uniform(levels, bits)
-    check_layout(layout, out, levels, packed)
-    group = group_of(layout)
-    low, step = _grid(levels, bits)
-    value = _decoded(unpack(packed, layout, bits).float(), low[group], step[group])
-    if accumulate:
-        out.add_(value)
-    else:
-        out.copy_(value)
+def reconstruct(q: Tensor, layout: Tensor, bits: int, levels: Tensor) -> Tensor:
+    """Return the values at places q [n] of the groups' grids, float32 [n]."""
+    group = group_of(layout, len(q))
+    low, step = (of_group.index_select(0, group) for of_group in _grid(levels, bits))
+    half = q.float() * (0.5 * step) + 0.5 * low
+    return half + half
 
 
-def _extremes(v: Tensor, layout: Tensor) -> Tensor:
-    """Bfloat16 [G, 2]: the smallest and largest v, rounded outward; NaN if any is not finite."""
-    lengths = layout[0].diff()
-    if v.numel() == 0:
-        return v.new_zeros(len(lengths), 2, dtype=torch.bfloat16)
-    low = -_rounded_up(-torch.segment_reduce(v, "min", lengths=lengths))
-    high = _rounded_up(torch.segment_reduce(v, "max", lengths=lengths))
-    bad = sum_by_group((~v.isfinite()).double(), layout) > 0
+def _extremes(v: Tensor, lengths: Tensor) -> Tensor:
+    """Float32 [G, 2]: the smallest and largest v, rounded outward; NaN if any is not finite."""
+    low = -_rounded_up(-reduce_runs(v, lengths, "min"))
+    high = _rounded_up(reduce_runs(v, lengths, "max"))
+    bad = reduce_runs((~v.isfinite()).double(), lengths) > 0
     both = torch.stack((low, high), 1)
     both = torch.where(bad[:, None], torch.nan, both) + 0.0  # no -0
-    return torch.where(lengths[:, None] > 0, both, 0.0).bfloat16()
+    return torch.where(lengths[:, None] > 0, both, 0.0)
 
 
 def _rounded_up(x: Tensor) -> Tensor:
@@ -87,16 +60,3 @@ def _grid(levels: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     low, high = levels.float().unbind(1)
     step = high / (2**bits - 1) - low / (2**bits - 1)
     return low, torch.where(step < _FLOAT.tiny, 0.0, step)
-
-
-def _decoded(q: Tensor, low: Tensor, step: Tensor) -> Tensor:
-    half = q * (0.5 * step) + 0.5 * low
-    return half + half
-
-
-def uniform_sum(
-    levels: Sequence[Tensor], packed: Sequence[Tensor], layout: Tensor, bits: int, out: Tensor
-) -> None:
-    """Decode several packets and add them in order; see ``schemas``."""
-    for k, (of_packet, codes) in enumerate(zip(levels, packed, strict=True)):
-        uniform_decode(of_packet, codes, layout, bits, out, accumulate=k > 0)
