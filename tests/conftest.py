@@ -15,8 +15,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of rank processes
-torch.set_num_threads(1)  # tests' tensors are small, and ranks want the other cores
+# Tests' tensors are small, and ranks want the other cores. `make test-numerics` asks for two, and
+# processes that tests start inherit the number.
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+torch.set_num_threads(THREADS)
 hypothesis.settings.register_profile("thinwire", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("thinwire")
 
@@ -25,7 +27,7 @@ RunRanks = Callable[..., list[Any]]
 
 
 def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: Any) -> Any:
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{store}",

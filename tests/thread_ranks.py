@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from tests.conftest import THREADS
 from thinwire.exchange import Ledger, Wire
 
 
@@ -87,7 +88,7 @@ def run_threads(world: int, work: Callable[..., Any], *args: Any) -> list[Any]:
     own, lock = threading.local(), threading.Lock()
 
     def be_rank(rank: int) -> Any:
-        torch.set_num_threads(1)
+        torch.set_num_threads(THREADS)
         own.rank, own.wires = rank, itertools.count()
         try:
             return work(rank, world, *args)

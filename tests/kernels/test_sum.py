@@ -50,11 +50,12 @@ def test_tiles_and_threads_change_nothing(threads: int) -> None:
     code = named_code("sign")
     packets = packets_of(code, columns, 3, 0)
     out = torch.empty(columns.values)
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         code.sum(packets, columns, out)
     finally:
-        torch.set_num_threads(1)
+        torch.set_num_threads(before)
     assert torch.equal(out, in_turn(code, packets, columns))
 
 
