@@ -149,11 +149,8 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        facts = {
-            **identity(self.job),
-            "versions": versions(),
-            "arithmetic": arithmetic(),
-        }
+        made_with = {"versions": versions(), "arithmetic": arithmetic()}
+        facts = {**identity(self.job), **made_with}
         failure = self.saver.save(self.state, self._whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
