@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 
-def nudge(tensors: Iterable[Tensor], seed: int) -> None:
-    """Move every value by one unit in the last place, up or down at random."""
+def nudge(tensors: Iterable[Tensor], seed: int, units: int = 1) -> None:
+    """Move every value by some units in the last place, up or down at random."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in tensors:
             up = torch.randint(0, 2, tensor.shape, generator=generator).bool()
             target = torch.where(up, torch.inf, -torch.inf).to(tensor)
-            tensor.copy_(torch.nextafter(tensor, target))
+            for _ in range(units):
+                tensor.copy_(torch.nextafter(tensor, target))
 
 
 def apart(one: Tensor | Sequence[float], other: Tensor | Sequence[float]) -> float:
