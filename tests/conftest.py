@@ -25,6 +25,10 @@ hypothesis.settings.load_profile("thinwire")
 MOST_RANKS = 4
 RunRanks = Callable[..., list[Any]]
 
+# Ranks are forked from a process that has imported what takes them seconds and runs no threads.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["hypothesis", "pytest", "thinwire.train", "torch.distributed.fsdp"])
+
 
 def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: Any) -> Any:
     torch.set_num_threads(THREADS)
@@ -33,7 +37,7 @@ def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: A
         init_method=f"file://{store}",
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=30),
+        timeout=timedelta(seconds=60),
     )
     try:
         return work(rank, world, *args)
@@ -45,9 +49,8 @@ def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: A
 @pytest.fixture(scope="session")
 def run_ranks() -> Iterator[RunRanks]:
     """``run_ranks(world, work, *args)``: [work(rank, world, *args) for each rank], over gloo."""
-    context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(MOST_RANKS, mp_context=context) as pool,
+        ProcessPoolExecutor(MOST_RANKS, mp_context=FORKED) as pool,
         tempfile.TemporaryDirectory() as folder,
     ):
         runs = iter(range(10**6))

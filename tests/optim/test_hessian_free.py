@@ -98,7 +98,7 @@ def rounding_bound(steps, run, *, dtype=torch.float64, solver_iterations=8, damp
         damping: of the first system, or less.
     """
     losses, theta, *_ = run()
-    others = [*({"nudged": seed} for seed in (1, 2, 3, 4)), {"chunk": 37}, {"chunk": 301}]
+    others = [{"nudged": 1}, {"nudged": 2}, {"chunk": 37}]
     moved = [run(**other) for other in others]
     seen = max(max(apart(losses, m[0]), apart(theta, m[1])) for m in moved)
     sums = steps * (2 * solver_iterations + 4)
@@ -155,14 +155,13 @@ def test_float32_agrees_to_rounding(run_ranks):
 
 
 def test_a_least_cosine_keeps_bicgstab_from_amplifying_rounding():
-    """The median of what one unit in the last place of the start does, over a dozen problems."""
+    """One unit in the last place of the start: the geometric mean of a dozen problems."""
 
     def moved(seed, least_cosine):
         changed = {"method": "bicgstab", "seed": seed, "least_cosine": least_cosine}
-        theta = train(5, **changed)[1]
-        return max(apart(theta, train(5, nudged=nudged, **changed)[1]) for nudged in (1, 2))
+        return apart(train(4, **changed)[1], train(4, nudged=1, **changed)[1])
 
-    as_in_H, kept = (statistics.median(moved(s, c) for s in range(12)) for c in (0.0, 0.7))
+    as_in_H, kept = (statistics.geometric_mean(moved(s, c) for s in range(12)) for c in (0.0, 0.7))
     assert kept < as_in_H / 4
 
 
