@@ -1,10 +1,14 @@
 # Everything a person types. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
+# One test process for each processor; idle ones take tests from those that lag behind.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
+# Folders whose tests compute, and so may hang on how a processor rounds.
+COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange models optim ddp fsdp train)
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables figures clean
+.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +24,15 @@ $(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 train: install ## train MNIST over 1-bit gradients with 4 workers
 	$(BIN)/thinwire train mnist-onebit --workers 4
 
-test: install ## run the fast tests
-	$(BIN)/pytest
+test: install ## run the fast tests on all processors
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: install ## run the tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(PARALLEL)
+
+test-numerics: install ## run the tests that compute as two other processors would round
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest $(PARALLEL) $(COMPUTING)
+	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(BIN)/pytest $(PARALLEL) $(COMPUTING)
 
 lint: install ## ruff, mypy and the layer rules
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """Runs of HessianFree on MNIST in this process, and what each took to reach an error.
 
-The steps do not depend on the number of workers, so one process tells iterations and passes for any
-number. Results are kept in a JSON file run by run; a run that is there already is not repeated.
+Steps differ between numbers of workers by rounding alone (which Bi-CG-STAB may amplify, see
+docs/hessian-free.md), so one process tells iterations and passes for any number.
+Results are kept in a JSON file run by run; a run that is there already is not repeated.
 """
 
 import json

@@ -15,23 +15,29 @@ import pytest
 import torch
 import torch.distributed as dist
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of rank processes
-torch.set_num_threads(1)  # tests' tensors are small, and ranks want the other cores
+# Tests' tensors are small, and ranks want the other cores. `make test-numerics` asks for two, and
+# processes that tests start inherit the number.
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+torch.set_num_threads(THREADS)
 hypothesis.settings.register_profile("thinwire", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("thinwire")
 
 MOST_RANKS = 4
 RunRanks = Callable[..., list[Any]]
 
+# Ranks are forked from a process that has imported what takes them seconds and runs no threads.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["hypothesis", "pytest", "thinwire.train", "torch.distributed.fsdp"])
+
 
 def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: Any) -> Any:
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{store}",
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=30),
+        timeout=timedelta(seconds=60),
     )
     try:
         return work(rank, world, *args)
@@ -43,9 +49,8 @@ def be_rank(rank: int, world: int, store: str, work: Callable[..., Any], args: A
 @pytest.fixture(scope="session")
 def run_ranks() -> Iterator[RunRanks]:
     """``run_ranks(world, work, *args)``: [work(rank, world, *args) for each rank], over gloo."""
-    context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(MOST_RANKS, mp_context=context) as pool,
+        ProcessPoolExecutor(MOST_RANKS, mp_context=FORKED) as pool,
         tempfile.TemporaryDirectory() as folder,
     ):
         runs = iter(range(10**6))

@@ -1,8 +1,11 @@
 """A laboratory, where this machine can have one."""
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +21,15 @@ def namespaces() -> list[str]:
 
 
 @pytest.fixture
-def network() -> Iterator[lab.Network]:
+def alone() -> Iterator[None]:
+    """No other process of this test run has a laboratory: they would have one name."""
+    with (Path(tempfile.gettempdir()) / f"{NAME}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def network(alone: None) -> Iterator[lab.Network]:
     """Two hosts at 200 Mbit/s."""
     try:
         check_machine()

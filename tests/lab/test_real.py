@@ -105,7 +105,7 @@ def process_names(namespace: str) -> list[str]:
     return names
 
 
-def test_a_build_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_leaves_nothing(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         lab.down(NAME)
     except lab.LabError as error:

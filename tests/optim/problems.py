@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.rounding import nudge
 from thinwire import OneBitSGD
 
 
@@ -55,9 +56,13 @@ def full_loss(model: nn.Module) -> float:
         return F.cross_entropy(model(inputs), targets).item()
 
 
-def train(rank: int, world: int, steps: int, options: dict[str, Any]) -> dict[str, Any]:
-    """A whole run on one rank."""
+def train(
+    rank: int, world: int, steps: int, options: dict[str, Any], nudged: int = 0, units: int = 1
+) -> dict[str, Any]:
+    """A whole run on one rank; from some units in the last place away if ``nudged`` is not 0."""
     model = network()
+    if nudged:
+        nudge(model.parameters(), nudged, units)
     optimizer = OneBitSGD(model.named_parameters(), **options)
     for step in range(steps):
         train_step(model, optimizer, step, rank, world)

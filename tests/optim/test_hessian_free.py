@@ -1,7 +1,9 @@
 """HessianFree: the same whatever the number of workers, downhill always, resumable, never stuck."""
 
+import functools
 import itertools
 import math
+import statistics
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import thinwire
+from tests.rounding import apart, nudge
 from thinwire import HessianFree, Objective
 from thinwire.curvature import Samples
 from thinwire.optim import hessian_free, newton
@@ -30,19 +33,76 @@ def options(**changed):
     return {"curvature_batch": 128, "solver_iterations": 8, **changed}
 
 
-def train(steps, *, dtype=torch.float64, everywhere=True, rank=0, world=1, **changed):
-    """(losses, parameters, the optimiser) after some steps."""
-    model, inputs, targets = problem(dtype)
+def flat(model):
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+def train(
+    steps,
+    *,
+    dtype=torch.float64,
+    everywhere=True,
+    rank=0,
+    world=1,
+    seed=0,
+    nudged=0,
+    chunk=50,
+    **changed,
+):
+    """(losses, parameters, the optimiser) after some steps; ``nudged``: by rounding, see there."""
+    model, inputs, targets = problem(dtype, seed=seed)
+    if nudged:
+        nudge(model.parameters(), nudged)
     optimizer = HessianFree(model.parameters(), **options(**changed))
     if not everywhere:  # uneven shards of one's own, in the global order
         bounds = [0, *(len(inputs) * (k + 1) ** 2 // world**2 for k in range(world))]
         mine = slice(bounds[rank], bounds[rank + 1])
         inputs, targets = inputs[mine], targets[mine]
     objective = Objective(
-        model, F.cross_entropy, (inputs, targets), everywhere=everywhere, chunk=50
+        model, F.cross_entropy, (inputs, targets), everywhere=everywhere, chunk=chunk
     )
     losses = [optimizer.step(objective) for _ in range(steps)]
-    return losses, torch.cat([p.detach().reshape(-1) for p in model.parameters()]), optimizer
+    return losses, flat(model), optimizer
+
+
+@functools.cache
+def condition(damping):
+    """(largest + damping) / damping of the Hessian's absolute eigenvalues where training begins."""
+    model, inputs, targets = problem()
+    names, shapes = zip(*((n, p.shape) for n, p in model.named_parameters()), strict=True)
+
+    def loss(theta):
+        pieces = theta.split([shape.numel() for shape in shapes])
+        parameters = {n: x.view(s) for n, x, s in zip(names, pieces, shapes, strict=True)}
+        return F.cross_entropy(torch.func.functional_call(model, parameters, inputs), targets)
+
+    H = torch.autograd.functional.hessian(loss, flat(model))
+    return 1 + float(torch.linalg.eigvalsh(H).abs().max()) / damping
+
+
+def rounding_bound(steps, run, *, dtype=torch.float64, solver_iterations=8, damping=0.03):
+    """How far workers' results may be apart, relative to their size, if all is right but rounding.
+
+    Another number of workers rounds each of the run's sums otherwise: of two products an iteration
+    at most, and of the gradient, losses and inner products around each solve. Each sum moves what
+    follows no further than the start's last bit does, which has the longest way to grow. So the
+    bound is the number of sums times what one unit in the last place of the start does to the
+    run of one worker: the most that was seen of several such nudges and other chunks of samples,
+    and never less than one unit times the condition of the first system that is solved.
+
+    Args:
+        steps: of the run.
+        run: (losses, parameters, ...) for ``nudged`` and ``chunk`` as keywords.
+        dtype: of the parameters.
+        solver_iterations: of each solve.
+        damping: of the first system, or less.
+    """
+    losses, theta, *_ = run()
+    others = [{"nudged": 1}, {"nudged": 2}, {"chunk": 37}]
+    moved = [run(**other) for other in others]
+    seen = max(max(apart(losses, m[0]), apart(theta, m[1])) for m in moved)
+    sums = steps * (2 * solver_iterations + 4)
+    return sums * max(seen, torch.finfo(dtype).eps * condition(damping))
 
 
 def on_rank(rank, world, steps, changed):
@@ -60,32 +120,49 @@ def test_never_goes_uphill_and_learns(method, preconditioner):
 
 
 @pytest.mark.parametrize(
-    ("method", "curvature", "everywhere"),
+    ("method", "curvature", "everywhere", "least_cosine"),
     [
-        ("gauss-newton", "sharded", True),
-        ("gauss-newton", "replicated", True),
-        ("gauss-newton", "replicated", False),
-        ("bicgstab", "sharded", True),
-        ("hybrid", "replicated", True),
-        ("cg", "sharded", True),
+        ("gauss-newton", "sharded", True, 0.0),
+        ("gauss-newton", "replicated", True, 0.0),
+        ("gauss-newton", "replicated", False, 0.0),
+        ("bicgstab", "sharded", True, 0.0),
+        ("bicgstab", "sharded", True, 0.7),
+        ("hybrid", "replicated", True, 0.0),
+        ("cg", "sharded", True, 0.0),
     ],
 )
-def test_number_of_workers_changes_nothing(run_ranks, method, curvature, everywhere):
-    changed = {"method": method, "curvature": curvature}
+def test_number_of_workers_changes_nothing_but_rounding(
+    run_ranks, method, curvature, everywhere, least_cosine
+):
+    changed = {"method": method, "curvature": curvature, "least_cosine": least_cosine}
     alone, theta, _ = train(5, **changed)
+    bound = rounding_bound(5, functools.partial(train, 5, **changed))
     for world in (2, 4) if everywhere and method == "gauss-newton" else (2 + (not everywhere),):
         results = run_ranks(world, on_rank, 5, {**changed, "everywhere": everywhere})
         for losses, parameters, _, _ in results:
-            assert losses == pytest.approx(alone, rel=1e-9)
-            assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+            assert apart(alone, losses) <= bound
+            assert apart(theta, parameters) <= bound
             assert torch.equal(parameters, results[0][1])
 
 
 def test_float32_agrees_to_rounding(run_ranks):
     alone, theta, _ = train(4, dtype=torch.float32)
+    run = functools.partial(train, 4, dtype=torch.float32)
+    bound = rounding_bound(4, run, dtype=torch.float32)
     for losses, parameters, _, _ in run_ranks(2, on_rank, 4, {"dtype": torch.float32}):
-        assert losses == pytest.approx(alone, rel=1e-4)
-        assert (parameters - theta).norm() <= 1e-3 * theta.norm()
+        assert apart(alone, losses) <= bound
+        assert apart(theta, parameters) <= bound
+
+
+def test_a_least_cosine_keeps_bicgstab_from_amplifying_rounding():
+    """One unit in the last place of the start: the geometric mean of a dozen problems."""
+
+    def moved(seed, least_cosine):
+        changed = {"method": "bicgstab", "seed": seed, "least_cosine": least_cosine}
+        return apart(train(4, **changed)[1], train(4, nudged=1, **changed)[1])
+
+    as_in_H, kept = (statistics.geometric_mean(moved(s, c) for s in range(12)) for c in (0.0, 0.7))
+    assert kept < as_in_H / 4
 
 
 def test_replicated_solves_send_one_vector_for_each_iteration(run_ranks):
@@ -187,10 +264,11 @@ def disagreeing(rank, world, how):
 @pytest.mark.parametrize("how", ["rounding", "nothing found"])
 def test_workers_that_round_differently_take_worker_0s_step(run_ranks, how):
     alone, theta, _ = train(3)
+    bound = rounding_bound(3, functools.partial(train, 3))
     results = run_ranks(2, disagreeing, how)
     for losses, parameters, last, broadcasts in results:
-        assert losses == pytest.approx(alone, rel=1e-9)
-        assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+        assert apart(alone, losses) <= bound
+        assert apart(theta, parameters) <= bound
         assert torch.equal(parameters, results[0][1])
         assert "worker 0's was taken" in last.note
         assert (last.kind, last.damping, last.ratio) == (
@@ -339,23 +417,22 @@ def closure_on_rank(rank, world, method):
         return F.cross_entropy(outputs, targets[mine]), outputs
 
     losses = [optimizer.step(closure) for _ in range(5)]
-    return losses, torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    return losses, flat(model)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_closures_are_the_same_as_an_objective_of_their_samples(run_ranks, method):
     losses, theta = closure_on_rank(0, 1, method)
-    model, inputs, targets = problem()
-    objective = Objective(model, F.cross_entropy, (inputs, targets))
-    changed = {"method": method, "preconditioner": "none", "damping": 0.1, "solver_iterations": 8}
-    optimizer = HessianFree(model.parameters(), curvature_batch=301, **changed)
-    assert losses == pytest.approx([optimizer.step(objective) for _ in range(5)], rel=1e-7)
+    changed = {"method": method, "preconditioner": "none", "damping": 0.1, "curvature_batch": 301}
+    run = functools.partial(train, 5, **changed)
+    bound = rounding_bound(5, run, damping=0.1)
+    assert apart(losses, run()[0]) <= bound
     if method == "gauss-newton":
         for found, parameters in run_ranks(2, closure_on_rank, method) + run_ranks(
             3, closure_on_rank, method
         ):
-            assert found == pytest.approx(losses, rel=1e-9)
-            assert (parameters - theta).norm() <= 1e-9 * theta.norm()
+            assert apart(losses, found) <= bound
+            assert apart(theta, parameters) <= bound
 
 
 def test_closures_must_return_loss_and_outputs():
@@ -377,6 +454,8 @@ def test_closures_must_return_loss_and_outputs():
         ({"damping": 0.0}, "damping: expected > 0"),
         ({"solver_iterations": 0}, "solver_iterations"),
         ({"warm_start": 2.0}, "warm_start: expected 0 to 1"),
+        ({"least_cosine": 1.0, "method": "bicgstab"}, "least_cosine: expected 0 to below 1"),
+        ({"least_cosine": 0.7}, 'least_cosine: expected 0 unless method="bicgstab"'),
         ({"gradient_code": "3-bit"}, "code: expected one of"),
     ],
 )
@@ -409,10 +488,11 @@ def test_a_map_style_data_set_is_the_same_as_its_tensors():
 def test_solver_vectors_may_be_spread_over_workers(run_ranks, method):
     changed = {"method": method, "curvature": "sharded", "preconditioner": "diagonal"}
     alone, theta, _ = train(4, **changed)
+    bound = rounding_bound(4, functools.partial(train, 4, **changed))
     results = run_ranks(3, on_rank, 4, {**changed, "solver_vectors": "sharded"})
     for losses, parameters, ledger, _ in results:
-        assert losses == pytest.approx(alone, rel=1e-8)
-        assert (parameters - theta).norm() <= 1e-8 * theta.norm()
+        assert apart(alone, losses) <= bound
+        assert apart(theta, parameters) <= bound
         assert ledger["curvature products"]["collectives"] > 0
 
 
@@ -452,6 +532,7 @@ def with_an_empty_shard(rank, world, as_tensors, curvature):
 @pytest.mark.parametrize("as_tensors", [True, False])
 @pytest.mark.parametrize("curvature", ["replicated", "sharded"])
 def test_a_worker_may_hold_nothing(run_ranks, as_tensors, curvature):
-    alone, _, _ = train(3, curvature=curvature, curvature_batch=16)
+    run = functools.partial(train, 3, curvature=curvature, curvature_batch=16)
+    alone, bound = run()[0], rounding_bound(3, run)
     for losses in run_ranks(3, with_an_empty_shard, as_tensors, curvature):
-        assert losses == pytest.approx(alone, rel=1e-8)
+        assert apart(alone, losses) <= bound

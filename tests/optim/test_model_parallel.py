@@ -21,6 +21,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn import functional as F
 
+from tests.conftest import THREADS
 from tests.fresh_ranks import run_fresh_ranks
 from tests.optim.problems import minibatch, network, serial
 from thinwire import OneBitSGD, OwnerOptimizer, reshard
@@ -219,7 +220,7 @@ def refusals(mesh: DeviceMesh) -> list[str]:
 
 
 def job(rank: int, world: int) -> dict[str, Any]:
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     mesh = mesh_of(2)
     return {
         "dense": dense(mesh),

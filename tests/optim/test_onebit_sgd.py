@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -376,26 +377,33 @@ def test_residual_ratio_is_reported_and_an_unhealthy_one_warned_of_once(
 
 
 def test_golden_trajectory(run_ranks: RunRanks, request: pytest.FixtureRequest) -> None:
-    """The numbers of a short run; delete the file to write them anew."""
-    options = {
-        "lr": 0.02,
-        "momentum": 0.5,
-        "adagrad": "aggregate",
-        "start": "serial",
-        "start_samples": 480,
-    }
-    results = run_ranks(2, train, 40, {**options, **SMALL_BUCKETS})
+    """The numbers of a short run; delete the file to write them anew.
+
+    Bytes are the same everywhere, and bits in one environment. On another processor, or with other
+    threads, gradients round differently, and sooner or later a value near zero gets the other sign
+    and travels as the other level, which error feedback makes up for later. How far that carries is
+    the spread of runs that begin 2^10 units in the last place away, enough for signs to change. The
+    file's run is one of that family: with nine runs Student's t is beyond 8 once in 20 000 times.
+    """
+    options = {"lr": 0.02, "momentum": 0.5, "adagrad": "aggregate", **serial(480)}
+    work = (2, train, 40, {**options, **SMALL_BUCKETS})
+    results, again = run_ranks(*work), run_ranks(*work)
+    assert torch.equal(results[0]["parameters"], again[0]["parameters"])
     own = {
         "loss": results[0]["loss"],
         "norm": results[0]["parameters"].norm().item(),
         "bytes": [result["bytes"] for result in results],
     }
+    family = [results[0], *(run_ranks(*work, seed, 2**10)[0] for seed in range(1, 9))]
     if not GOLDEN.exists():
         GOLDEN.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert own["bytes"] == golden["bytes"]
-    assert own["loss"] == pytest.approx(golden["loss"], rel=0.05)
-    assert own["norm"] == pytest.approx(golden["norm"], rel=0.01)
+    for name, values in {
+        "loss": [run["loss"] for run in family],
+        "norm": [run["parameters"].norm().item() for run in family],
+    }.items():
+        assert abs(golden[name] - statistics.mean(values)) <= 8 * statistics.stdev(values)
 
 
 def test_an_optimiser_takes_over_from_another() -> None:

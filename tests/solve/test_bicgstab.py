@@ -28,10 +28,11 @@ def vector(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("least_cosine", [0.0, 0.7])
 @settings(max_examples=50)
-@given(systems)
-def test_solves_what_is_positive_definite(problem):
-    options = problem.options(iterations=100, tolerance=1e-11)
+@given(problem=systems)
+def test_solves_what_is_positive_definite(problem, least_cosine):
+    options = problem.options(iterations=100, tolerance=1e-11, least_cosine=least_cosine)
     found = bicgstab(problem.B.matmul, problem.b, **options)
     assert found.outcome is Outcome.CONVERGED
     torch.testing.assert_close(found.x, problem.solution, rtol=1e-6, atol=1e-6)
@@ -40,10 +41,11 @@ def test_solves_what_is_positive_definite(problem):
     check_honest(found, problem)
 
 
+@pytest.mark.parametrize("least_cosine", [0.0, 0.7])
 @settings(max_examples=50)
-@given(indefinite)
-def test_solves_what_is_indefinite(problem):
-    options = problem.options(iterations=200, tolerance=1e-9)
+@given(problem=indefinite)
+def test_solves_what_is_indefinite(problem, least_cosine):
+    options = problem.options(iterations=200, tolerance=1e-9, least_cosine=least_cosine)
     found = bicgstab(problem.B.matmul, problem.b, **options)
     check_honest(found, problem)
     if found.outcome not in BREAKDOWNS:  # rare: test_breakdowns_are_rare
@@ -111,6 +113,23 @@ def test_a_vanishing_stabilising_step_breaks_down(seed, scale):
     assert len(found.curvatures) == 2
     assert abs(found.curvatures[1]) <= 1e-14 * scale * 20
     check_honest(found, problem)
+
+
+@pytest.mark.parametrize("seed", [None, *range(8)])
+def test_no_stabilising_step_vanishes_with_a_least_cosine(seed):
+    """The same system; s.Bs = 0, but |cos| counts as 0.7 and the solve goes on to the solution."""
+    diagonal, b = vector(4, 4, -2), vector(1, 1, 1)
+    problem = System(torch.diag(diagonal), b) if seed is None else rotated(diagonal, b, seed)
+    found = bicgstab(problem.B.matmul, problem.b, least_cosine=0.7)
+    assert found.outcome is Outcome.CONVERGED
+    torch.testing.assert_close(found.x, problem.solution)
+    check_honest(found, problem)
+
+
+@pytest.mark.parametrize("least_cosine", [-0.1, 1.0, math.nan])
+def test_a_least_cosine_out_of_range_is_refused(least_cosine):
+    with pytest.raises(ValueError, match="least_cosine: expected 0 to below 1, got"):
+        bicgstab(torch.eye(2).matmul, torch.ones(2), least_cosine=least_cosine)
 
 
 def test_a_skew_matrix_breaks_down():

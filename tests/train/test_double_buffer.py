@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.conftest import THREADS
 from tests.train.test_resume import recipe_of, run_once
 from thinwire.data import MinibatchSampler
 from thinwire.report import load_run
@@ -23,7 +24,7 @@ BUFFERED = {"double_buffer": True}
 
 def by_hand(data: Path, folder: Path, fields: dict[str, Any]) -> tuple[str, str]:
     """A user's loop over the same halves: the model before and after what is in flight lands."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     recipe = recipe_of(data, folder, **fields)
     job = prepare("tiny", recipe, lambda _: None)
     model, optimizer = job.model, build_sgd(recipe, job.model)

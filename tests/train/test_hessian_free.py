@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.conftest import RunRanks
+from tests.conftest import THREADS, RunRanks
 from tests.train.test_resume import StopAfter, figures
 from thinwire.report import load_run
 from thinwire.train import Display, Plan, Recipe, agreement, make_plan, prepare, train
@@ -38,7 +38,7 @@ def run_once(
     rank: int, world: int, data: Path, folder: Path, stop: int | None, fields: dict[str, Any]
 ) -> tuple[dict[str, Any] | None, int, str]:
     """One start of the run on one rank: summary, the signal it stopped for, what it said."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     agreement.PACE = 0.0
     job = prepare("tiny", recipe_of(data, folder, **fields), lambda _: None)
     plan = make_plan(job) if rank == 0 else Plan()

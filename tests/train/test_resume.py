@@ -12,12 +12,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.conftest import RunRanks
+from tests.conftest import THREADS, RunRanks
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import load_run, read_events
 from thinwire.train import Plan, Recipe, agreement, make_plan, prepare, train
 from thinwire.train.agreement import Agreement
-from thinwire.train.checkpoint import MANIFEST, checkpoints_in, open_checkpoint
+from thinwire.train.checkpoint import MANIFEST, checkpoints_in, open_checkpoint, write_manifest
 from thinwire.train.display import Display
 from thinwire.train.recipe import ExchangeFields, ModelFields, OptimizerFields
 from thinwire.train.state import MinibatchState
@@ -59,7 +59,7 @@ def run_once(
     rank: int, world: int, data: Path, folder: Path, stop: int | None, fields: dict[str, Any]
 ) -> tuple[dict[str, Any] | None, int, str]:
     """One start of the run on one rank: summary, the signal it stopped for, what it said."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     agreement.PACE = 0.0  # at every step, so that the tests know where a run stops
     job = prepare("tiny", recipe_of(data, folder, **fields), lambda _: None)
     plan = make_plan(job) if rank == 0 else Plan()
@@ -284,6 +284,35 @@ def test_what_does_not_matter_may_change(idx_folder: Path, folder: Path) -> None
     plan = make_plan(prepare("tiny", changed, lambda _: None))
     assert plan.checkpoint is not None
     assert plan.checkpoint.step == 9
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({}, ""),
+        ({"threads": "64"}, f"threads a worker 64 then, {THREADS} now"),
+        ({"instructions": "NEON", "mkl": "SSE2"}, "instructions NEON then, .*CBWR SSE2 then, "),
+        (None, ""),
+    ],
+    ids=["the same", "threads", "processor", "unknown"],
+)
+def test_another_arithmetic_is_remarked_on(
+    idx_folder: Path, folder: Path, before: dict[str, str] | None, told: str
+) -> None:
+    path = folder / "checkpoints" / "step-00000009"
+    facts = json.loads((path / MANIFEST).read_text())
+    del facts["sha256"], facts["schema"]
+    assert facts["arithmetic"]["threads"] == str(THREADS)
+    arithmetic = facts.pop("arithmetic")
+    if before is not None:
+        facts["arithmetic"] = {**arithmetic, **before}
+    write_manifest(path, facts, facts.pop("files"))
+    plan = make_plan(prepare("tiny", recipe_of(idx_folder, folder), lambda _: None))
+    assert plan.checkpoint is not None
+    assert plan.checkpoint.step == 9
+    remarks = [line for line in plan.remarks if "to rounding and not to the bit" in line]
+    assert len(remarks) == bool(told)
+    assert all(re.search(told, line) for line in remarks)
 
 
 def test_a_finished_run_is_not_trained_again_but_may_go_on(

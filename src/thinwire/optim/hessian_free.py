@@ -76,7 +76,8 @@ class HessianFree(torch.optim.Optimizer):
 
     Each step computes the gradient over all samples, draws a fresh curvature batch, solves a damped
     Newton-type system with it, and searches along the best of the solver's iterates. The samples
-    are the same whatever the number of workers, and so, but for rounding, are the steps.
+    are the same whatever the number of workers, and the steps differ by rounding, which
+    "bicgstab" may amplify until they are other steps (``least_cosine``).
 
         optimizer = HessianFree(model.parameters())
         objective = Objective(model, nn.functional.cross_entropy, (inputs, targets))
@@ -104,6 +105,9 @@ class HessianFree(torch.optim.Optimizer):
         preconditioner: "kronecker": Kronecker-factored empirical Fisher matrix (linear layers
             only); "diagonal": its diagonal to the power 3/4; "none"; "auto": the first that fits.
             Without one the solver needs more iterations.
+        least_cosine: of Bi-CG-STAB's stabilising steps, see ``solve.bicgstab``. 0 is H's method,
+            which amplifies rounding: another number of workers, threads or another processor may
+            train another network. 0.7 mostly keeps the steps the same to rounding.
         solver_vectors: "replicated": every worker holds the solver's vectors; "sharded": each holds
             1/W of them, which needs curvature="sharded", and sends each candidate once.
         gradient_code: how gradients travel, "float32" or another of ``quantize.CODE_NAMES``, with
@@ -135,6 +139,7 @@ class HessianFree(torch.optim.Optimizer):
         curvature: Curvature = "replicated",
         warm_start: float = 0.95,
         preconditioner: Preconditioning = "auto",
+        least_cosine: float = 0.0,
         solver_vectors: SolverVectors = "replicated",
         gradient_code: str = "float32",
         product_code: str = "float32",
@@ -161,6 +166,10 @@ class HessianFree(torch.optim.Optimizer):
                 raise ValueError(f"{name}: expected >= 1, got {value}")
         if not 0 <= warm_start <= 1:
             raise ValueError(f"warm_start: expected 0 to 1, got {warm_start}")
+        if not 0 <= least_cosine < 1:
+            raise ValueError(f"least_cosine: expected 0 to below 1, got {least_cosine}")
+        if least_cosine and method != "bicgstab":
+            raise ValueError(f'least_cosine: expected 0 unless method="bicgstab", got {method!r}')
         super().__init__(params, {"damping": damping})
         if len(self.param_groups) != 1:
             raise ValueError(
@@ -171,6 +180,7 @@ class HessianFree(torch.optim.Optimizer):
         self._adapt_damping = adapt_damping
         self._solver_iterations = solver_iterations
         self._warm_start = warm_start
+        self._least_cosine = least_cosine
         self._seed = seed
         self.ledger = Ledger()
         self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
@@ -227,6 +237,7 @@ class HessianFree(torch.optim.Optimizer):
             None if self._previous is None else self._warm_start * B.part(self._previous),
             work.preconditioner(start, self._iteration, B),
             self._solver_iterations or self._usual_iterations(),
+            self._least_cosine,
         )
         direction, tried = self._direction(B, start, solution, exact)
         products = B.products

@@ -8,6 +8,7 @@ before any takes it, which is why every search begins with it, whatever was foun
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -174,9 +175,10 @@ def solve(
     start: Tensor | None,
     preconditioner: Preconditioner | None,
     iterations: int,
+    least_cosine: float = 0.0,
 ) -> Solution:
     """Minimise m(d) = g.d + d.Bd / 2 by the method's solver, from a warm start or from zero."""
-    solver = bicgstab if method == "bicgstab" else cg
+    solver = partial(bicgstab, least_cosine=least_cosine) if method == "bicgstab" else cg
     return solver(B, -gradient, x0=start, preconditioner=preconditioner, iterations=iterations)
 
 

@@ -2,6 +2,13 @@
 
 Two products and three reductions for each iteration: one in each product and a small one for the
 stabilising step. The symbols are H's, with omega for its second step length.
+
+Where the stabilising step hardly shortens s (|cos(s, t)| is small), the new residual is nearly
+orthogonal to the shadow residual. rho, their inner product, then has few correct digits, and so
+have the alpha and beta made of it: rounding is amplified from iteration to iteration. A longer step
+than the one with the smallest residual keeps the digits (Sleijpen and Van der Vorst, *Maintaining
+convergence properties of BiCGstab methods in finite precision arithmetic*, 1995); see
+``least_cosine``, and docs/hessian-free.md for what it does to training.
 """
 
 import math
@@ -23,6 +30,7 @@ def bicgstab(
     iterations: int = 25,
     tolerance: float = 1e-10,
     progress: float = 5e-4,
+    least_cosine: float = 0.0,
 ) -> Solution:
     """Solve B x = b without minding the signs of B's eigenvalues.
 
@@ -34,13 +42,22 @@ def bicgstab(
         iterations: at most so many, of two products each.
         tolerance: of |r| / |b|; the outcome is then ``CONVERGED``.
         progress: least relative progress of the model per iteration, see ``stagnates``.
+        least_cosine: kappa, 0 to below 1: where |cos(s, t)| is smaller, the stabilising step is
+            taken as long as if it were kappa. 0 is H's method, whose step leaves the smallest
+            residual; 0.7 keeps digits (Sleijpen and Van der Vorst 1995), and no stabilising step
+            vanishes then.
 
     Returns:
         The solution. ``curvatures`` holds p.Bp and s.Bs of every iteration (preconditioned
         directions). A breakdown is an outcome; iterates before it are kept.
+
+    Raises:
+        ValueError: ``least_cosine`` is out of range.
     """
+    if not 0 <= least_cosine < 1:
+        raise ValueError(f"least_cosine: expected 0 to below 1, got {least_cosine}")
     B, M = as_operator(B), preconditioner or (lambda r: r)
-    state = _State(B, b, x0)
+    state = _State(B, b, x0, least_cosine)
     found = state.found
     models: list[float] = []
     outcome = state.verdict(tolerance)
@@ -64,8 +81,8 @@ def bicgstab(
 class _State:
     """The vectors and scalars of one solve: r is b - B x, r_0* (``shadow``) the first r."""
 
-    def __init__(self, B: Operator, b: Tensor, x0: Tensor | None) -> None:
-        self.B, self.b = B, b
+    def __init__(self, B: Operator, b: Tensor, x0: Tensor | None, least_cosine: float) -> None:
+        self.B, self.b, self.least_cosine = B, b, least_cosine
         self.epsilon = 16 * torch.finfo(b.dtype).eps  # cosines below it are rounding
         self.most = torch.finfo(b.dtype).max
         # |r|^2 may grow so much: rounding, eps |r|, stays below sqrt(eps) of the first residual.
@@ -112,8 +129,7 @@ class _State:
         self.found.curvatures.append(zBz)
         if self.largest * self.shadow_norm < ss:  # v.shadow was little more than rounding
             return Outcome.BREAKDOWN_RHO
-        vanishes = abs(ts) <= self.epsilon * math.sqrt(tt * ss)
-        omega = 0.0 if vanishes else ts / tt
+        omega = self._stabilising_length(tt, ts, ss)
         # m(x) = -x.(b + r)/2 with x = x_half + omega z and r = s - omega t
         model = -(xb + xs - omega * xt + omega * (zb + zs - omega * zt)) / 2
         size = math.sqrt(xx) + abs(omega) * math.sqrt(zz)  # at least |x|
@@ -130,3 +146,11 @@ class _State:
             beta = self.rho / rho_old * alpha / omega
             self.p = self.r + beta * (self.p - omega * v)
         return None
+
+    def _stabilising_length(self, tt: float, ts: float, ss: float) -> float:
+        """Return omega of the step s - omega t: the shortest s, or longer by ``least_cosine``."""
+        together = math.sqrt(tt * ss)
+        omega = 0.0 if abs(ts) <= self.epsilon * together else ts / tt
+        if abs(ts) < self.least_cosine * together:
+            return math.copysign(self.least_cosine * math.sqrt(ss / tt), omega)
+        return omega

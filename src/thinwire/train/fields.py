@@ -181,6 +181,8 @@ class HessianFreeFields:
     """Of the solver; auto is the method's own."""
     warm_start: float | None = None
     """The solver begins at this much of the previous step; the method's own by default."""
+    least_cosine: float = 0.0
+    """Of Bi-CG-STAB's stabilising steps: 0 as the paper has it, 0.7 to amplify rounding less."""
     codes: tuple[str, str] = ("float32", "float32")
     """How gradients and sharded curvature products travel: float32, sign, rotated, 2-bit ..."""
 

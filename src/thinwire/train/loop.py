@@ -13,6 +13,7 @@ from thinwire.data import Split
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
+from thinwire.train.arithmetic import arithmetic
 from thinwire.train.counts import communications
 from thinwire.train.display import Display
 from thinwire.train.evaluate import evaluate
@@ -148,7 +149,8 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        facts = {**identity(self.job), "versions": versions()}
+        made_with = {"versions": versions(), "arithmetic": arithmetic()}
+        facts = {**identity(self.job), **made_with}
         failure = self.saver.save(self.state, self._whole(), facts)
         self.saved_at = time.monotonic()
         if failure:

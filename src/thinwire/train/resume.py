@@ -10,6 +10,7 @@ from typing import Any
 
 from thinwire.exchange import Wire
 from thinwire.train.agreement import share_text
+from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
     MANIFEST,
@@ -158,6 +159,8 @@ def _remarks(found: Checkpoint | None, refused: Sequence[str], recipe: Recipe) -
         return (*refused, "starting anew") if refused else ()
     workers = f"{found.world} worker{'s' if found.world > 1 else ''}"
     remarks = (*refused, f"going on from {found.folder}: step {found.step}, written by {workers}")
+    rounding = rounding_remark(found.facts.get("arithmetic"), arithmetic())
+    remarks += (rounding,) if rounding else ()
     fruitless = found.facts["run"].get("decay", {}).get("fruitless", 0)
     if fruitless > recipe.decay.give_up:
         remarks += ("held-out accuracy ended it there ([decay]); more epochs train no further",)

@@ -240,9 +240,10 @@ def simulate(workers: int, work: Callable[..., T], *args: Any) -> list[T]:
     if workers < 1:
         raise ValueError(f"workers: expected >= 1, got {workers}")
     job, failures = _Job(workers), list[BaseException]()
+    threads = max(1, torch.get_num_threads() // workers)
 
     def be(rank: int) -> T:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         _worker.job, _worker.rank, _worker.connections = job, rank, itertools.count()
         try:
             return work(rank, workers, *args)
