@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plan.examples import LINK, VALUES, profile, setting
-from thinwire.plan import Costs, Link, Network, SubBatchTimes, Wire, predict
+from thinwire.plan import Costs, Link, Network, Setting, SubBatchTimes, Wire, predict
 from thinwire.plan.methods import (
     DENSE,
     DOUBLE_BUFFERED,
     FP16,
     METHODS,
     ONE_BIT,
-    Setting,
     alone,
     k_hat,
     model_parallel,

@@ -1,6 +1,6 @@
-"""How many samples a method needs to reach an error, as a function of the minibatch size.
+"""How many samples a method needs to reach a goal, as a function of the minibatch size.
 
-Measured runs give the samples S and the steps I = S / N at which the error was first reached. In
+Measured runs give the samples S and the steps I = S / N at which the goal was first reached. In
 between and around them the law
 
     S(N) = S_min + I_min N,      I(N) = I_min + S_min / N
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thinwire.plan.goal import Goal
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -24,12 +26,12 @@ class Progress:
     Attributes:
         steps: updates of the model.
         samples: samples processed.
-        error: fraction of samples classified wrongly.
+        value: the metric, such as the fraction of samples classified wrongly.
     """
 
     steps: float
     samples: float
-    error: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,23 @@ class Reached:
     samples: float
 
 
-def reached(course: Sequence[Progress], target: float, minibatch: int) -> Reached | None:
-    """When an error was first reached, interpolated between the evaluations around it.
+def reached(course: Sequence[Progress], goal: Goal, minibatch: int) -> Reached | None:
+    """Return when a goal was first reached, interpolated between the evaluations around it.
 
     Returns:
-        The counts, or None if no evaluation is at or below the target. A run that is there at its
-        first evaluation counts as reaching it then.
+        The counts, or None if no evaluation meets the goal. A run that is there at its first
+        evaluation counts as reaching it then.
 
     >>> course = [Progress(10, 100, 0.3), Progress(20, 200, 0.1)]
-    >>> reached(course, 0.2, 10)
+    >>> reached(course, Goal("test_error", 0.2, "20 % test error"), 10)
     Reached(minibatch=10, steps=15.0, samples=150.0)
     """
     before: Progress | None = None
     for now in course:
-        if now.error <= target:
+        if goal.is_met(now.value):
             if before is None:
                 return Reached(minibatch, now.steps, now.samples)
-            part = (before.error - target) / (before.error - now.error)
+            part = (before.value - goal.value) / (before.value - now.value)
             return Reached(
                 minibatch,
                 before.steps + part * (now.steps - before.steps),

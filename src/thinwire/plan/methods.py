@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from thinwire.plan import equations
 from thinwire.plan.network import Network
 from thinwire.plan.profile import Profile
+from thinwire.plan.setting import Setting
 from thinwire.plan.step import Costs, Step, Wire, predict
 from thinwire.plan.wire_format import Shape, bucket_bytes, values
 
@@ -49,23 +50,6 @@ FP16 = Method("fp16", None)
 ONE_BIT = Method("1-bit", "sign")
 DOUBLE_BUFFERED = Method("1-bit DB", "sign", double_buffer=True)
 METHODS = (DENSE, FP16, ONE_BIT, DOUBLE_BUFFERED)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where a method runs.
-
-    Attributes:
-        profile: the machine and the model.
-        network: how machines are connected.
-        efficiency: of each further processor in model parallelism (S 5.5 measured 0.55).
-        shared: all workers share the processors of the one machine that was calibrated.
-    """
-
-    profile: Profile
-    network: Network
-    efficiency: float = 0.55
-    shared: bool = False
 
 
 def model_parallel(method: Method, degree: int) -> Method:

@@ -53,6 +53,17 @@ def parse_seconds(text: str) -> float:
     return float(f"{value * _SECONDS[found.group(2)]:.12g}")
 
 
+def seconds_text(seconds: float) -> str:
+    """Write a duration with three digits, in the unit in which it is easiest to read.
+
+    >>> seconds_text(3.14159), seconds_text(234), seconds_text(80_000)
+    ('3.14 s', '3.9 min', '22.2 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
 def parse_counts(text: str) -> list[int]:
     """Whole numbers: a list, or a range that doubles.
 

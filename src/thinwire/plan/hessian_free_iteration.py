@@ -1,4 +1,4 @@
-"""The Hessian-free job: one gradient reduction, several curvature reductions, a line search.
+"""A Hessian-free iteration: one gradient reduction, several curvature reductions, a line search.
 
 Each is samples spread over the workers, then one all-reduce of float32; or, with a replicated
 curvature batch, products are computed by every worker and not sent. The solver's vector work is
@@ -8,11 +8,11 @@ repeated by every worker, so it is H's T_upd. What a preconditioner costs is not
 from dataclasses import dataclass
 
 from thinwire.plan.equations import crossing
-from thinwire.plan.methods import Setting, contention
+from thinwire.plan.methods import contention
+from thinwire.plan.setting import Setting
 
-SOLVER_PASSES = (
-    5  # over a vector, a product: H Algorithm 3 does 10 for its two; CG does 5 for its one
-)
+# Over a vector, for each product: H Algorithm 3 does 10 for its two; CG does 5 for its one.
+SOLVER_PASSES = 5
 SCALAR_BYTES = 8
 
 
