@@ -64,6 +64,25 @@ def test_a_noisy_calibration_is_warned_of_in_one_line(
     assert "repeat `thinwire plan --calibrate` on a quiet machine" in line
 
 
+def test_square_brackets_are_printed_as_they_are(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        write_run(here / "a", "1-bit SGD", 256, 40),
+        write_run(here / "[bold]", "dense SGD", 256, 4000),
+        write_run(here / "c", "Hessian-free, [red]", 9000, 2, "sharded"),
+    ]
+    flags = ["--target", "14", "--workers", "1,2", "--fit", *map(str, runs)]
+    with EventLog(here / "[bold]" / "events.jsonl") as log:
+        log.write("start", schema=1, method="dense SGD", recipe={"minibatch": 256})
+        log.write("epoch", step=0, samples=0, test_error=0.9)
+    assert main(["plan", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "[section 2.3]" in printed
+    assert "[red], sharded" in printed
+    assert "dense: never reached the target: [bold]" in printed
+
+
 def test_other_metrics_than_errors_are_fitted(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

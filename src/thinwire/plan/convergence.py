@@ -6,8 +6,8 @@ between and around them the law
     S(N) = S_min + I_min N,      I(N) = I_min + S_min / N
 
 is fitted: small minibatches need S_min samples however small they are, large ones I_min steps
-however large. N = S_min / I_min is where either is twice its least, the critical size of S section
-4.
+however large. N = S_min / I_min is where either is twice its least, the critical size of
+[Seide 2014, section 4].
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from thinwire.plan.goal import Goal
 
 
 @dataclass(frozen=True)
-class Progress:
+class Evaluation:
     """One evaluation during a run; counts are since its beginning, over all workers.
 
     Attributes:
@@ -49,18 +49,18 @@ class Reached:
     samples: float
 
 
-def reached(course: Sequence[Progress], goal: Goal, minibatch: int) -> Reached | None:
+def reached(course: Sequence[Evaluation], goal: Goal, minibatch: int) -> Reached | None:
     """Return when a goal was first reached, interpolated between the evaluations around it.
 
     Returns:
         The counts, or None if no evaluation meets the goal. A run that is there at its first
         evaluation counts as reaching it then.
 
-    >>> course = [Progress(10, 100, 0.3), Progress(20, 200, 0.1)]
+    >>> course = [Evaluation(10, 100, 0.3), Evaluation(20, 200, 0.1)]
     >>> reached(course, Goal("test_error", 0.2, "20 % test error"), 10)
     Reached(minibatch=10, steps=15.0, samples=150.0)
     """
-    before: Progress | None = None
+    before: Evaluation | None = None
     for now in course:
         if goal.is_met(now.value):
             if before is None:
@@ -94,20 +94,20 @@ class Law:
     error: float
 
     def samples(self, minibatch: float) -> float:
-        """S(N)."""
+        """Return S(N)."""
         return self.least_samples + self.least_steps * minibatch
 
     def steps(self, minibatch: float) -> float:
-        """I(N)."""
+        """Return I(N)."""
         return self.samples(minibatch) / minibatch
 
     def known(self, minibatch: float) -> bool:
-        """Whether N lies within what was measured."""
+        """Return whether N lies within what was measured."""
         return self.smallest <= minibatch <= self.largest
 
 
 def fit(runs: Iterable[Reached]) -> Law:
-    """The law through measured runs: least squares of relative deviations, both terms >= 0.
+    """Fit the law to measured runs: least squares of relative deviations, both terms >= 0.
 
     Runs of the same minibatch (seeds) are averaged. One size alone tells nothing of others: its law
     holds there only (``known``).

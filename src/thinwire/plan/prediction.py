@@ -17,8 +17,8 @@ class Prediction:
         workers: processors in all.
         steps: by method, one for each entry of ``workers``; None where they do not divide.
         alone: seconds of a step of plain training on one processor.
-        k_hats: by method, in workers; None where the fixed cost is the limit (S 2.3), infinity
-            where the wire never is.
+        k_hats: by method, in workers; None where the fixed cost is the limit [Seide 2014,
+            section 2.3], infinity where the wire never is.
     """
 
     minibatch: int

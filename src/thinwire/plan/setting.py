@@ -17,7 +17,8 @@ class Setting:
     Attributes:
         profile: the machine and the model.
         network: how machines are connected.
-        efficiency: of each further processor in model parallelism (S 5.5 measured 0.55).
+        efficiency: of each further processor in model parallelism; [Seide 2014, section 5.5]
+            measured 0.55.
         shared: all workers share the processors of the one machine that was calibrated.
         line_rate: of each machine's link as networks are sold, headers included, in bytes/s; None
             where the network is the one that was measured.

@@ -13,10 +13,10 @@ from thinwire.plan.wire_format import compression
 from thinwire.report.formatting import MISSING, one_decimal, significant, whole
 
 LEGEND = """\
-DB: half-batch double buffering; MP2: two-way model parallelism. compute, post, upd: S's
-T_frm, T_post, T_upd; rest: what they do not explain; hidden: while something else was under
-way. K-hat: where computing and wire take the same time (eq. 4); "fixed": the wire takes less
-than the fixed cost, which is the limit (S 2.3)."""
+DB: half-batch double buffering; MP2: two-way model parallelism. compute, post, upd: the
+terms T_frm, T_post, T_upd of [Seide 2014, section 2.1]; rest: what they do not explain; hidden:
+while something else was under way. K-hat: where computing and wire take the same time [equation
+(4)]; "fixed": the wire takes less than the fixed cost, which is then the limit [section 2.3]."""
 
 
 @dataclass(frozen=True)

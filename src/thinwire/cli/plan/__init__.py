@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from thinwire.cli.plan.fields import PlanFields
@@ -75,7 +76,7 @@ def _draw(plan: Plan, out: Path) -> list[Path]:
 
 
 def _print(plan: Plan, written: Iterable[Path]) -> None:
-    console = Console()
+    console = Console(markup=False)
 
     def say(lines: Iterable[str | None]) -> None:
         for line in lines:
@@ -95,9 +96,11 @@ def _print(plan: Plan, written: Iterable[Path]) -> None:
 
 
 def _rich(table: Table) -> RichTable:
-    made = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Names of methods come from run folders and may look like rich's markup: [] is escaped."""
+    title = escape(table.title)
+    made = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in table.header:
-        made.add_column(heading, justify="right" if heading else "left")
+        made.add_column(escape(heading), justify="right" if heading else "left")
     for row in table.rows:
-        made.add_row(*row)
+        made.add_row(*map(escape, row))
     return made

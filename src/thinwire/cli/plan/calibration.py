@@ -40,7 +40,7 @@ def run_calibration(fields: PlanFields, args: list[str]) -> int:
         if worker.rank == 0:
             with user_errors():
                 write_profile(profile, fields.profile)
-            console = Console()
+            console = Console(markup=False)
             for line in [*about_profile(profile), f"wrote {fields.profile}"]:
                 console.print(line, soft_wrap=True)
 

@@ -31,9 +31,9 @@ class PlanFields:
     inner_bandwidth: str = "100Gbit/s"
     """Between workers of one machine, where there are several."""
     model_parallel: int = 1
-    """Also plan 1-bit with each model over this many workers (S 5.5)."""
+    """Also plan 1-bit with each model over this many workers [Seide 2014, section 5.5]."""
     efficiency: float = SECOND_GPU
-    """Of each further worker in model parallelism; S 5.5 measured 0.55 to 0.9."""
+    """Of each further worker in model parallelism; 0.55 to 0.9 in [Seide 2014, section 5.5]."""
     shared: bool = False
     """All workers run on the one machine that was calibrated, and share its processors."""
     fit: tuple[Path, ...] = ()
