@@ -21,12 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import markdown
-from thinwire.cli.plan.fields import PlanFields
-from thinwire.cli.plan.prediction import planned_methods
-from thinwire.cli.plan.runs import method_of, minibatch_of, seconds_per_step
-from thinwire.plan import paper, read_profile
+from thinwire.plan import (
+    Setting,
+    make_setting,
+    method_of,
+    minibatch_of,
+    paper,
+    planned_methods,
+    read_profile,
+    seconds_per_step,
+)
 from thinwire.plan.methods import step
 from thinwire.plan.step import Step
+from thinwire.plan.units import parse_rate, parse_seconds
 from thinwire.report import load_run
 from thinwire.report.run import number
 
@@ -52,9 +59,14 @@ def main() -> None:
     rows = []
     for text in args.runs:
         rate, _, folder = text.rpartition("=")
-        fields = PlanFields(profile=args.profile, bandwidth=rate or args.bandwidth)
-        fields = replace(fields, latency=args.latency, shared=args.shared)
-        rows.append(compare_run(Path(folder), fields))
+        rate = rate or args.bandwidth
+        setting = make_setting(
+            read_profile(args.profile),
+            bandwidth=parse_rate(rate) if rate else None,
+            latency=parse_seconds(args.latency) if args.latency else None,
+            shared=args.shared,
+        )
+        rows.append(compare_run(Path(folder), setting, rate or "as calibrated"))
     print(run_table(rows), terms_table(rows), sep="\n\n")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -111,10 +123,9 @@ def reading_rows() -> tuple[list[str], list[list[str]]]:
     return ["reading", "within 15 %", "median", "worst"], rows
 
 
-def compare_run(folder: Path, fields: PlanFields) -> dict[str, Any]:
-    """One run against its prediction from these flags of ``thinwire plan``."""
+def compare_run(folder: Path, setting: Setting, rate: str) -> dict[str, Any]:
+    """One run against its prediction; ``rate`` is what the network is called in tables."""
     run = load_run(folder)
-    setting = fields.setting(read_profile(fields.profile))
     workers, minibatch = int(number(run.start, "workers") or 1), minibatch_of(run)
     name = method_of(run)
     method = next(m for m in planned_methods(1) if m.name == name)
@@ -127,7 +138,7 @@ def compare_run(folder: Path, fields: PlanFields) -> dict[str, Any]:
     middle, quick = statistics.median(paces), statistics.quantiles(paces, n=4)[0]
     return {
         "run": run.label,
-        "rate": fields.bandwidth or "as calibrated",
+        "rate": rate,
         "method": name,
         "workers": workers,
         "minibatch": minibatch,

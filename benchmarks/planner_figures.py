@@ -12,12 +12,13 @@ from thinwire.plan import (
     ETHERNET_GOODPUT,
     Link,
     Network,
+    Setting,
     equations,
-    hessian_free,
+    hessian_free_iteration,
     paper,
     read_profile,
 )
-from thinwire.plan.methods import METHODS, ONE_BIT, Setting, alone, costs_of, k_hat, step, wires_of
+from thinwire.plan.methods import METHODS, ONE_BIT, alone, costs_of, k_hat, step, wires_of
 from thinwire.plan.units import parse_rate
 from thinwire.report.style import INK, plain_ticks, run_colours
 
@@ -29,7 +30,7 @@ WORKERS = [2**i for i in range(11)]
 MINIBATCH = 8192  # of the calibrated machine's figures
 PAPER_MINIBATCH = 2880
 # An iteration of mnist-hf-gauss-newton with sharded curvature; one loss more for the line search.
-JOB = hessian_free.Job(60_000, 8192, gradients=1, losses=1, products=6, candidates=5)
+JOB = hessian_free_iteration.Job(60_000, 8192, gradients=1, losses=1, products=6, candidates=5)
 PARTS = {
     "gradient": "gradient",
     "curvature": f"{JOB.products} products",
@@ -150,7 +151,7 @@ def iteration(_: object = None) -> Drawing | None:
     figure, panels = plt.subplots(1, len(RATES), figsize=(11, 4.0), layout="constrained")
     for axes, rate in zip(panels, RATES, strict=True):
         setting = setting_at(rate)
-        made = [hessian_free.predict(setting, JOB, workers) for workers in WORKERS]
+        made = [hessian_free_iteration.predict(setting, JOB, workers) for workers in WORKERS]
         for part, colour in zip(PARTS, run_colours(len(PARTS)), strict=True):
             ms = [1e3 * getattr(one, part) or math.nan for one in made]  # one worker sends nothing
             axes.plot(WORKERS, ms, "o-", color=colour, markersize=4, label=PARTS[part])

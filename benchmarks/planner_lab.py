@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks import lab, record
 from benchmarks.planner import compare_run, run_table
-from thinwire.cli.plan.fields import PlanFields
+from thinwire.plan import make_setting, read_profile
+from thinwire.plan.units import parse_rate
 
 NAME = "planner"
 RECIPES = ("mnist-onebit", "mnist-dense")
@@ -58,7 +59,8 @@ def _measure(hosts: int, cells: dict[str, tuple[str, str]]) -> None:
             with lab.lab(hosts, rate) as network:
                 thinwire_on(network, "train", recipe, *FLAGS, "--out", str(folder))
             bits = rate.replace("mbit", "Mbit/s").replace("gbit", "Gbit/s")
-            row = compare_run(folder, PlanFields(profile=profile, bandwidth=bits))
+            setting = make_setting(read_profile(profile), bandwidth=parse_rate(bits))
+            row = compare_run(folder, setting, bits)
             entry = {"command": f"thinwire train {recipe} {' '.join(FLAGS)}", "row": row}
             record.enter(NAME, key, {**entry, "load": [before, record.load()]})
 

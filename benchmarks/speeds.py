@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import lab, record
 from benchmarks.planner_lab import thinwire_on
-from thinwire.cli.plan.runs import seconds_per_step
+from thinwire.plan import seconds_per_step
 from thinwire.report import load_run
 
 NAME = "speeds"

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plan.examples import LINK, VALUES, profile, setting
-from thinwire.plan import Costs, Link, Network, SubBatchTimes, Wire, predict
+from thinwire.plan import BucketTimes, Costs, Link, Network, Setting, SubBatchTimes, predict
 from thinwire.plan.methods import (
     DENSE,
     DOUBLE_BUFFERED,
     FP16,
     METHODS,
     ONE_BIT,
-    Setting,
     alone,
     k_hat,
     model_parallel,
@@ -26,20 +25,20 @@ COSTS = Costs(SubBatchTimes((1, 100), (0.01, 1.0)), post=0.2, apply=0.1)
 
 
 def test_without_and_with_double_buffering_by_hand() -> None:
-    wires = [Wire(1.0, 0.2, 0.1)]
+    wires = [BucketTimes(1.0, 0.2, 0.1)]
     plain = predict(COSTS, wires, 100, 2)
     assert plain.seconds == pytest.approx(0.5 + 0.1 + 0.1 + 0.3)
     assert plain.hidden == 0
     buffered = predict(COSTS, wires, 100, 2, double_buffer=True)
     assert buffered.seconds == pytest.approx(2 * (0.25 + 0.1 + 0.1))  # the wire hides
     assert buffered.hidden == pytest.approx(0.6)
-    slow = predict(COSTS, [Wire(1.0, 2.0, 0.0)], 100, 2, double_buffer=True)
+    slow = predict(COSTS, [BucketTimes(1.0, 2.0, 0.0)], 100, 2, double_buffer=True)
     assert slow.seconds == pytest.approx(4.0)  # the computing hides
 
 
 def test_what_s_does_not_count() -> None:
     costs = Costs(COSTS.times, post=0.2, apply=0.1, exchange=0.05, read=0.001)
-    wires = [Wire(1.0, 0.2, 0.1)]
+    wires = [BucketTimes(1.0, 0.2, 0.1)]
     assert predict(costs, wires, 100, 2).seconds == pytest.approx(1.0 + 0.05 + 0.1)
     buffered = predict(costs, wires, 100, 2, double_buffer=True)
     assert buffered.seconds == pytest.approx(0.9 + 2 * 0.05)
@@ -53,12 +52,12 @@ def test_overlap_saves_and_never_beats_its_parts(
     parts: list[tuple[float, float, float]], variable: float, post: float
 ) -> None:
     whole = sum(share for share, _, _ in parts) or 1.0
-    wires = [Wire(share / whole, one, two) for share, one, two in parts]
+    wires = [BucketTimes(share / whole, one, two) for share, one, two in parts]
     seconds = pipeline(variable, post, COSTS, wires)
     computing = variable + post + COSTS.upd
     comm = sum(wire.gradients + wire.updates for wire in wires)
     assert max(computing, comm) - 1e-9 <= seconds <= computing + comm + 1e-9
-    joined = [Wire(1.0, sum(w.gradients for w in wires), sum(w.updates for w in wires))]
+    joined = [BucketTimes(1.0, sum(w.gradients for w in wires), sum(w.updates for w in wires))]
     assert seconds <= pipeline(variable, post, COSTS, joined) + 1e-9
 
 

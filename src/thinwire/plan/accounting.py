@@ -1,9 +1,9 @@
-"""H's own accounting of what training sends: floats and messages, for model and data parallelism.
+"""The paper's own accounting of what training sends: floats and messages [He 2017].
 
-Formulae of *Distributed Hessian-Free Optimization for Deep Neural Network*, section "Distributed
-Hessian-free Optimization Algorithms", with n samples, minibatches of b over all N nodes and layers
-of widths d_0 (inputs), d_1 .. d_l. They count a reduction as log2(N) transfers of a whole vector (a
-tree), where thinwire's ledger counts the bytes a worker sends.
+The formulae are those of the section "Distributed Hessian-free Optimization Algorithms", with n
+samples, minibatches of b over all N nodes and layers of widths d_0 (inputs), d_1 .. d_l. They count
+a reduction as log2(N) transfers of a whole vector (a tree), where thinwire's ledger counts the
+bytes a worker sends.
 """
 
 import itertools
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Accounted:
-    """Floats and messages by H's count."""
+    """Floats and messages as the paper counts them."""
 
     floats: float
     messages: float
 
 
 def sgd_model_parallel(n: float, b: float, widths: Sequence[int]) -> Accounted:
-    """An epoch of SGD with the weights of each layer split over the nodes.
+    """Count an epoch of SGD with the weights of each layer split over the nodes.
 
     Activations go forward and deltas back after each layer: 2 (n/b) b sum d_i floats in 2 l n/b
     messages.
@@ -34,7 +34,7 @@ def sgd_model_parallel(n: float, b: float, widths: Sequence[int]) -> Accounted:
 
 
 def sgd_data_parallel(n: float, b: float, nodes: int, widths: Sequence[int]) -> Accounted:
-    """An epoch of SGD with the samples split: n/b log(N) M floats in 2 n/b messages.
+    """Count an epoch of SGD with the samples split: n/b log(N) M floats in 2 n/b messages.
 
     The paper prints the sum as d_0 d_i, which counts the weights of the first layer only; d_(i-1)
     d_i is meant and taken here. Biases are left out, as there.
@@ -49,7 +49,7 @@ def sgd_data_parallel(n: float, b: float, nodes: int, widths: Sequence[int]) -> 
 def hessian_free_iteration(
     nodes: int, widths: Sequence[int], products: int, trials: int
 ) -> Accounted:
-    """An iteration of Algorithm 2: one gradient, the solver's products, the line search.
+    """Count an iteration of Algorithm 2: one gradient, the solver's products, the line search.
 
     Each of the 1 + ``products`` vectors is reduced and sent back, as in SGD. The paper leaves out
     what the line search sends: one float for each trial, reduced and sent back.
@@ -63,5 +63,5 @@ def hessian_free_iteration(
 
 
 def weights(widths: Sequence[int]) -> int:
-    """Weights of a perceptron, biases apart: sum of d_(i-1) d_i."""
+    """Return the weights of a perceptron, biases apart: the sum of d_(i-1) d_i."""
     return sum(a * b for a, b in itertools.pairwise(widths))

@@ -1,13 +1,13 @@
-"""How many samples a method needs to reach an error, as a function of the minibatch size.
+"""How many samples a method needs to reach a goal, as a function of the minibatch size.
 
-Measured runs give the samples S and the steps I = S / N at which the error was first reached. In
+Measured runs give the samples S and the steps I = S / N at which the goal was first reached. In
 between and around them the law
 
     S(N) = S_min + I_min N,      I(N) = I_min + S_min / N
 
 is fitted: small minibatches need S_min samples however small they are, large ones I_min steps
-however large. N = S_min / I_min is where either is twice its least, the critical size of S section
-4.
+however large. N = S_min / I_min is where either is twice its least, the critical size of
+[Seide 2014, section 4].
 """
 
 from collections import defaultdict
@@ -16,20 +16,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thinwire.plan.goal import Goal
+
 
 @dataclass(frozen=True)
-class Progress:
+class Evaluation:
     """One evaluation during a run; counts are since its beginning, over all workers.
 
     Attributes:
         steps: updates of the model.
         samples: samples processed.
-        error: fraction of samples classified wrongly.
+        value: the metric, such as the fraction of samples classified wrongly.
     """
 
     steps: float
     samples: float
-    error: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,23 @@ class Reached:
     samples: float
 
 
-def reached(course: Sequence[Progress], target: float, minibatch: int) -> Reached | None:
-    """When an error was first reached, interpolated between the evaluations around it.
+def reached(course: Sequence[Evaluation], goal: Goal, minibatch: int) -> Reached | None:
+    """Return when a goal was first reached, interpolated between the evaluations around it.
 
     Returns:
-        The counts, or None if no evaluation is at or below the target. A run that is there at its
-        first evaluation counts as reaching it then.
+        The counts, or None if no evaluation meets the goal. A run that is there at its first
+        evaluation counts as reaching it then.
 
-    >>> course = [Progress(10, 100, 0.3), Progress(20, 200, 0.1)]
-    >>> reached(course, 0.2, 10)
+    >>> course = [Evaluation(10, 100, 0.3), Evaluation(20, 200, 0.1)]
+    >>> reached(course, Goal("test_error", 0.2, "20 % test error"), 10)
     Reached(minibatch=10, steps=15.0, samples=150.0)
     """
-    before: Progress | None = None
+    before: Evaluation | None = None
     for now in course:
-        if now.error <= target:
+        if goal.is_met(now.value):
             if before is None:
                 return Reached(minibatch, now.steps, now.samples)
-            part = (before.error - target) / (before.error - now.error)
+            part = (before.value - goal.value) / (before.value - now.value)
             return Reached(
                 minibatch,
                 before.steps + part * (now.steps - before.steps),
@@ -92,20 +94,20 @@ class Law:
     error: float
 
     def samples(self, minibatch: float) -> float:
-        """S(N)."""
+        """Return S(N)."""
         return self.least_samples + self.least_steps * minibatch
 
     def steps(self, minibatch: float) -> float:
-        """I(N)."""
+        """Return I(N)."""
         return self.samples(minibatch) / minibatch
 
     def known(self, minibatch: float) -> bool:
-        """Whether N lies within what was measured."""
+        """Return whether N lies within what was measured."""
         return self.smallest <= minibatch <= self.largest
 
 
 def fit(runs: Iterable[Reached]) -> Law:
-    """The law through measured runs: least squares of relative deviations, both terms >= 0.
+    """Fit the law to measured runs: least squares of relative deviations, both terms >= 0.
 
     Runs of the same minibatch (seeds) are averaged. One size alone tells nothing of others: its law
     holds there only (``known``).

@@ -1,4 +1,4 @@
-"""S section 2 as functions: equations (3) and (4), with the paper's symbols.
+"""Equations (3) and (4) of [Seide 2014, section 2] as functions, with the paper's symbols.
 
 =============  =====================================================================================
 K              compute nodes (workers)
@@ -8,12 +8,12 @@ C_T_post       C T_calc^post, seconds of component-wise post-processing of the w
                passes, such as momentum and AdaGrad); divides by K, since owners share it
 T_upd          T_calc^upd, seconds of work on the whole model that every node repeats
 T_comm         T_comm^float / Z, seconds to exchange all sub-gradients once, as they travel
-halves         2 with half-batch double buffering (S 2.2), 1 without: the "ominous /2"
+halves         2 with half-batch double buffering [section 2.2], 1 without: the "ominous /2"
 =============  =====================================================================================
 
-The communication time is a constant here, as in S section 3.1: each node sends M (K - 1) / K values
-in each of two stages, which tends to 2 M. `thinwire.plan.network` has the terms that do grow with
-K.
+The communication time is a constant here, as in [Seide 2014, section 3.1]: each node sends
+M (K - 1) / K values in each of two stages, which tends to 2 M. `thinwire.plan.network` has the
+terms that do grow with K.
 """
 
 import math
@@ -23,7 +23,9 @@ from collections.abc import Callable
 def t_calc(
     K: float, N: float, T_frm: float, C_T_post: float, T_upd: float, *, halves: int = 2
 ) -> float:
-    """Seconds a node computes for each exchange: (N / halves T_frm + C T_post) / K + T_upd.
+    """Return the seconds a node computes for each exchange.
+
+    They are (N / halves T_frm + C T_post) / K + T_upd.
 
     >>> t_calc(4, 1000, 0.001, 0.02, 0.01)
     0.14
@@ -34,7 +36,7 @@ def t_calc(
 def k_hat(
     N: float, T_frm: float, C_T_post: float, T_upd: float, T_comm: float, *, halves: int = 2
 ) -> float:
-    """The number of nodes at which T_calc(K) = T_comm (eq. 3): eq. (4).
+    """Return the number of nodes at which T_calc(K) = T_comm [equation (3)], by equation (4).
 
     With double buffering both happen at once and K-hat saturates both. Without it (``halves=1``)
     they follow each other; K-hat is then where a step is half exchange, beyond which adding nodes
@@ -42,7 +44,7 @@ def k_hat(
 
     Returns:
         K-hat, not rounded; infinity where communication is not slower than the fixed cost: then
-        it can never be saturated, and the fixed cost limits the speed-up (S 2.3).
+        it can never be saturated, and the fixed cost limits the speed-up [section 2.3].
 
     >>> k_hat(1000, 0.001, 0.02, 0.01, 0.14)
     4.0
@@ -55,10 +57,10 @@ def k_hat(
 
 
 def step_seconds(calc: float, T_comm: float, *, halves: int = 2) -> float:
-    """Seconds for one minibatch, from the seconds of one T_calc and one T_comm.
+    """Return the seconds of one minibatch, from the seconds of one T_calc and one T_comm.
 
-    With double buffering each half takes the longer of the two. Without it they add up (S 5.1:
-    "T_comm has to be added into the fixed cost").
+    With double buffering each half takes the longer of the two. Without it they add up:
+    "T_comm has to be added into the fixed cost" [section 5.1].
 
     >>> step_seconds(0.14, 0.05), step_seconds(0.14, 0.05, halves=1)
     (0.28, 0.19)
@@ -69,7 +71,7 @@ def step_seconds(calc: float, T_comm: float, *, halves: int = 2) -> float:
 def fixed_cost_limit(
     N: float, T_frm: float, C_T_post: float, T_upd: float, T_comm: float, *, halves: int = 2
 ) -> float:
-    """The speed-up over one node that no number of nodes can reach (S 2.3, footnote 5).
+    """Return the speed-up over one node that no number of nodes reaches [section 2.3, footnote 5].
 
     One node computes N T_frm + C T_post + T_upd and exchanges nothing; infinitely many nodes still
     spend the fixed cost.
@@ -85,7 +87,7 @@ def fixed_cost_limit(
 def crossing(
     calc: Callable[[float], float], comm: Callable[[float], float], *, limit: float = 1e6
 ) -> float:
-    """K-hat where neither side is as simple as eq. (4) has it: the K with calc(K) = comm(K).
+    """Return K-hat where neither side is as simple as equation (4) has it: calc(K) = comm(K).
 
     Args:
         calc: seconds a node computes for each exchange, falling with K.

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from thinwire.plan import equations
 from thinwire.plan.network import Network
 from thinwire.plan.profile import Profile
-from thinwire.plan.step import Costs, Step, Wire, predict
+from thinwire.plan.setting import Setting
+from thinwire.plan.step import BucketTimes, Costs, Step, predict
 from thinwire.plan.wire_format import Shape, bucket_bytes, values
 
 HALF_BYTES = 2
@@ -34,7 +35,7 @@ class Method:
     Attributes:
         name: in tables and figures.
         code: of thinwire's exchange, or None for DistributedDataParallel's ring in fp16.
-        double_buffer: S 2.2.
+        double_buffer: whether half-minibatches overlap [Seide 2014, section 2.2].
         model_parallel: processors that share one model.
     """
 
@@ -51,30 +52,13 @@ DOUBLE_BUFFERED = Method("1-bit DB", "sign", double_buffer=True)
 METHODS = (DENSE, FP16, ONE_BIT, DOUBLE_BUFFERED)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where a method runs.
-
-    Attributes:
-        profile: the machine and the model.
-        network: how machines are connected.
-        efficiency: of each further processor in model parallelism (S 5.5 measured 0.55).
-        shared: all workers share the processors of the one machine that was calibrated.
-    """
-
-    profile: Profile
-    network: Network
-    efficiency: float = 0.55
-    shared: bool = False
-
-
 def model_parallel(method: Method, degree: int) -> Method:
-    """The same method with each model over ``degree`` processors."""
+    """Return the same method with each model over ``degree`` processors."""
     return replace(method, name=f"{method.name} MP{degree}", model_parallel=degree)
 
 
 def costs_of(profile: Profile, method: Method) -> Costs:
-    """One worker's costs in seconds, model parallelism not yet considered."""
+    """Return one worker's costs in seconds, model parallelism not yet considered."""
     m = profile.values
     if method.code is None:
         decoded = profile.collect + profile.post + profile.apply
@@ -96,8 +80,8 @@ def costs_of(profile: Profile, method: Method) -> Costs:
     )
 
 
-def wires_of(profile: Profile, method: Method, network: Network, workers: int) -> list[Wire]:
-    """What each bucket takes on the wire.
+def wires_of(profile: Profile, method: Method, network: Network, workers: int) -> list[BucketTimes]:
+    """Return what each bucket takes on the wire.
 
     Under model parallelism every shard has a group of its own that exchanges its part of the model;
     the groups of one node share its link, so together they send what one model takes.
@@ -119,17 +103,17 @@ def wires_of(profile: Profile, method: Method, network: Network, workers: int) -
 
 def _wire(
     shapes: Sequence[Shape], share: float, code: str | None, network: Network, workers: int
-) -> Wire:
+) -> BucketTimes:
     if code is None:
         total = HALF_BYTES * values(shapes)
-        return Wire(share, network.all_reduce(total, workers))
+        return BucketTimes(share, network.all_reduce(total, workers))
     sent = bucket_bytes(shapes, code, workers)
     gradients = network.all_to_all(sent.gradients, workers)
-    return Wire(share, gradients, network.all_gather(sent.packet, workers))
+    return BucketTimes(share, gradients, network.all_gather(sent.packet, workers))
 
 
 def contention(setting: Setting, processors: int) -> float:
-    """How much slower computing is than when it was calibrated, where workers share processors."""
+    """Return how many times slower computing is than in calibration, if processors are shared."""
     if not setting.shared:
         return 1.0
     profile = setting.profile
@@ -139,7 +123,7 @@ def contention(setting: Setting, processors: int) -> float:
 
 
 def step(setting: Setting, method: Method, minibatch: int, processors: int) -> Step | None:
-    """Predict a step.
+    """Predict a step of a method.
 
     Args:
         setting: where.
@@ -159,17 +143,17 @@ def step(setting: Setting, method: Method, minibatch: int, processors: int) -> S
 
 
 def alone(setting: Setting, minibatch: int) -> float:
-    """Seconds of a step of plain training on one processor: no quantising, nothing exchanged."""
+    """Return the seconds of a step of plain training on one processor, with no exchange."""
     profile = setting.profile
     plain = profile.values * (profile.post + profile.apply)
     return profile.compute.variable(minibatch) + plain + profile.codes["sign"].overhead
 
 
 def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
-    """K-hat of eq. (3) in data-parallel nodes, with T_frm at the sub-batch size K-hat leads to.
+    """Return K-hat in data-parallel nodes, with T_frm at the sub-batch size K-hat leads to.
 
-    Where T_frm is constant and the wire's time does not grow with K this is eq. (4). Without double
-    buffering it is where a step is half exchange (`equations.k_hat`).
+    Where T_frm is constant and the wire's time does not grow with K this is equation (4). Without
+    double buffering it is where a step is half exchange (`equations.k_hat`).
     """
     halves = 2 if method.double_buffer else 1
     network = _network(setting, method)

@@ -1,4 +1,4 @@
-"""The paper's own measurements: its costs (S Table 1, section 5.1) and speeds (Tables 4 and 5).
+"""The measurements of [Seide 2014]: costs (Table 1, section 5.1) and speeds (Tables 4 and 5).
 
 From the former the planner predicts the latter; ``tests/plan/test_paper.py`` and
 ``docs/planner.md`` hold the two against each other.
@@ -7,7 +7,7 @@ From the former the planner predicts the latter; ``tests/plan/test_paper.py`` an
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thinwire.plan.step import Costs, Step, Wire, predict
+from thinwire.plan.step import BucketTimes, Costs, Step, predict
 from thinwire.plan.subbatch import SubBatchTimes
 
 # Table 1: one K20X, momentum and two AdaGrad steps, no data parallelism.
@@ -59,7 +59,7 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """All data-parallel cells of Tables 4 and 5."""
+    """Yield all data-parallel cells of Tables 4 and 5."""
     for double_buffer, speeds in _TABLE_4.items():
         for n, speed in zip(_SIZES_4, speeds, strict=True):
             if speed is not None:
@@ -72,7 +72,7 @@ def cells() -> Iterator[Cell]:
 
 
 def bare_costs() -> Costs:
-    """S's three cost factors, as its section 5.1 gives them.
+    """Return the three cost factors, as section 5.1 gives them.
 
     C T_post is what remains of 18.2 ms when T_upd = 9 ms is taken off; the paper gives it nowhere
     (18.2 ms was measured without quantisation, 9 ms with it). It hardly matters, being divided by
@@ -84,7 +84,7 @@ def bare_costs() -> Costs:
 
 
 def unexplained() -> tuple[float, float]:
-    """What one GPU takes beyond Table 1 when the whole system runs: (s a step, s a sample).
+    """Return what one GPU takes beyond Table 1 in the whole system: (s a step, s a sample).
 
     N / speed of Table 5's row 1 x 1 less Table 1's time for that sub-batch, at both N; the line
     through the two.
@@ -99,27 +99,26 @@ def unexplained() -> tuple[float, float]:
 
 
 def full_costs() -> Costs:
-    """``bare_costs`` and what row 1 x 1 shows to be missing from them."""
+    """Return ``bare_costs`` and what row 1 x 1 shows to be missing from them."""
     exchange, read = unexplained()
     bare = bare_costs()
     return Costs(bare.times, bare.post, apply=bare.apply, exchange=exchange, read=read)
 
 
 def predicted(cell: Cell, costs: Costs, *, comm: float = EXCHANGE[1]) -> Step:
-    """The planner's prediction for one cell.
+    """Predict one cell.
 
     Args:
         cell: which.
         costs: of one GPU.
         comm: T_comm / Z in seconds; by default the upper end of what the paper saw, since a step
-        waits
-            for the slowest of its exchanges.
+            waits for the slowest of its exchanges.
     """
     node = costs.split(cell.model, SECOND_GPU) if cell.model > 1 else costs
-    wires = [Wire(1.0, comm / 2, comm / 2)]
+    wires = [BucketTimes(1.0, comm / 2, comm / 2)]
     return predict(node, wires, cell.minibatch, cell.data, double_buffer=cell.double_buffer)
 
 
 def deviation(cell: Cell, costs: Costs) -> float:
-    """(predicted - measured) / measured speed."""
+    """Return (predicted - measured) / measured speed."""
     return predicted(cell, costs).samples_per_second / cell.measured - 1

@@ -1,8 +1,9 @@
 """One minibatch: what each part of it takes, what hides behind what, and the sum.
 
-S counts three costs and an exchange. Two refinements, both zero where they do not apply: an
-exchange costs a node some time that is in none of S's terms (`Costs.exchange`), and buckets leave
-while backward still computes the next (`Wire` of more than one bucket).
+[Seide 2014, section 2] counts three costs and an exchange. There are two refinements, both zero
+where they do not apply: an exchange costs a node some time that is in none of the paper's terms
+(`Costs.exchange`), and buckets leave while backward still computes the next (`BucketTimes` of more
+than one bucket).
 """
 
 import math
@@ -12,7 +13,8 @@ from dataclasses import dataclass, replace
 from thinwire.plan.equations import step_seconds
 from thinwire.plan.subbatch import SubBatchTimes
 
-FORWARD = 1 / 3  # of forward and backward: one of S's "three large matrix products per layer"
+# Of forward and backward: one of the paper's "three large matrix products per layer".
+FORWARD = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Costs:
         prepare: the part of T_upd before stage 1 (copy gradients, quantise).
         add: the part between the stages (decode the K packets of a stripe: one model in all).
         apply: the part after stage 2 (decode, add to the model). T_upd = prepare + add + apply.
-        exchange: for each exchange, outside S's terms and never hidden.
+        exchange: for each exchange, outside the paper's terms and never hidden.
         read: for each sample of the *whole* minibatch, which every node spends; double buffering
             hides it.
     """
@@ -44,13 +46,13 @@ class Costs:
         return self.prepare + self.add + self.apply
 
     def slowed(self, factor: float) -> "Costs":
-        """The same work on processors that are shared."""
+        """Return the costs of the same work on processors that are shared."""
         rest = {name: value * factor for name, value in vars(self).items() if name != "times"}
         slower = SubBatchTimes(self.times.sizes, tuple(t * factor for t in self.times.seconds))
         return Costs(times=slower, **rest)
 
     def split(self, degree: int, efficiency: float) -> "Costs":
-        """Model parallelism: the model lies over ``degree`` processors (S 4 and 5.5).
+        """Return the costs of a model over ``degree`` processors [Seide 2014, sections 4 and 5.5].
 
         Component-wise work divides perfectly; the variable cost by 1 + (degree - 1) efficiency.
 
@@ -65,7 +67,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Wire:
+class BucketTimes:
     """One bucket's exchange.
 
     Attributes:
@@ -89,7 +91,7 @@ class Step:
         variable: forward and backward.
         post: this owner's post-processing.
         upd: work on the whole model that every worker repeats.
-        rest: what is in none of S's terms (`Costs.exchange`, `Costs.read`).
+        rest: what is in none of the paper's terms (`Costs.exchange`, `Costs.read`).
         comm: on the wire.
         hidden: the part of all these during which another one was under way.
     """
@@ -105,7 +107,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """How long the step takes."""
+        """The seconds of the step."""
         return self.variable + self.post + self.upd + self.rest + self.comm - self.hidden
 
     @property
@@ -116,13 +118,13 @@ class Step:
 
 def predict(
     costs: Costs,
-    wires: Sequence[Wire],
+    wires: Sequence[BucketTimes],
     minibatch: int,
     workers: int,
     *,
     double_buffer: bool = False,
 ) -> Step:
-    """A step of N samples on K workers.
+    """Predict a step of N samples on K workers.
 
     Args:
         costs: of one worker.
@@ -130,13 +132,13 @@ def predict(
             one worker.
         minibatch: N, over all workers.
         workers: K.
-        double_buffer: exchange one half while computing the next (S 2.2).
+        double_buffer: exchange one half while computing the next [section 2.2].
     """
     halves = 2 if double_buffer and workers > 1 else 1
     variable = costs.times.variable(math.ceil(minibatch / halves / workers))  # the fullest worker
     post = costs.post / workers
     comm = sum(wire.gradients + wire.updates for wire in wires)
-    calc = variable + post + costs.upd  # S's T_calc, as in equations.t_calc
+    calc = variable + post + costs.upd  # the paper's T_calc, as in equations.t_calc
     rest = halves * costs.exchange + costs.read * minibatch
     if halves > 1:
         seconds = step_seconds(calc, comm, halves=halves)
@@ -156,16 +158,16 @@ def predict(
     )
 
 
-def pipeline(variable: float, post: float, costs: Costs, wires: Sequence[Wire]) -> float:
-    """Seconds of a step without double buffering, bucket by bucket.
+def pipeline(variable: float, post: float, costs: Costs, wires: Sequence[BucketTimes]) -> float:
+    """Return the seconds of a step without double buffering, bucket by bucket.
 
     One processor and one wire: a bucket's stage 1 begins when backward has reached it, and its
     stage 2 when its owner has post-processed it. With one bucket nothing overlaps: T_calc + T_comm.
 
     >>> costs = Costs(SubBatchTimes((1,), (9.0,)), post=1.0)
-    >>> pipeline(9.0, 1.0, costs, [Wire(1.0, 2.0, 2.0)])
+    >>> pipeline(9.0, 1.0, costs, [BucketTimes(1.0, 2.0, 2.0)])
     14.0
-    >>> pipeline(9.0, 1.0, costs, [Wire(0.5, 2.0), Wire(0.5, 2.0)])  # the first hides in backward
+    >>> pipeline(9.0, 1.0, costs, 2 * [BucketTimes(0.5, 2.0)])  # the first hides in backward
     12.0
     """
     busy, wire_free = FORWARD * variable, 0.0

@@ -1,7 +1,8 @@
 """How long a worker computes on n samples: measured points and what lies between them.
 
-S eq. (4) takes T_calc^frm as a constant; its Table 1 and footnote 3 say that it is not: a small
-sub-batch uses a processor badly. So the planner keeps the measured times themselves.
+[Seide 2014, equation (4)] takes T_calc^frm as a constant; the paper's Table 1 and footnote 3 say
+that it is not: a small sub-batch uses a processor badly. So the planner keeps the measured times
+themselves.
 """
 
 import bisect
@@ -36,11 +37,11 @@ class SubBatchTimes:
 
     @classmethod
     def increasing(cls, sizes: Sequence[int], seconds: Sequence[float]) -> "SubBatchTimes":
-        """From noisy measurements: a larger sub-batch never takes less time than a smaller one."""
+        """Make it from noisy measurements: larger sub-batches never take less than smaller ones."""
         return cls(tuple(sizes), tuple(itertools.accumulate(seconds, max)))
 
     def variable(self, n: float) -> float:
-        """Seconds for n samples, n >= 0: n T_calc^frm(n).
+        """Return the seconds for n samples, n >= 0: n T_calc^frm(n).
 
         Straight lines between the measured points; beyond them the nearest line goes on, below
         the smallest never under a proportional share of it. Nothing takes no time.
@@ -61,5 +62,5 @@ class SubBatchTimes:
         return round(line, 15)
 
     def per_sample(self, n: float) -> float:
-        """T_calc^frm at sub-batch size n, in seconds per sample."""
+        """Return T_calc^frm at sub-batch size n, in seconds a sample."""
         return self.variable(n) / n

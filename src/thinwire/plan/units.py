@@ -10,7 +10,7 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def parse_rate(text: str) -> float:
-    """Bytes per second of a data rate. ``B`` is a byte, ``b`` or ``bit`` a bit.
+    """Return the bytes per second of a data rate. ``B`` is a byte, ``b`` or ``bit`` a bit.
 
     Raises:
         ValueError: it is not a positive rate.
@@ -27,7 +27,7 @@ def parse_rate(text: str) -> float:
 
 
 def rate_text(bytes_per_second: float) -> str:
-    """A rate in bits, as networks are sold.
+    """Write a rate in bits, as networks are sold.
 
     >>> rate_text(125e6), rate_text(12.5e6), rate_text(8e9)
     ('1 Gbit/s', '100 Mbit/s', '64 Gbit/s')
@@ -38,7 +38,7 @@ def rate_text(bytes_per_second: float) -> str:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds of a duration.
+    """Return the seconds of a duration.
 
     Raises:
         ValueError: it is not one.
@@ -53,8 +53,19 @@ def parse_seconds(text: str) -> float:
     return float(f"{value * _SECONDS[found.group(2)]:.12g}")
 
 
+def seconds_text(seconds: float) -> str:
+    """Write a duration with three digits, in the unit in which it is easiest to read.
+
+    >>> seconds_text(3.14159), seconds_text(234), seconds_text(80_000)
+    ('3.14 s', '3.9 min', '22.2 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
 def parse_counts(text: str) -> list[int]:
-    """Whole numbers: a list, or a range that doubles.
+    """Return whole numbers from a list, or from a range that doubles.
 
     Raises:
         ValueError: it is neither, or a number is below 1.

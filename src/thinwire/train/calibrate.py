@@ -23,8 +23,8 @@ from thinwire.exchange import Ledger, Wire, shared_wire, split
 from thinwire.optim import OneBitSGD
 from thinwire.optim.group_bucket import cut_into_buckets
 from thinwire.optim.postprocess import AdaGrad, State, post_process
-from thinwire.plan import CodeTimes, Network, Profile, SubBatchTimes
-from thinwire.plan.methods import ONE_BIT, Setting, step
+from thinwire.plan import CodeTimes, Network, Profile, Setting, SubBatchTimes
+from thinwire.plan.methods import ONE_BIT, step
 from thinwire.plan.profile import CODES
 from thinwire.quantize import ErrorFeedback, FlatSpace, named_code
 from thinwire.train.measure_wire import measure_link

@@ -14,8 +14,8 @@ from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.train import describe_failure
 from thinwire.cli.usage import UsageError, user_errors
 from thinwire.models import build_model
-from thinwire.plan import Profile, write_profile
-from thinwire.plan.units import rate_text
+from thinwire.plan import write_profile
+from thinwire.plan.remarks import about_profile
 from thinwire.train import Workers, detect_workers, worker_processes
 from thinwire.train.calibrate import Workload, calibrate
 
@@ -40,7 +40,9 @@ def run_calibration(fields: PlanFields, args: list[str]) -> int:
         if worker.rank == 0:
             with user_errors():
                 write_profile(profile, fields.profile)
-            _say(profile, fields)
+            console = Console(markup=False)
+            for line in [*about_profile(profile), f"wrote {fields.profile}"]:
+                console.print(line, soft_wrap=True)
 
     # A launched worker leaves its error where the launcher finds it.
     (work if workers is None else record(work))()
@@ -58,31 +60,6 @@ def _workload(fields: PlanFields, samples: int) -> Workload:
         adagrad=fields.adagrad,
         bucket_mb=fields.bucket_mb,
     )
-
-
-def _say(profile: Profile, fields: PlanFields) -> None:
-    """The profile in a few lines."""
-    console = Console()
-    times = profile.compute
-    console.print(f"{profile.values:,} parameters, {profile.workers} workers measured together")
-    for size, seconds in zip(times.sizes, times.seconds, strict=True):
-        console.print(
-            f"  {size:6} samples {1e3 * seconds:9.2f} ms {1e6 * seconds / size:9.1f} us each"
-        )
-    sign = profile.codes["sign"]
-    whole = {"quantise": sign.encode, "add": sign.add, "decode": sign.decode}
-    whole["post-process"] = profile.post
-    parts = ", ".join(f"{name} {1e3 * t * profile.values:.2f} ms" for name, t in whole.items())
-    console.print(f"  {parts}, overhead {1e3 * sign.overhead:.2f} ms", soft_wrap=True)
-    if profile.link is None:
-        console.print("  no network measured: one worker alone (--workers K measures it)")
-    else:
-        link = profile.link
-        console.print(
-            f"  network {rate_text(link.bandwidth)}, start-up {1e6 * link.latency:.0f} us, "
-            f"waiting in a step {1e6 * link.waiting:.0f} us"
-        )
-    console.print(f"wrote {fields.profile}", soft_wrap=True)
 
 
 def _launch(args: list[str], workers: int) -> int:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from thinwire.plan import ETHERNET_GOODPUT, Link, Network, Profile
-from thinwire.plan.methods import Setting
+from thinwire.plan import Goal, Profile, Setting, make_goal, make_setting
+from thinwire.plan.paper import SECOND_GPU
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
 
 T = TypeVar("T")
@@ -31,19 +31,19 @@ class PlanFields:
     inner_bandwidth: str = "100Gbit/s"
     """Between workers of one machine, where there are several."""
     model_parallel: int = 1
-    """Also plan 1-bit with each model over this many workers (S 5.5)."""
-    efficiency: float = 0.55
-    """Of each further worker in model parallelism; S 5.5 measured 0.55 to 0.9."""
+    """Also plan 1-bit with each model over this many workers [Seide 2014, section 5.5]."""
+    efficiency: float = SECOND_GPU
+    """Of each further worker in model parallelism; 0.55 to 0.9 in [Seide 2014, section 5.5]."""
     shared: bool = False
     """All workers run on the one machine that was calibrated, and share its processors."""
     fit: tuple[Path, ...] = ()
     """Run folders whose convergence turns speed into time to the target."""
     target: float = 2.5
-    """Error in per cent to reach, with --fit."""
-    metric: Literal["test", "train"] = "test"
-    """Whose error."""
+    """What to reach, with --fit: an error in per cent, or a value of --metric."""
+    metric: str = "test"
+    """Whose error: test or train; or what else runs measured, such as test_loss."""
     out: Path = Path("plan.svg")
-    """Where the figure goes."""
+    """Where the figure goes; several add what they show: plan-1024.svg, plan-target.svg."""
     calibrate: bool = False
     """Measure this machine and, with --workers K or under torchrun, this network."""
     layers: tuple[int, ...] = (784, 512, 512, 512, 10)
@@ -65,8 +65,7 @@ class PlanFields:
                 )
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"--efficiency: expected in (0, 1], got {self.efficiency}")
-        if not 0 < self.target < 100:
-            raise ValueError(f"--target: expected per cent between 0 and 100, got {self.target}")
+        _ = self.goal
         if len(self.layers) < 2 or min(self.layers) < 1:
             raise ValueError(f"--layers: expected two or more widths >= 1, got {list(self.layers)}")
         if self.bucket_mb <= 0:
@@ -87,33 +86,31 @@ class PlanFields:
         """--sizes as numbers."""
         return _named("--sizes", parse_counts, self.sizes)
 
+    @property
+    def goal(self) -> Goal:
+        """--metric and --target."""
+        return _flagged(lambda: make_goal(self.metric, self.target))
+
     def setting(self, profile: Profile) -> Setting:
-        """The network that was asked for, under the profile.
+        """Put the profile into the network that was asked for.
 
         Raises:
             ValueError: a flag cannot be read, or no bandwidth is known.
         """
-        measured = profile.link
-        if self.bandwidth is not None:
-            # A line rate carries headers too; a measured bandwidth is payload already.
-            bandwidth = _named("--bandwidth", parse_rate, self.bandwidth) * ETHERNET_GOODPUT
-        elif measured is not None:
-            bandwidth = measured.bandwidth
-        else:
-            raise ValueError(
-                f"{self.profile} was calibrated by one worker alone and knows no network: "
-                "add --bandwidth, such as --bandwidth 1Gbit/s"
+        bandwidth = _optional("--bandwidth", parse_rate, self.bandwidth)
+        latency = _optional("--latency", parse_seconds, self.latency)
+        inner = _named("--inner-bandwidth", parse_rate, self.inner_bandwidth)
+        return _flagged(
+            lambda: make_setting(
+                profile,
+                bandwidth=bandwidth,
+                latency=latency,
+                per_node=self.per_node,
+                inner_bandwidth=inner,
+                efficiency=self.efficiency,
+                shared=self.shared,
             )
-        default = measured.latency if measured else 50e-6
-        latency = default
-        if self.latency is not None:
-            latency = _named("--latency", parse_seconds, self.latency)
-        message, waiting = (measured.message, measured.waiting) if measured else (0.0, 0.0)
-        within = _named("--inner-bandwidth", parse_rate, self.inner_bandwidth)
-        inner = Link(within, min(latency, default), waiting=waiting)
-        outer = Link(bandwidth, latency, message, waiting)
-        network = Network(outer, inner, self.per_node)
-        return Setting(profile, network, self.efficiency, self.shared)
+        )
 
 
 def _named(flag: str, parse: Callable[[str], T], text: str) -> T:
@@ -121,3 +118,15 @@ def _named(flag: str, parse: Callable[[str], T], text: str) -> T:
         return parse(text)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from None
+
+
+def _optional(flag: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    return None if text is None else _named(flag, parse, text)
+
+
+def _flagged(make: Callable[[], T]) -> T:
+    """An error of the planner begins with the field's name; the user knows it as a flag."""
+    try:
+        return make()
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None

@@ -1,18 +1,19 @@
-"""The Hessian-free job: one gradient reduction, several curvature reductions, a line search.
+"""A Hessian-free iteration: one gradient reduction, several curvature reductions, a line search.
 
 Each is samples spread over the workers, then one all-reduce of float32; or, with a replicated
 curvature batch, products are computed by every worker and not sent. The solver's vector work is
-repeated by every worker, so it is H's T_upd. What a preconditioner costs is not counted.
+repeated by every worker, so it belongs to the fixed cost T_upd. What a preconditioner costs is not
+counted.
 """
 
 from dataclasses import dataclass
 
 from thinwire.plan.equations import crossing
-from thinwire.plan.methods import Setting, contention
+from thinwire.plan.methods import contention
+from thinwire.plan.setting import Setting
 
-SOLVER_PASSES = (
-    5  # over a vector, a product: H Algorithm 3 does 10 for its two; CG does 5 for its one
-)
+# Over a vector, for each product: [He 2017, Algorithm 3] does 10 for its two; CG 5 for its one.
+SOLVER_PASSES = 5
 SCALAR_BYTES = 8
 
 
@@ -65,12 +66,12 @@ class Iteration:
 
     @property
     def seconds(self) -> float:
-        """How long an iteration takes; nothing overlaps."""
+        """The seconds of the iteration; nothing overlaps."""
         return self.gradient + self.curvature + self.search + self.vectors + self.comm
 
 
 def predict(setting: Setting, job: Job, workers: int) -> Iteration:
-    """An iteration on K workers.
+    """Predict an iteration on K workers.
 
     Args:
         setting: machine and network.
@@ -101,7 +102,7 @@ def predict(setting: Setting, job: Job, workers: int) -> Iteration:
 
 
 def k_hat(setting: Setting, job: Job) -> float:
-    """The workers at which an iteration is half communication (`methods.k_hat`)."""
+    """Return the workers at which an iteration is half communication (`methods.k_hat`)."""
 
     def calc(workers: float) -> float:
         made = predict(setting, job, max(1, round(workers)))

@@ -3,17 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thinwire.plan import Step
-from thinwire.plan.methods import (
-    METHODS,
-    ONE_BIT,
-    Method,
-    Setting,
-    alone,
-    k_hat,
-    model_parallel,
-    step,
-)
+from thinwire.plan.methods import METHODS, ONE_BIT, Method, alone, k_hat, model_parallel, step
+from thinwire.plan.setting import Setting
+from thinwire.plan.step import Step
 
 
 @dataclass(frozen=True)
@@ -25,8 +17,8 @@ class Prediction:
         workers: processors in all.
         steps: by method, one for each entry of ``workers``; None where they do not divide.
         alone: seconds of a step of plain training on one processor.
-        k_hats: by method, in workers; None where the fixed cost is the limit (S 2.3), infinity
-            where the wire never is.
+        k_hats: by method, in workers; None where the fixed cost is the limit [Seide 2014,
+            section 2.3], infinity where the wire never is.
     """
 
     minibatch: int
@@ -42,21 +34,40 @@ class Prediction:
 
     @property
     def methods(self) -> list[Method]:
-        """In the order of the tables."""
+        """The methods in the order of the tables."""
         return list(self.steps)
 
+    def made(self, method: Method) -> list[tuple[int, Step]]:
+        """Return (workers, step) wherever the workers divide by the model parallelism."""
+        pairs = zip(self.workers, self.steps[method], strict=True)
+        return [(workers, step) for workers, step in pairs if step is not None]
+
+    def speed_up(self, step: Step) -> float:
+        """Return how many times as fast a step is as plain training on one processor."""
+        return step.samples_per_second * self.pace_alone
+
     def best(self, method: Method) -> tuple[int, Step] | None:
-        """(workers, step) of most samples a second; the fewest workers among equals."""
+        """Return (workers, step) of most samples a second; the fewest workers among equals."""
+        found = self.made(method)
+        return max(found, key=lambda pair: pair[1].samples_per_second, default=None)
+
+    def fastest(self, workers: int) -> tuple[Method, Step] | None:
+        """Return the method of most samples a second on so many workers, and its step.
+
+        Returns:
+            None where no method runs on this number.
+        """
         found = [
-            (workers, made)
-            for workers, made in zip(self.workers, self.steps[method], strict=True)
-            if made is not None
+            (method, step)
+            for method in self.methods
+            for count, step in self.made(method)
+            if count == workers
         ]
         return max(found, key=lambda pair: pair[1].samples_per_second, default=None)
 
 
 def planned_methods(degree: int) -> list[Method]:
-    """The methods compared, with model parallelism where it is asked for."""
+    """Return the methods compared, with model parallelism where it is asked for."""
     return [*METHODS, *([model_parallel(ONE_BIT, degree)] if degree > 1 else [])]
 
 
