@@ -54,7 +54,7 @@ class Metric:
 
     def told(self) -> dict[str, Any]:
         """Describe the metric for the start event, so that reports need not know the task."""
-        return asdict(self)
+        return {**asdict(self), "plural": self.plural}
 
 
 class Task(Protocol):
