@@ -24,8 +24,11 @@ def with_nan(place: tuple[int, int]) -> Any:
 
 ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": ({"inputs": X, "targets": Y[:5]}, r"targets: expected 6 rows, .* got 5"),
-    "objects": ({"inputs": X, "targets": OBJECTS}, "targets: got Python objects.*unpickled"),
-    "words": ({"inputs": X, "targets": np.array(["a"] * 6)}, "targets: got <U1, expected"),
+    "objects": (
+        {"inputs": X, "targets": OBJECTS},
+        r"targets(\.npy)?: got Python objects.*unpickled",
+    ),
+    "words": ({"inputs": X, "targets": np.array(["a"] * 6)}, r"targets(\.npy)?: got <U1, expected"),
     "no rows": ({"inputs": X[:0], "targets": Y[:0]}, r"inputs: expected \[n, ...\] with n >= 1"),
     "nan": ({"inputs": with_nan((4, 2)), "targets": Y}, "nan in sample 4, value 2"),
     "names": ({"x": X, "targets": Y}, "data.inputs: got no array 'inputs', expected one of"),
@@ -71,7 +74,7 @@ TABLES: dict[str, tuple[str, dict[str, Any], str]] = {
     "twice": ("a,b\n1,2\n", {"targets": ("b",), "inputs": ("b",)}, "'b' is a target"),
     "words": ("a,b\nx,2\n", {"targets": ("b",)}, "column 'a': got string, expected numbers"),
     "missing": ("a,b\n1,2\n,2\n", {"targets": ("b",)}, "column 'a': 1 missing values.*row 2"),
-    "nan": ("a,b\n1,2\nnan,2\n", {"targets": ("b",)}, "nan in sample 1, value 0"),
+    "inf": ("a,b\n1,2\ninf,2\n", {"targets": ("b",)}, "inf in sample 1, value 0"),
     "broken": ("a,b\n1,2,3\n", {"targets": ("b",)}, "expected a CSV file"),
 }
 

@@ -1,6 +1,7 @@
 """``thinwire data PATH``: say what a source of samples holds; ``mnist`` is found or fetched."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -22,11 +23,9 @@ def run(args: list[str]) -> int:
     name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
     fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
     if name != "mnist":
-        if not any(mark in name for mark in "/.:"):
-            raise UsageError(
-                f"no data set {name!r}{nearest(name, ['mnist'])}; expected mnist, "
-                "a path or package.module:function"
-            )
+        if not (Path(name).exists() or any(mark in name for mark in "/.:")):
+            hint = nearest(name, ["mnist"])
+            raise UsageError(f"no data set {name!r}{hint}; expected mnist, a path or a function")
         fields = replace(fields, path=name)
     with user_errors():
         dataset = open_dataset(fields, print)
