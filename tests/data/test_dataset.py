@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from thinwire.data import IDX_NAMES, Split, find_idx_files, load_idx_folder
+from thinwire.data import IDX_NAMES, TensorSource, find_idx_files, load_idx_folder
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_NAMES
 
@@ -117,4 +117,4 @@ def test_class_count_sets_the_label_range(tmp_path, encode_set, encode_idx, writ
 )
 def test_split_refuses_shapes_that_do_not_fit(inputs, targets, field):
     with pytest.raises(ValueError, match=f"{field}: got shape"):
-        Split(torch.zeros(inputs), torch.zeros(targets))
+        TensorSource(torch.zeros(inputs), torch.zeros(targets))

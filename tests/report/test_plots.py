@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report.builder import write_run
-from thinwire.report import AXES, METRICS, curves_svg, load_runs, residual_svg, traffic_svg
+from thinwire.report import AXES, LOSS, curves_svg, load_runs, residual_svg, traffic_svg
 from thinwire.report.series import axis_wants_log, decimate
 from thinwire.report.style import run_colours
 
-LOSS = METRICS[0]
 BYTES = next(axis for axis in AXES if axis.key == "bytes")
 BAD_NAME = "_<script>alert(1)</script> $\\frac{$ \u4e2d ]]> --"
 

@@ -6,10 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from tests.report.builder import write_run
-from thinwire.report import SCHEDULE, EventLog, load_run, load_runs, page_html, schedule_svg
+from thinwire.report import EventLog, load_run, load_runs, page_html, schedule_of, schedule_svg
 from thinwire.report.schedule import schedule_points, selection_rows
-
-MINIBATCH, RATE, HELD_OUT = SCHEDULE
 
 
 def write_adaptive_run(folder, name="adaptive"):
@@ -33,14 +31,15 @@ def write_adaptive_run(folder, name="adaptive"):
 
 def test_the_points_are_those_of_the_events(tmp_path):
     run = load_run(write_adaptive_run(tmp_path))
-    assert schedule_points(run, MINIBATCH) == [(0.5, 256), (1.0, 512), (2.0, 1024)]
-    assert schedule_points(run, RATE) == [(0.5, 0.2), (2.0, 0.1)]
-    assert schedule_points(run, HELD_OUT) == [(1.0, 95), (2.0, 94)]
+    minibatch, rate, held_out = schedule_of([run])
+    assert schedule_points(run, minibatch) == [(0.5, 256), (1.0, 512), (2.0, 1024)]
+    assert schedule_points(run, rate) == [(0.5, 0.2), (2.0, 0.1)]
+    assert schedule_points(run, held_out) == [(1.0, 95), (2.0, 94)]
 
 
 def test_only_what_changed_is_drawn(tmp_path):
     runs = load_runs([write_run(tmp_path / "a"), write_adaptive_run(tmp_path / "b", "<b>")])
-    for quantity in SCHEDULE:
+    for quantity in schedule_of(runs):
         assert schedule_svg(runs[:1], quantity) is None
         svg = schedule_svg(runs, quantity)
         texts = [element.text for element in ElementTree.fromstring(svg).iter()]

@@ -8,7 +8,8 @@ from rich.console import Console
 from tests.report.builder import write_newton_run, write_run
 from thinwire.report import (
     AXES,
-    METRICS,
+    ERROR,
+    LOSS,
     load_run,
     load_runs,
     page_html,
@@ -54,7 +55,7 @@ def test_averages_are_not_called_exact_and_runs_without_errors_are_left_out(tmp_
 
 
 def test_exact_runs_draw_what_was_measured(tmp_path):
-    loss, error = METRICS
+    loss, error = LOSS, ERROR
     iterations = next(axis for axis in AXES if axis.key == "iterations")
     run = load_run(write_newton_run(tmp_path / "a"))
     assert train_points(run, error, iterations) == [(1, 8), (2, 4), (3, 2), (4, 1)]

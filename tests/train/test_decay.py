@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.test_resume import figures, recipe_of, run_once
-from thinwire.data import Dataset, Split, hold_out
+from thinwire.data import Dataset, TensorSource, hold_out
 from thinwire.report import load_run
 from thinwire.train import Recipe, prepare
 from thinwire.train.decay import Decay
 from thinwire.train.fields import DecayFields, OptimizerFields
 from thinwire.train.recipe_files import to_toml
+from thinwire.train.tasks.classification import ACCURACY
 
 accuracies = st.lists(st.integers(0, 20).map(lambda n: n / 20), max_size=30)
 settings = st.builds(
@@ -50,7 +51,7 @@ def recurrence(measured: list[float], fields: DecayFields) -> list[tuple[float, 
 @given(accuracies, settings)
 def test_it_follows_the_recurrence(measured: list[float], fields: DecayFields) -> None:
     sgd = optimizer()
-    decay = Decay(sgd, fields)
+    decay = Decay(sgd, fields, ACCURACY)
     lr = 1.0
     for accuracy, (expected, ends) in zip(measured, recurrence(measured, fields), strict=True):
         told = decay.note(accuracy)
@@ -68,7 +69,7 @@ def test_it_goes_on_from_its_state(
     before: list[float], after: list[float], fields: DecayFields
 ) -> None:
     one, other = optimizer(), optimizer()
-    straight, resumed = Decay(one, fields), Decay(other, fields)
+    straight, resumed = Decay(one, fields, ACCURACY), Decay(other, fields, ACCURACY)
     for accuracy in before:
         straight.note(accuracy)
     resumed.load_state_dict(copy.deepcopy(straight.state_dict()))
@@ -79,8 +80,8 @@ def test_it_goes_on_from_its_state(
 
 
 def numbered(size: int) -> Dataset:
-    train = Split(torch.arange(float(size))[:, None], torch.arange(size))
-    return Dataset(train, Split(-train.inputs, train.targets), size, "numbered")
+    train = TensorSource(torch.arange(float(size))[:, None], torch.arange(size))
+    return Dataset(train, TensorSource(-train.inputs, train.targets), size, "numbered")
 
 
 @given(st.integers(2, 300), st.data(), st.integers(0, 2**63 - 1))
@@ -89,21 +90,25 @@ def test_held_out_samples_are_not_trained_on(size: int, data: Any, seed: int) ->
     dataset = hold_out(numbered(size), count, seed)
     assert dataset.held_out is not None
     assert len(dataset.held_out) == count
-    together = torch.cat([dataset.train.targets, dataset.held_out.targets])
+    parts = [
+        source.batch(torch.arange(len(source))) for source in (dataset.train, dataset.held_out)
+    ]
+    together = torch.cat([targets for _, targets in parts])
     assert torch.equal(together.sort().values, torch.arange(size))
-    for split in (dataset.train, dataset.held_out):
-        assert torch.equal(split.inputs[:, 0].long(), split.targets), "targets stay with inputs"
+    for inputs, targets in parts:
+        assert torch.equal(inputs[:, 0].long(), targets), "targets stay with inputs"
     assert len(dataset.test) == size
     again = hold_out(numbered(size), count, seed).held_out
     assert again is not None
-    assert torch.equal(again.targets, dataset.held_out.targets)
+    assert torch.equal(again.targets_of(torch.arange(count)), parts[1][1])
 
 
 def test_other_seeds_hold_out_other_samples() -> None:
     one, other = (hold_out(numbered(1000), 100, seed).held_out for seed in (0, 1))
     assert one is not None
     assert other is not None
-    assert not torch.equal(one.targets, other.targets)
+    all_of_them = torch.arange(100)
+    assert not torch.equal(one.targets_of(all_of_them), other.targets_of(all_of_them))
     with pytest.raises(ValueError, match="held_out: expected 1 to 9 of 10 samples, got 10"):
         hold_out(numbered(10), 10, 0)
 

@@ -23,7 +23,9 @@ def recipe_of(data: Path, folder: Path, **fields: Any) -> Recipe:
     """Four small iterations."""
     model = fields.pop("model", MODEL)
     own = {"iterations": 4, "curvature_batch": 150, "solver_iterations": 4}
-    common = {name: fields.pop(name) for name in ("seed", "checkpoint_every") if name in fields}
+    common = {
+        name: fields.pop(name) for name in ("seed", "checkpoint_every", "task") if name in fields
+    }
     return Recipe(
         algorithm="hessian-free",
         data=data,

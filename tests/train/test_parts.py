@@ -6,13 +6,15 @@ import torch
 from rich.console import Console
 from torch.nn import functional as F
 
-from thinwire.data import Dataset, Split
+from thinwire.data import Dataset, TensorSource
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.train.display import Display, describe_step
 from thinwire.train.evaluate import evaluate
 from thinwire.train.prepare import normalise, writable_folder
+from thinwire.train.tasks import Classification
 from thinwire.train.twin import DenseTwin
 
+METRICS = Classification(10).metrics
 STEP = {
     "epoch": 1.5,
     "loss": 0.25,
@@ -26,8 +28,8 @@ STEP = {
 
 def test_data_is_normalised_by_the_training_inputs_alone() -> None:
     inputs = torch.rand(50, 4) * 3 + 2
-    split = Split(inputs, torch.zeros(50, dtype=torch.int64))
-    constant = Split(torch.full((5, 4), 2.0), torch.zeros(5, dtype=torch.int64))
+    split = TensorSource(inputs, torch.zeros(50, dtype=torch.int64))
+    constant = TensorSource(torch.full((5, 4), 2.0), torch.zeros(5, dtype=torch.int64))
     result, found = normalise(Dataset(split, constant, 10, "made up"), "all")
     assert result.train.inputs.mean().item() == pytest.approx(0, abs=1e-5)
     assert result.train.inputs.std().item() == pytest.approx(1, abs=1e-5)
@@ -39,23 +41,26 @@ def test_data_is_normalised_by_the_training_inputs_alone() -> None:
 def test_evaluate_is_the_plain_mean() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
-    split = Split(torch.randn(5000, 4), torch.randint(0, 3, (5000,)))
-    loss, error = evaluate(model, split, shared_wire(None, Ledger()), F.cross_entropy, 3)
+    split = TensorSource(torch.randn(5000, 4), torch.randint(0, 3, (5000,)))
+    found = evaluate(model, split, shared_wire(None, Ledger()), F.cross_entropy, Classification(3))
     logits = model(split.inputs)
-    assert loss == pytest.approx(F.cross_entropy(logits, split.targets).item())
-    assert error == pytest.approx((logits.argmax(1) != split.targets).double().mean().item())
+    assert found["loss"] == pytest.approx(F.cross_entropy(logits, split.targets).item())
+    assert found["error"] == pytest.approx(
+        (logits.argmax(1) != split.targets).double().mean().item()
+    )
 
 
 def test_outputs_that_are_no_classes_have_no_errors() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5)).eval()
-    split = Split(torch.randn(50, 4), torch.randint(0, 3, (50,)))
+    split = TensorSource(torch.randn(50, 4), torch.randint(0, 3, (50,)))
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return (outputs.sum(1) - targets).square().mean()
 
-    found = evaluate(model, split, shared_wire(None, Ledger()), loss, 10)
-    assert found == (pytest.approx(loss(model(split.inputs), split.targets).item()), None)
+    found = evaluate(model, split, shared_wire(None, Ledger()), loss, Classification(10))
+    mean = pytest.approx(loss(model(split.inputs), split.targets).item())
+    assert found == {"loss": mean, "error": None, "accuracy": None}
     assert not model.training, "as it was"
 
 
@@ -79,7 +84,7 @@ def test_steady_counts_begin_when_the_cold_start_ends() -> None:
 
 def test_display_prints_plain_lines_when_not_a_terminal() -> None:
     output = io.StringIO()
-    with Display(100, Console(file=output)) as display:
+    with Display(100, Console(file=output), metrics=METRICS) as display:
         display.step(STEP)
     line = output.getvalue()
     for part in ("1.50", "0.2500", "12.50 %", "1234 samples/s", "2.50 MB", "29.9x"):
@@ -89,10 +94,12 @@ def test_display_prints_plain_lines_when_not_a_terminal() -> None:
 
 def test_display_is_live_on_a_terminal_and_silent_without_a_console() -> None:
     output = io.StringIO()
-    with Display(100, Console(file=output, force_terminal=True, width=140)) as display:
+    with Display(
+        100, Console(file=output, force_terminal=True, width=140), metrics=METRICS
+    ) as display:
         display.step(STEP)
     assert "29.9x" in output.getvalue()
     with Display(100, None) as display:
         display.step(STEP)
         display.say("nothing")
-    assert "-" in describe_step({**STEP, "compression": None})
+    assert "-" in describe_step({**STEP, "compression": None}, METRICS)

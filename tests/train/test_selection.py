@@ -22,6 +22,7 @@ from thinwire.train.fields import DecayFields, SelectionFields
 from thinwire.train.minibatch import MinibatchTraining
 from thinwire.train.selection import Selection
 from thinwire.train.state import MinibatchState
+from thinwire.train.tasks import Classification
 from thinwire.train.trials import select
 
 SELECTION = SelectionFields(every=180, trial=480, margin=0.05, largest=60)
@@ -154,7 +155,7 @@ def test_a_trial_that_is_not_finite_fails(idx_folder: Path, tmp_path: Path, fail
             return fail(state, totals)  # type: ignore[no-any-return]
         return [StepReport("steady", len(minibatch))]
 
-    told = [select(state, SELECTION, wire, train) for _ in range(3)]
+    told = [select(state, SELECTION, Classification(10), wire, train) for _ in range(3)]
     assert told[:2] == [[], []]
     assert told[2][0].fields["accuracies"] == [1.0, 1.0, None]
     assert state.sampler.minibatch == 30

@@ -13,7 +13,7 @@ COMMANDS = {
     "compare": "train several recipes and report: thinwire compare mnist-sgd mnist-hf-cg",
     "report": "compare runs in one page or table: thinwire report RUN...",
     "plan": "how many workers pay: thinwire plan --calibrate, then thinwire plan",
-    "data": "find or fetch a data set: thinwire data mnist",
+    "data": "what a data set holds; find or fetch one: thinwire data mnist",
     "doctor": "what this installation can do",
 }
 

@@ -10,7 +10,7 @@ from thinwire.cli.usage import UsageError, user_errors
 from thinwire.report import COUNTING_RULES, load_runs, price_tables, write_page
 from thinwire.train import Recipe, detect_workers, foreign_fields, recipe_names
 
-USAGE = """usage: thinwire compare RECIPE... [--out DIR] [--workers K] [--seed N] [--data DIR]
+USAGE = """usage: thinwire compare RECIPE... [--out DIR] [--workers K] [--seed N] [--data PATH]
                         [--resume auto|never] [--FIELD VALUE ...]
 
 Trains each recipe in its own run folder DIR/RECIPE (runs/compare by default), as `thinwire train`

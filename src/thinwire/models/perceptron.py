@@ -24,7 +24,7 @@ def build_model(
     Args:
         inputs: features of a sample.
         hidden: width of each hidden layer.
-        classes: outputs.
+        classes: outputs: classes, or numbers to be predicted.
         activation: of the hidden layers.
         seed: of the weights; the global random state is neither used nor changed.
         initialisation: "glorot-he": weights are drawn He-uniform for ReLU and Glorot-uniform (with

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ from thinwire.report.formatting import (
     short,
     significant,
     tidy,
-    two_decimals,
     whole,
     yes_no,
 )
+from thinwire.report.metrics import Metric, metrics_of
 from thinwire.report.run import Run, number
 from thinwire.report.text import clean_text
-from thinwire.report.thresholds import best_test_error
+from thinwire.report.thresholds import best_test
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,25 @@ def epochs_done(run: Run) -> float | None:
     return max(found) if found else None
 
 
-def _best_test(run: Run) -> float | None:
-    best = best_test_error(run)
-    return None if best is None else tidy(100 * best)
+def _metric_columns(metric: Metric) -> list[Column]:
+    """A metric at the end of a run on test and training samples, and its best on test samples."""
+
+    def best(run: Run) -> float | None:
+        found = best_test(run, metric)
+        return None if found is None else tidy(metric.scale * found)
+
+    test, train = (_from_result(name, metric.scale) for name in (metric.test, metric.train))
+    return [
+        Column(f"test_{metric.suffix}", f"test {metric.heading}", test, metric.text),
+        Column(f"train_{metric.suffix}", f"train {metric.heading}", train, metric.text),
+        Column(f"best_test_{metric.suffix}", f"best test {metric.heading}", best, metric.text),
+    ]
+
+
+def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """All columns, with those of the runs' metrics."""
+    metrics = metrics_of(runs)[1:]  # the loss has none
+    return (*_HEAD, *(c for metric in metrics for c in _metric_columns(metric)), *_TAIL)
 
 
 def _replicas(run: Run) -> bool | None:
@@ -69,7 +85,7 @@ def _replicas(run: Run) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-COLUMNS: tuple[Column, ...] = (
+_HEAD: tuple[Column, ...] = (
     Column("run", "run", lambda run: run.label, plain, numeric=False),
     Column(
         "status",
@@ -88,9 +104,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("workers", "workers", _from_result("workers"), whole),
     Column("steps", "steps", _from_result("steps"), whole),
     Column("epochs", "epochs", lambda run: tidy(epochs_done(run)), short),
-    Column("test_error_percent", "test error %", _from_result("test_error", 100), two_decimals),
-    Column("train_error_percent", "train error %", _from_result("train_error", 100), two_decimals),
-    Column("best_test_error_percent", "best test error %", _best_test, two_decimals),
+)
+
+_TAIL: tuple[Column, ...] = (
     Column("communications", "vector communications", _from_result("communications"), whole),
     Column(
         "scalar_communications",

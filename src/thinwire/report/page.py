@@ -11,19 +11,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from thinwire.report.columns import COLUMNS
+from thinwire.report.columns import columns_of
 from thinwire.report.details import Skips, setting_rows, skip_rows, traffic_rows
 from thinwire.report.iterations import ITERATION_HEADINGS, iteration_rows
 from thinwire.report.labels import with_unique_labels
+from thinwire.report.metrics import metrics_of
 from thinwire.report.plots import all_curves, residual_svg
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
-from thinwire.report.schedule import SCHEDULE, SELECTION_HEADINGS, schedule_svg, selection_rows
+from thinwire.report.schedule import schedule_of, schedule_svg, selection_headings, selection_rows
 from thinwire.report.seconds import step_rows, step_svg
-from thinwire.report.series import AXES, METRICS
+from thinwire.report.series import AXES
 from thinwire.report.style import run_colours
 from thinwire.report.table import table_cells
-from thinwire.report.thresholds import HEADINGS, price_cells
+from thinwire.report.thresholds import price_blocks
 from thinwire.report.traffic import traffic_svg
 from thinwire.report.words import Tile, sentence, tiles
 
@@ -44,6 +45,7 @@ class _Card:
     traffic: list[tuple[str, str, str, str, str]]
     iterations: list[list[str]]
     selections: list[list[str]]
+    selection_headings: tuple[str, ...]
     settings: list[tuple[str, str]]
 
 
@@ -83,13 +85,11 @@ def page_html(runs: Sequence[Run], title: str = "") -> str:
         cards=[
             _card(run, colour) for run, colour in zip(named, run_colours(len(named)), strict=True)
         ],
-        columns=COLUMNS,
+        columns=columns_of(named),
         rows=table_cells(named),
-        price_headings=HEADINGS,
-        prices=price_cells(named),
+        prices=price_blocks(named),
         rules=COUNTING_RULES,
         iteration_headings=ITERATION_HEADINGS,
-        selection_headings=SELECTION_HEADINGS,
         sections=_curve_sections(named),
         step_figure=_step_figure(named),
         schedule=_schedule_figures(named),
@@ -139,6 +139,7 @@ def _card(run: Run, colour: str) -> _Card:
         traffic=traffic_rows(run),
         iterations=iteration_rows(run),
         selections=selection_rows(run),
+        selection_headings=selection_headings(run),
         settings=setting_rows(run),
     )
 
@@ -149,7 +150,8 @@ def _curve_sections(runs: Sequence[Run]) -> list[tuple[str, list[_Figure]]]:
     sections = []
     for axis in AXES:
         figures = [
-            _Figure(metric.title, _markup(curves[axis.key, metric.key])) for metric in METRICS
+            _Figure(metric.label, _markup(curves[axis.key, metric.key]))
+            for metric in metrics_of(runs)
         ]
         sections.append((f"Against {axis.title}", figures))
     return sections
@@ -162,7 +164,10 @@ def _step_figure(runs: Sequence[Run]) -> _Figure | None:
 
 def _schedule_figures(runs: Sequence[Run]) -> list[_Figure]:
     """What the runs changed on their way; none of it where it stayed the same."""
-    drawn = [(quantity.title, schedule_svg(runs, quantity, legend=False)) for quantity in SCHEDULE]
+    drawn = [
+        (quantity.title, schedule_svg(runs, quantity, legend=False))
+        for quantity in schedule_of(runs)
+    ]
     return [_Figure(title, _markup(svg)) for title, svg in drawn if svg is not None]
 
 

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from itertools import cycle
 
 from thinwire.report.canvas import add_legend, draw_line, new_figure
+from thinwire.report.metrics import Metric, metrics_of
 from thinwire.report.run import Run
 from thinwire.report.series import (
     AXES,
-    METRICS,
     Axis,
-    Metric,
     Points,
     axis_wants_log,
     epoch_points,
@@ -36,7 +35,7 @@ def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = T
 
     Args:
         runs: The runs, in the order which decides their colours.
-        metric: What to draw, one of `METRICS`.
+        metric: What to draw, one of `metrics_of` the runs.
         axis: Against what, one of `AXES`.
         legend: Whether to name the runs (a page names them once for all figures).
     """
@@ -64,10 +63,10 @@ def curves_svg(runs: Sequence[Run], metric: Metric, axis: Axis, legend: bool = T
             axes.set_xscale("log")
         plain_ticks(axes)
         axes.set_xlabel(axis.title + (" (log scale)" if log_x else ""))
-        axes.set_ylabel(metric.title)
+        axes.set_ylabel(metric.label)
         if legend:
             add_legend(figure, runs)
-        return to_svg(figure, f"{metric.title} against {axis.title}")
+        return to_svg(figure, f"{metric.label} against {axis.title}")
 
 
 def all_curves(runs: Sequence[Run], legend: bool = True) -> dict[tuple[str, str], str]:
@@ -79,7 +78,7 @@ def all_curves(runs: Sequence[Run], legend: bool = True) -> dict[tuple[str, str]
     return {
         (axis.key, metric.key): curves_svg(runs, metric, axis, legend)
         for axis in AXES
-        for metric in METRICS
+        for metric in metrics_of(runs)
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.report.events import EVENTS_FILE, Event, read_events
+from thinwire.report.metrics import Metric, deciding_told, metrics_told
 from thinwire.report.text import clean_text
 
 SCHEMA = 1
@@ -20,14 +22,14 @@ _PLACE = (
 # What the report calculates with: null or a number, in these events.
 _NUMBERS = {
     "step": (
-        *(*_PLACE, "loss", "error", "compression", "samples_per_second", "objective", "alpha"),
+        *(*_PLACE, "loss", "compression", "samples_per_second", "objective", "alpha"),
         *("minibatch", "lr"),
         *("damping", "ratio", "solver_iterations", "products", "candidates", "trials"),
     ),
-    "epoch": (*_PLACE, "train_loss", "train_error", "test_loss", "test_error"),
+    "epoch": (*_PLACE, "train_loss", "test_loss"),
     "selection": (*_PLACE, "minibatch", "before", "trials", "trial_samples", "trial_seconds"),
-    "held_out": (*_PLACE, "accuracy", "best"),
-    "decay": (*_PLACE, "lr", "accuracy", "best"),
+    "held_out": (*_PLACE, "best"),
+    "decay": (*_PLACE, "lr", "best"),
     "end": (
         "steps",
         "communications",
@@ -47,12 +49,14 @@ class Run:
         folder: The run folder.
         label: What tables and figures call the run.
         start: The start event; of a resumed run, the latest.
+        metrics: What its evaluations measured, beside the loss.
+        decides: The metric which held-out evaluations and choices of a minibatch size go by.
         steps: Step events in order, counters cumulative.
         epochs: Epoch events in order.
         skips: Skipped steps (non-finite gradients).
         phases: Phase changes, such as cold start to 1-bit.
         selections: Minibatch sizes chosen by trying several.
-        held_out: Measurements of held-out accuracy.
+        held_out: Measurements on held-out samples.
         decays: Changes of the learning rate which they brought.
         summary: The end event, or None when the run has not finished.
     """
@@ -60,6 +64,8 @@ class Run:
     folder: Path
     label: str
     start: Event
+    metrics: tuple[Metric, ...]
+    decides: Metric
     steps: tuple[Event, ...]
     epochs: tuple[Event, ...]
     skips: tuple[Event, ...]
@@ -103,8 +109,11 @@ def load_run(folder: Path) -> Run:
     path = folder / EVENTS_FILE
     kept: list[Event] = []
     resumed = False
+    numbers = _NUMBERS
     for number, event in enumerate(read_events(path), start=1):
-        _check(event, path, number)
+        if event["event"] == "start":
+            numbers = _numbers(event, path, number)
+        _check(event, numbers, path, number)
         if event["event"] == "start" and kept:
             resumed = True
             kept = [old for old in kept if old["event"] not in ("start", "end")]
@@ -123,6 +132,8 @@ def load_run(folder: Path) -> Run:
         folder=folder,
         label=clean_text(start.get("name") or folder.resolve().name, LABEL_LENGTH) or "run",
         start=start,
+        metrics=metrics_told(start),
+        decides=deciding_told(start),
         steps=tuple(by_kind.get("step", ())),
         epochs=tuple(by_kind.get("epoch", ())),
         skips=tuple(by_kind.get("skip", ())),
@@ -145,7 +156,26 @@ def number(event: Event, field: str) -> float | None:
         return None
 
 
-def _check(event: Event, path: Path, line: int) -> None:
+def _numbers(start: Event, path: Path, line: int) -> dict[str, tuple[str, ...]]:
+    """What the report calculates with, by kind of event, with the metrics of this run.
+
+    Raises:
+        ValueError: Naming the file and the line, if the start event describes them wrongly.
+    """
+    try:
+        metrics, decides = metrics_told(start), deciding_told(start)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {line}, {error}") from None
+    told = {
+        "step": tuple(metric.key for metric in metrics),
+        "epoch": tuple(name for metric in metrics for name in (metric.train, metric.test)),
+        "held_out": (decides.key,),
+        "decay": (decides.key,),
+    }
+    return {kind: (*fields, *told.get(kind, ())) for kind, fields in _NUMBERS.items()}
+
+
+def _check(event: Event, numbers: Mapping[str, tuple[str, ...]], path: Path, line: int) -> None:
     """Refuse an event the report cannot use.
 
     Raises:
@@ -157,7 +187,7 @@ def _check(event: Event, path: Path, line: int) -> None:
     if kind == "start" and event.get("schema") != SCHEMA:
         got = event.get("schema")
         raise ValueError(f"{path}, line {line}, field schema: got {got!r}, expected {SCHEMA}")
-    for field in _NUMBERS.get(kind, ()):
+    for field in numbers.get(kind, ()):
         value = event.get(field)
         if value is not None and not isinstance(value, int | float):
             raise ValueError(
@@ -169,6 +199,10 @@ def _before(old: Event, event: Event) -> bool:
     """Whether an old event lies before the step at which a resumed run took up."""
     old_step, step = number(old, "step"), number(event, "step")
     return old_step is None or step is None or old_step < step
+
+
+def _scores(run: Run) -> list[str]:
+    return [name for metric in run.metrics for name in (metric.train, metric.test)]
 
 
 def _partial_summary(run: Run) -> Event:
@@ -183,7 +217,7 @@ def _partial_summary(run: Run) -> Event:
     summary |= {key: latest.get(key) for key in counted}
     summary |= {
         key: last_epoch.get(key)
-        for key in ("train_loss", "train_error", "test_loss", "test_error", "params_sha256")
+        for key in ("train_loss", "test_loss", *_scores(run), "params_sha256")
     }
     return summary | {
         "steps": latest.get("step"),

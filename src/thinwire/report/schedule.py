@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from thinwire.report.canvas import add_legend, draw_line, new_figure
 from thinwire.report.events import Event
 from thinwire.report.formatting import data_size, one_decimal, short, whole
+from thinwire.report.metrics import Metric
 from thinwire.report.run import Run, number
 from thinwire.report.series import Points, decimate, wants_log
 from thinwire.report.style import figure_style, plain_ticks, run_colours, to_svg
 
 MAX_ROWS = 200
-SELECTION_HEADINGS = (
-    *("epoch", "before", "after", "training accuracy by size"),
-    *("samples in trials so far", "seconds", "sent"),
-)
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,27 @@ class Quantity:
 SCHEDULE: tuple[Quantity, ...] = (
     Quantity("minibatch", "samples in a minibatch", "minibatch", ("steps", "selections")),
     Quantity("lr", "learning rate", "lr", ("steps", "decays")),
-    Quantity("held-out", "held-out accuracy (%)", "accuracy", ("held_out",), scale=100.0),
 )
+
+
+def schedule_of(runs: Sequence[Run]) -> tuple[Quantity, ...]:
+    """What runs may change on their way, and the held-out metrics of these."""
+    deciding = dict.fromkeys(run.decides for run in runs)
+    held_out = [
+        Quantity(
+            "held-out", f"held-out {metric.label}", metric.key, ("held_out",), scale=metric.scale
+        )
+        for metric in deciding
+    ]
+    return (*SCHEDULE, *held_out)
+
+
+def selection_headings(run: Run) -> tuple[str, ...]:
+    """The headings of `selection_rows`."""
+    return (
+        *("epoch", "before", "after", f"training {run.decides.title} by size"),
+        *("samples in trials so far", "seconds", "sent"),
+    )
 
 
 def schedule_points(run: Run, quantity: Quantity) -> Points:
@@ -82,7 +98,7 @@ def selection_rows(run: Run) -> list[list[str]]:
             short(number(event, "epoch")),
             whole(number(event, "before")),
             whole(number(event, "minibatch")),
-            _accuracies(event),
+            _values_by_size(event, run.decides),
             whole(number(event, "trial_samples")),
             one_decimal(number(event, "trial_seconds")),
             data_size(number(event, "trial_bytes")),
@@ -91,14 +107,14 @@ def selection_rows(run: Run) -> list[list[str]]:
     ]
 
 
-def _accuracies(event: Event) -> str:
+def _values_by_size(event: Event, metric: Metric) -> str:
     """Such as "256: 91.20 %, 512: failed"; what is not a list of numbers is left out."""
-    sizes, accuracies = event.get("sizes"), event.get("accuracies")
-    if not isinstance(sizes, list) or not isinstance(accuracies, list):
+    sizes, values = event.get("sizes"), event.get(metric.plural)
+    if not isinstance(sizes, list) or not isinstance(values, list):
         return ""
     told = []
-    for size, accuracy in zip(sizes, accuracies, strict=False):
-        right = number({"": accuracy}, "")
-        found = "failed" if right is None else f"{100 * right:.2f} %"
+    for size, told_value in zip(sizes, values, strict=False):
+        value = number({"": told_value}, "")
+        found = "failed" if value is None else metric.with_unit(value)
         told.append(f"{whole(number({'': size}, ''))}: {found}")
     return ", ".join(told)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from thinwire.report.events import Event
+from thinwire.report.metrics import Metric
 from thinwire.report.run import Run, number
 
 MAX_POINTS = 1000
@@ -34,38 +35,12 @@ class Axis:
     may_log: bool = False
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A quantity to draw.
-
-    Attributes:
-        key: Its short name.
-        title: The axis label, with its unit.
-        train: Its field in step events (average since the previous one).
-        exact: Its field in epoch events, on all training samples where they say so.
-        test: Its field in epoch events.
-        scale: What all are multiplied with.
-    """
-
-    key: str
-    title: str
-    train: str
-    exact: str
-    test: str
-    scale: float = 1.0
-
-
 AXES: tuple[Axis, ...] = (
     Axis("iterations", "iterations", "step", may_log=True),
     Axis("epochs", "epochs (effective passes over the data)", "epoch"),
     Axis("communications", "vector communications", "communications", may_log=True),
     Axis("bytes", "MB sent per worker", "bytes_sent", scale=1e-6, may_log=True),
     Axis("seconds", "training seconds", "seconds", may_log=True),
-)
-
-METRICS: tuple[Metric, ...] = (
-    Metric("loss", "loss", "loss", "train_loss", "test_loss"),
-    Metric("error", "error (%)", "error", "train_error", "test_error", scale=100.0),
 )
 
 
@@ -76,8 +51,8 @@ def train_points(run: Run, metric: Metric, axis: Axis) -> Points:
     its step events.
     """
     if run.exact:
-        return decimate(_points(run.epochs, metric.exact, metric.scale, axis))
-    return decimate(_points(run.steps, metric.train, metric.scale, axis))
+        return decimate(_points(run.epochs, metric.train, metric.scale, axis))
+    return decimate(_points(run.steps, metric.key, metric.scale, axis))
 
 
 def epoch_points(run: Run, metric: Metric, axis: Axis) -> Points:

@@ -9,11 +9,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from thinwire.report.columns import COLUMNS
+from thinwire.report.columns import columns_of
 from thinwire.report.labels import with_unique_labels
 from thinwire.report.rules import COUNTING_RULES
 from thinwire.report.run import Run
-from thinwire.report.thresholds import HEADINGS, TITLE, price_cells, price_rows
+from thinwire.report.thresholds import price_blocks, price_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,14 +23,16 @@ FORMATS = ("md", "csv", "json")
 
 def table_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One dict per run, from column key to value (numbers as numbers, missing as None)."""
+    columns = columns_of(runs)
     return [
-        {column.key: column.value(run) for column in COLUMNS} for run in with_unique_labels(runs)
+        {column.key: column.value(run) for column in columns} for run in with_unique_labels(runs)
     ]
 
 
 def table_cells(runs: Sequence[Run]) -> list[list[str]]:
     """One list of texts per run, written for people, in the order of the columns."""
-    return [[column.text(row[column.key]) for column in COLUMNS] for row in table_rows(runs)]
+    columns = columns_of(runs)
+    return [[column.text(row[column.key]) for column in columns] for row in table_rows(runs)]
 
 
 def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word callers expect
@@ -40,7 +42,7 @@ def render(runs: Sequence[Run], format: str) -> str:  # noqa: A002 - the word ca
         runs: The runs, one row each.
         format: ``"md"``, ``"csv"`` or ``"json"``. Markdown rounds for reading; the others keep
             every digit, with missing values empty (CSV) or null (JSON). Markdown and JSON say too
-            what it took to reach training errors, Markdown also how that is counted.
+            what it took to reach values of a metric in training, Markdown also how that is counted.
 
     Returns:
         The text, without a line end after its last line.
@@ -73,7 +75,7 @@ def terminal_table(runs: Sequence[Run]) -> Table:
     for row in rows:
         # Text, not str: a run's name may look like rich markup.
         table.add_column(Text(row["run"]), justify="right", overflow="fold")
-    for column in COLUMNS[1:]:
+    for column in columns_of(runs)[1:]:
         values = [row[column.key] for row in rows]
         if any(value is not None for value in values):
             table.add_row(column.title, *(Text(column.text(value)) for value in values))
@@ -81,7 +83,7 @@ def terminal_table(runs: Sequence[Run]) -> Table:
 
 
 def _json_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row per run, what it took to reach training errors under its key "reached"."""
+    """A row per run, what it took to reach values in training under its key "reached"."""
     rows = table_rows(runs)
     for row in rows:
         row["reached"] = []
@@ -92,12 +94,13 @@ def _json_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _markdown(runs: Sequence[Run]) -> str:
-    head = [(column.title, column.numeric) for column in COLUMNS]
+    head = [(column.title, column.numeric) for column in columns_of(runs)]
     lines = _markdown_table(head, table_cells(runs))
-    prices = price_cells(runs)
-    if prices:
-        head = [(heading, place > 0) for place, heading in enumerate(HEADINGS)]
-        lines += ["", f"{TITLE}:", "", *_markdown_table(head, prices), ""]
+    blocks = price_blocks(runs)
+    for block in blocks:
+        head = [(heading, place > 0) for place, heading in enumerate(block.headings)]
+        lines += ["", f"{block.title}:", "", *_markdown_table(head, block.rows), ""]
+    if blocks:
         lines += [f"- {rule}" for rule in COUNTING_RULES]
     return "\n".join(lines)
 
@@ -121,7 +124,7 @@ def _markdown_text(text: str) -> str:
 
 def _csv(runs: Sequence[Run]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, [column.key for column in COLUMNS], lineterminator="\n")
+    writer = csv.DictWriter(out, [column.key for column in columns_of(runs)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(table_rows(runs))
     return out.getvalue().removesuffix("\n")

@@ -1,4 +1,4 @@
-"""What it took to reach given training errors."""
+"""What it took to reach given values of a metric on the training samples."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from thinwire.report.formatting import (
     short,
     significant,
     tidy,
-    two_decimals,
     whole,
 )
 from thinwire.report.labels import with_unique_labels
+from thinwire.report.metrics import ERROR, Metric
 from thinwire.report.run import Run, number
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-PERCENTS = (5, 4, 3, 2, 1)
-TITLE = "To reach a training error"
+PERCENTS = tuple(round(100 * threshold) for threshold in ERROR.thresholds)
 NOT_REACHED = "never"
-_TOLERANCE = 1e-9  # 0.02 as a quotient of counts may be a rounding above 0.02
 
 
 @dataclass(frozen=True)
 class Price:
-    """One column: something that reaching an error costs.
+    """One column: something that reaching a value costs.
 
     Attributes:
         key: The name in JSON, with its unit.
@@ -55,37 +53,90 @@ PRICES: tuple[Price, ...] = (
     Price("mb_sent_per_worker", "MB sent", "bytes_sent", significant, scale=1e-6),
     Price("seconds", "seconds", "seconds", one_decimal),
 )
-HEADINGS = (
-    *("run", "train error %", "measured"),
-    *(price.title for price in PRICES),
-    "best test error %",
-)
+
+
+@dataclass(frozen=True)
+class PriceBlock:
+    """The table of the runs that measured one metric, written for people.
+
+    Attributes:
+        title: Its heading.
+        headings: Of its columns.
+        rows: One for each run and threshold.
+        note: How to read it.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[list[str]]
+    note: str
+
+
+def priced(run: Run) -> Metric | None:
+    """The metric whose thresholds a run is told by, if its training samples were measured."""
+    for metric in run.metrics:
+        measured = any(number(event, metric.train) is not None for event in run.epochs)
+        if metric.thresholds and measured:
+            return metric
+    return None
 
 
 def price_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One dict per run and training error; prices are None where the error was not reached.
+    """One dict per run and threshold; prices are None where it was not reached.
 
-    Runs that never measured a training error are left out.
+    Runs that never measured a metric with thresholds on the training samples are left out.
     """
     return [
-        {"run": run.label, "train_error_percent": percent, **_prices(run, percent)}
+        row
         for run in with_unique_labels(runs)
-        if any(number(event, "train_error") is not None for event in run.epochs)
-        for percent in PERCENTS
+        if (metric := priced(run)) is not None
+        for row in _rows(run, metric)
     ]
 
 
-def price_cells(runs: Sequence[Run]) -> list[list[str]]:
-    """The rows written for people, in the order of ``HEADINGS``."""
+def price_blocks(runs: Sequence[Run]) -> list[PriceBlock]:
+    """The rows written for people: a table for each metric."""
+    by_metric: dict[Metric, list[list[str]]] = {}
+    for run in with_unique_labels(runs):
+        metric = priced(run)
+        if metric is not None:
+            by_metric.setdefault(metric, []).extend(_cells(run, metric))
+    return [_block(metric, rows) for metric, rows in by_metric.items()]
+
+
+def _block(metric: Metric, rows: list[list[str]]) -> PriceBlock:
+    worse, best = ("smaller", "highest") if metric.higher_is_better else ("larger", "lowest")
+    prices = (price.title for price in PRICES)
+    return PriceBlock(
+        f"To reach a training {metric.title}",
+        ("run", f"train {metric.heading}", "measured", *prices, f"best test {metric.heading}"),
+        rows,
+        f"The first evaluation at which the training {metric.title} was no {worse}, and the {best} "
+        f"test {metric.title} until then.",
+    )
+
+
+def _rows(run: Run, metric: Metric) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": run.label,
+            f"train_{metric.suffix}": tidy(metric.scale * threshold),
+            **_prices(run, metric, threshold),
+        }
+        for threshold in metric.thresholds
+    ]
+
+
+def _cells(run: Run, metric: Metric) -> list[list[str]]:
     return [
         [
             row["run"],
-            f"{row['train_error_percent']}",
+            f"{row[f'train_{metric.suffix}']}",
             plain(row["measured"] if row["iterations"] is not None else NOT_REACHED),
             *(price.text(row[price.key]) for price in PRICES),
-            two_decimals(row["best_test_error_percent"]),
+            metric.text(row[f"best_test_{metric.suffix}"]),
         ]
-        for row in price_rows(runs)
+        for row in _rows(run, metric)
     ]
 
 
@@ -96,52 +147,56 @@ def price_tables(runs: Sequence[Run]) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    tables: dict[str, Table] = {}
-    for name, percent, measured, *prices in price_cells(runs):
-        if name not in tables:
-            # Text, not str: a run's name may look like rich markup.
-            title = Text(f"{TITLE}: {name}", style="italic")
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-            table.padding = (0, 0)
-            for heading in ("error %", *(price.title for price in PRICES), "best test %"):
-                longest = max(map(len, heading.split()))
-                table.add_column(heading, justify="right", min_width=longest)
-            tables[name] = table
-        if measured == NOT_REACHED:
-            prices = [measured, *[""] * len(PRICES)]
-        tables[name].add_row(percent, *prices)
-    return Group(*tables.values())
+    tables: list[Table] = []
+    for run in with_unique_labels(runs):
+        metric = priced(run)
+        if metric is None:
+            continue
+        # Text, not str: a run's name may look like rich markup.
+        title = Text(f"To reach a training {metric.title}: {run.label}", style="italic")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        table.padding = (0, 0)
+        prices = (price.title for price in PRICES)
+        unit = " %" if metric.percent else ""
+        for heading in (metric.heading, *prices, f"best test{unit}"):
+            longest = max(map(len, heading.split()))
+            table.add_column(heading, justify="right", min_width=longest)
+        for _, threshold, measured, *values in _cells(run, metric):
+            never = [NOT_REACHED, *[""] * len(PRICES)]
+            table.add_row(threshold, *(never if measured == NOT_REACHED else values))
+        tables.append(table)
+    return Group(*tables)
 
 
-def best_test_error(run: Run, last: Event | None = None) -> float | None:
-    """The lowest test error (fraction) up to an evaluation, or of all."""
+def best_test(run: Run, metric: Metric, last: Event | None = None) -> float | None:
+    """The best value on the test samples up to an evaluation, or of all."""
     found = []
     for event in run.epochs:
-        error = number(event, "test_error")
-        if error is not None:
-            found.append(error)
+        value = number(event, metric.test)
+        if value is not None:
+            found.append(value)
         if event is last:
             break
-    return min(found, default=None)
+    return metric.best(found)
 
 
-def _prices(run: Run, percent: int) -> dict[str, Any]:
-    event = _first_at_most(run, percent / 100)
+def _prices(run: Run, metric: Metric, threshold: float) -> dict[str, Any]:
+    event = _first_reaching(run, metric, threshold)
     prices: dict[str, Any] = {"measured": None}
     for price in PRICES:
         value = None if event is None else number(event, price.field)
         prices[price.key] = None if value is None else tidy(value * price.scale)
-    best = None if event is None else best_test_error(run, event)
-    prices["best_test_error_percent"] = None if best is None else tidy(100 * best)
+    best = None if event is None else best_test(run, metric, event)
+    prices[f"best_test_{metric.suffix}"] = None if best is None else tidy(metric.scale * best)
     if event is not None:
         prices["measured"] = "exact" if event.get("exact") is True else "average"
     return prices
 
 
-def _first_at_most(run: Run, error: float) -> Event | None:
-    """The first evaluation at which the training error was no larger."""
+def _first_reaching(run: Run, metric: Metric, threshold: float) -> Event | None:
+    """The first evaluation at which the metric on the training samples was no worse."""
     for event in run.epochs:
-        found = number(event, "train_error")
-        if found is not None and found <= error + _TOLERANCE:
+        found = number(event, metric.train)
+        if found is not None and metric.reaches(found, threshold):
             return event
     return None

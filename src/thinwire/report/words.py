@@ -41,7 +41,7 @@ def sentence(run: Run) -> str:
         Such as "4 workers, 1-bit: 2.0 % test error after 12 epochs, 28.6 times fewer bytes than
         dense." Parts that the run does not know are left out.
     """
-    parts = [f"{_test_error(run)} {_duration(run)}".strip(), _saving(run)]
+    parts = [f"{_test_score(run)} {_duration(run)}".strip(), _saving(run)]
     told = ", ".join(part for part in parts if part) or "no result yet"
     skipped = number(run.result, "skipped_steps") or 0
     if skipped:
@@ -54,14 +54,15 @@ def sentence(run: Run) -> str:
 def tiles(run: Run) -> list[Tile]:
     """The headline numbers of a run."""
     result = run.result
-    error = number(result, "test_error")
+    metric = run.metrics[0]
+    score = number(result, metric.test)
     dense = number(result, "dense_bytes_per_worker")
     seconds = number(result, "seconds")
     epochs = epochs_done(run)
     return [
         Tile(
-            "test error",
-            MISSING if error is None else f"{100 * error:.2f} %",
+            f"test {metric.title}",
+            MISSING if score is None else metric.with_unit(score),
             "" if epochs is None else f"after {_count(epochs, 'epoch')}",
         ),
         _economy(run),
@@ -103,9 +104,13 @@ def _team(run: Run) -> str:
     return f"{_count(workers, 'worker')}, {named}" if workers else named
 
 
-def _test_error(run: Run) -> str:
-    error = number(run.result, "test_error")
-    return "" if error is None else f"{100 * error:.1f} % test error"
+def _test_score(run: Run) -> str:
+    metric = run.metrics[0]
+    score = number(run.result, metric.test)
+    if score is None:
+        return ""
+    value = f"{100 * score:.1f} %" if metric.percent else metric.with_unit(score)
+    return f"{value} test {metric.title}"
 
 
 def _duration(run: Run) -> str:

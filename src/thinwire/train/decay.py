@@ -1,4 +1,4 @@
-"""The learning rate, lowered where held-out accuracy stops improving (S section 4)."""
+"""The learning rate, lowered where a held-out metric stops improving (S section 4)."""
 
 import math
 from collections.abc import Mapping
@@ -7,25 +7,29 @@ from typing import Any
 import torch
 
 from thinwire.train.fields import DecayFields
+from thinwire.train.tasks import Metric
 from thinwire.train.training import Told
 
 
 class Decay:
-    """torch's ReduceLROnPlateau on held-out accuracy, and when lowering further is of no use.
+    """torch's ReduceLROnPlateau on the deciding metric, and when lowering further is of no use.
 
     Attributes:
-        fruitless: how often the learning rate has been lowered since accuracy was last better.
+        fruitless: how often the learning rate has been lowered since the metric was last better.
 
     Args:
         optimizer: whose learning rates are lowered.
         fields: the recipe's.
+        metric: the task's deciding one.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, fields: DecayFields) -> None:
-        self._optimizer, self._fields = optimizer, fields
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, fields: DecayFields, metric: Metric
+    ) -> None:
+        self._optimizer, self._fields, self._metric = optimizer, fields, metric
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer,
-            mode="max",
+            mode="max" if metric.higher_is_better else "min",
             factor=fields.factor,
             patience=fields.patience,
             threshold=fields.threshold,
@@ -38,27 +42,28 @@ class Decay:
         """Whether training has come to its end."""
         return self.fruitless > self._fields.give_up
 
-    def note(self, accuracy: float) -> list[Told]:
+    def note(self, value: float) -> list[Told]:
         """Take a measurement into account; lower the learning rate if it is due.
 
         Args:
-            accuracy: the fraction of held-out samples that are answered rightly.
+            value: of the metric, on the held-out samples.
 
         Returns:
             The measurement, and the decay or the end if it brought one.
         """
         before = float(self._plateau.best)
-        self._plateau.step(accuracy)
+        self._plateau.step(value)
         better = self._plateau.best != before
         lowered = not better and self._plateau.num_bad_epochs == 0
         self.fruitless = 0 if better else self.fruitless + lowered
         best, lr = float(self._plateau.best), float(self._optimizer.param_groups[0]["lr"])
-        line = f"held-out accuracy {100 * accuracy:.2f} %"
+        metric = self._metric
+        line = f"held-out {metric.title} {metric.text(value)}"
         if math.isfinite(before):
-            line += f" (better: above {100 * (before + self._fields.threshold):.2f} %)"
-        told = [Told("held_out", {"accuracy": accuracy, "best": best}, line)]
+            line += f" (better: {metric.better_than(before, self._fields.threshold)})"
+        told = [Told("held_out", {metric.name: value, "best": best}, line)]
         if lowered:
-            fields = {"lr": lr, "accuracy": accuracy, "best": best, "ended": self.ended}
+            fields = {"lr": lr, metric.name: value, "best": best, "ended": self.ended}
             line = "training ends: lowering it again is of no use" if self.ended else f"now {lr:g}"
             told.append(Told("decay", fields, f"learning rate: {line}"))
         return told
@@ -74,6 +79,7 @@ class Decay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
-        self._plateau.best = -math.inf if state["best"] is None else state["best"]
+        worst = -math.inf if self._metric.higher_is_better else math.inf
+        self._plateau.best = worst if state["best"] is None else state["best"]
         self._plateau.num_bad_epochs = state["bad"]
         self.fruitless = state["fruitless"]

@@ -1,10 +1,13 @@
 """What a person sees while training: a live line on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from thinwire.train.tasks import Metric
 
 
 class Display:
@@ -14,10 +17,17 @@ class Display:
         total: samples, or whatever ``counter`` counts, in the whole run.
         console: where to; None shows nothing.
         counter: the field of a step event that says how much of the total is done.
+        metrics: the task's, which events hold.
     """
 
-    def __init__(self, total: int, console: Console | None, counter: str = "samples") -> None:
-        self.console = console
+    def __init__(
+        self,
+        total: int,
+        console: Console | None,
+        counter: str = "samples",
+        metrics: Sequence[Metric] = (),
+    ) -> None:
+        self.console, self._metrics = console, metrics
         self.total = total
         self._counter = counter
         self._live: Progress | None = None
@@ -52,7 +62,7 @@ class Display:
 
     def step(self, event: dict[str, Any]) -> None:
         """The state of training, from a step event."""
-        line = describe_step(event)
+        line = describe_step(event, self._metrics)
         if self._live is not None:
             self._live.update(self._task, description=line, completed=event[self._counter])
         else:
@@ -60,28 +70,35 @@ class Display:
 
     def epoch(self, event: dict[str, Any]) -> None:
         """What has been evaluated, from its event."""
+        values = [
+            f"{part} {_value(metric, event[f'{part}_{metric.name}'])}  "
+            for metric in self._metrics
+            for part in ("train", "test")
+        ]
         self.say(
             f"epoch {event['epoch']:6.2f}  train loss {event['train_loss']:.4f}  "
-            f"train error {_percent(event['train_error'])}  "
-            f"test error {_percent(event['test_error'])}  {event['seconds']:6.1f} s"
+            f"{''.join(values)}{event['seconds']:6.1f} s"
         )
 
 
-def describe_step(event: dict[str, Any]) -> str:
+def describe_step(event: dict[str, Any], metrics: Sequence[Metric]) -> str:
     """One line: where the run is, what the step did, what has been sent so far."""
     if "objective" in event:
         return _describe_iteration(event)
     compression = event["compression"]
+    values = [f"{_value(metric, event[metric.name])}  " for metric in metrics]
     factor = f"{compression:5.1f}x" if compression is not None else "    -"
     return (
-        f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  "
-        f"error {_percent(event['error'])}  {event['samples_per_second']:7.0f} samples/s  "
+        f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  {''.join(values)}"
+        f"{event['samples_per_second']:7.0f} samples/s  "
         f"sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
     )
 
 
-def _percent(fraction: float | None) -> str:
-    return "    -  " if fraction is None else f"{100 * fraction:5.2f} %"
+def _value(metric: Metric, value: float | None) -> str:
+    if metric.percent:
+        return f"{metric.title} " + ("    -  " if value is None else f"{100 * value:5.2f} %")
+    return f"{metric.name} " + (f"{'-':>7}" if value is None else f"{value:7.4g}")
 
 
 def _describe_iteration(event: dict[str, Any]) -> str:

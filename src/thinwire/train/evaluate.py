@@ -1,64 +1,70 @@
-"""Loss and error of a model on a split, each worker on its part."""
+"""Loss and metrics of a model on a source, each worker on its part."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thinwire.data import Split, shard
+from thinwire.data import DataSource, shard
 from thinwire.exchange import Wire
 from thinwire.models import Loss
+from thinwire.train.tasks import Scores, Task
 
 CHUNK = 2048  # samples in one forward
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, split: Split, wire: Wire, loss: Loss, classes: int
-) -> tuple[float, float | None]:
-    """Mean loss and error (fraction) over the whole split, on every worker alike.
+def evaluate(model: nn.Module, source: DataSource, wire: Wire, loss: Loss, task: Task) -> Scores:
+    """Measure a model on a whole source, on every worker alike.
 
     Args:
-        model: from [N, features]; run in eval mode.
-        split: inputs [n, features], targets [n].
+        model: from inputs [N, ...]; run in eval mode.
+        source: the samples.
         wire: the workers; one small reduction.
         loss: (outputs, targets) -> mean over the samples.
-        classes: number of classes.
+        task: whose metrics are measured.
 
     Returns:
-        Loss and error; see ``batch_totals`` for where there is no error.
+        Means by name: "loss", the task's metrics and the deciding one.
     """
-    mine = shard(torch.arange(len(split)), wire.rank, wire.world)
-    totals = torch.zeros(2, dtype=torch.float64)
+    mine = shard(torch.arange(len(source)), wire.rank, wire.world)
+    totals = torch.zeros(1 + task.sums, dtype=torch.float64)
     mode = model.training
     model.eval()
     for chunk in mine.split(CHUNK):
-        outputs, targets = model(split.inputs[chunk]), split.targets[chunk]
-        totals += batch_totals(loss(outputs, targets), outputs, targets, classes)
+        inputs, targets = source.batch(chunk)
+        outputs = model(inputs)
+        totals += batch_totals(loss(outputs, targets), outputs, targets, task)
     model.train(mode)
-    return per_sample(wire.sum(totals, "evaluation"), len(split))
+    return per_sample(wire.sum(totals, "evaluation"), len(source), task)
 
 
-def batch_totals(loss: Tensor, outputs: Any, targets: Tensor, classes: int) -> Tensor:
-    """float64 [2]: summed loss and number of errors of one batch.
-
-    Where outputs are [N, classes] an error is a target that is not the largest of them; other
-    outputs have no errors, which is NaN here.
+def batch_totals(loss: Tensor, outputs: Any, targets: Tensor, task: Task) -> Tensor:
+    """Sum up the loss, and what the task's metrics are made of, over one batch.
 
     Args:
         loss: the batch's mean.
         outputs: the model's.
-        targets: int64 [N].
-        classes: number of classes.
+        targets: [N, ...].
+        task: whose metrics.
+
+    Returns:
+        float64 [1 + task.sums].
     """
-    errors = torch.tensor(math.nan)
-    if isinstance(outputs, Tensor) and outputs.shape == (len(targets), classes):
-        errors = (outputs.detach().argmax(dim=1) != targets).sum()
-    return torch.stack([loss.detach().double() * len(targets), errors.double()])
+    values = outputs.detach() if isinstance(outputs, Tensor) else outputs
+    total = loss.detach().double() * len(targets)
+    return torch.cat([total[None], task.measure(values, targets)])
 
 
-def per_sample(totals: Tensor, samples: float) -> tuple[float, float | None]:
-    """Loss and error per sample, from ``batch_totals`` added up; None for NaN errors."""
-    loss, errors = (totals / max(samples, 1)).tolist()
-    return loss, None if math.isnan(errors) else errors
+def per_sample(totals: Tensor, samples: float, task: Task) -> Scores:
+    """Make means of ``batch_totals`` added up."""
+    loss = (totals[0] / max(samples, 1)).item()
+    return {"loss": loss, **task.scores(totals[1:], samples)}
+
+
+def no_value(task: Task) -> str:
+    """What a model lacks of which the deciding metric cannot be told."""
+    return (
+        f"outputs that have a value of {task.decides.title}: one tensor [N, {task.outputs}] for "
+        f"N samples that are not all alike"
+    )

@@ -127,7 +127,8 @@ class SelectionFields:
     trial: int = 32768
     """Samples each size is tried on, at least eight of the largest minibatches."""
     margin: float = 0.005
-    """Training accuracy, a fraction, by which a size may be worse than the best one tried."""
+    """Training accuracy, a fraction (or whatever metric decides the task), by which a size may be
+    worse than the best one tried."""
     growth: float = 2.0
     """The most one selection may multiply the size by; half the size is tried, too."""
     largest: int = 4096
@@ -142,14 +143,15 @@ class SelectionFields:
 
 @dataclass(frozen=True, kw_only=True)
 class DecayFields:
-    """The learning rate, lowered where held-out accuracy stops improving (S section 4)."""
+    """The learning rate, lowered where a held-out metric stops improving (S section 4)."""
 
     held_out: int = 0
-    """Training samples kept aside to measure accuracy on; 0 lowers nothing."""
+    """Training samples kept aside to measure on; 0 lowers nothing."""
     factor: float = 0.5
     """On the learning rate, each time."""
     threshold: float = 0.001
-    """Accuracy, a fraction, by which an evaluation must beat the best so far to count as better."""
+    """Accuracy, a fraction (or whatever metric decides the task), by which an evaluation must beat
+    the best so far to count as better."""
     patience: int = 0
     """Evaluations that may be no better before the learning rate is lowered."""
     give_up: int = 3

@@ -9,13 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from thinwire.exchange import Ledger, Wire, reshard, shared_wire, without_counts
-from thinwire.optim import HessianFreeStep, Objective
+from thinwire.optim import HessianFreeStep
 from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.grid import Grid
+from thinwire.train.objective import objective_of
 from thinwire.train.prepare import Job
 from thinwire.train.stored import stored_files, stored_parts, stored_states
+from thinwire.train.tasks import Scores
 from thinwire.train.training import Told
 
 _LONGEST_FIRST_STEP = 30.0  # seconds granted, on a signal, to an iteration nobody has timed
@@ -72,7 +74,7 @@ class HessianFreeTraining:
         data = job.dataset.train
         self.state = HessianFreeState(job, world)
         self._optimizer = self.state.optimizer
-        self._objective = Objective(job.model, job.loss, (data.inputs, data.targets))
+        self._objective = objective_of(job.model, job.loss, data)
         self._samples, self._iterations = len(data), job.recipe.hessian_free.iterations
 
     @property
@@ -118,7 +120,7 @@ class HessianFreeTraining:
         counts.samples = round(self.epochs * self._samples)
         return [Told("step", _fields(step))]
 
-    def averages(self) -> tuple[float, float | None] | None:
+    def averages(self) -> Scores | None:
         """None: the model stands still between iterations, so all is evaluated."""
         return None
 

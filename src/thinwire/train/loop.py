@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thinwire.data import Split
+from thinwire.data import DataSource
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
@@ -28,6 +28,7 @@ from thinwire.train.save import Saver
 from thinwire.train.split import whole_state
 from thinwire.train.stop import StopSignals
 from thinwire.train.summary import Summary, summarise, versions, write_summary
+from thinwire.train.tasks import Scores, reported
 from thinwire.train.training import Told, Training
 
 
@@ -179,6 +180,8 @@ class _Run:
             seed=self.recipe.seed,
             train_samples=len(self.job.dataset.train),
             versions=versions(),
+            metrics=[metric.told() for metric in self.job.task.metrics],
+            decides=self.job.task.decides.told(),
             recipe=to_jsonable(self.recipe),
         )
 
@@ -204,14 +207,13 @@ class _Run:
             self.display.step(event)
 
     def _evaluate(self) -> None:
-        """Measure errors and make sure that replicas agree; neither is in the counted seconds."""
+        """Measure and make sure that replicas agree; neither is in the counted seconds."""
         self.counts.watch.stop()
         progress, averages = self._progress(), self.training.averages()
-        train_loss, train_error = averages or self._measure(self.job.dataset.train)
+        scores = averages or self._measure(self.job.dataset.train)
         event = {
             **progress,
-            "train_loss": train_loss,
-            "train_error": train_error,
+            **reported(self.job.task, scores, "train_"),
             "exact": averages is None,
             **self._test(),
         }
@@ -222,10 +224,8 @@ class _Run:
 
     def _test(self) -> dict[str, Any]:
         """The test set's figures of the model as it is, the same on all workers."""
-        test_loss, test_error = self._measure(self.job.dataset.test)
         return {
-            "test_loss": test_loss,
-            "test_error": test_error,
+            **reported(self.job.task, self._measure(self.job.dataset.test), "test_"),
             "params_sha256": compare_replicas(self._whole(), self.wire),
             "replicas_identical": True,
         }
@@ -239,19 +239,18 @@ class _Run:
             self._tell(one)
         self.state.last_epoch = {**self.state.last_epoch, **self._test()}
 
-    def _measure(self, split: Split) -> tuple[float, float | None]:
+    def _measure(self, source: DataSource) -> Scores:
         job, wire = self.job, self.training.grid.data(self.wire.ledger)
-        return evaluate(self.state.model, split, wire, job.loss, job.dataset.classes)
+        return evaluate(self.state.model, source, wire, job.loss, job.task)
 
     def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
-        train_loss, train_error = self._measure(self.job.dataset.train)
-        kept = ("test_loss", "test_error", "params_sha256", "replicas_identical")
+        scores, task = self._measure(self.job.dataset.train), self.job.task
+        kept = (*reported(task, scores, "test_"), "params_sha256", "replicas_identical")
         results = {
             "name": self.job.name,
             "method": self.recipe.method,
             "seed": self.recipe.seed,
-            "train_loss": train_loss,
-            "train_error": train_error,
+            **reported(task, scores, "train_"),
             **{key: last_epoch[key] for key in kept},
         }
         return summarise(self.training, self.wire, results)

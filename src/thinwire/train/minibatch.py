@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.data import MinibatchSampler, Split, shard
+from thinwire.data import DataSource, MinibatchSampler, shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.optim import OneBitSGD, StepReport
 from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
 from thinwire.train.counts import MODEL_STAGES
-from thinwire.train.evaluate import batch_totals, evaluate, per_sample
+from thinwire.train.evaluate import batch_totals, evaluate, no_value, per_sample
 from thinwire.train.grid import Grid
 from thinwire.train.halves import halves
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth, stage_is_over, stage_name
 from thinwire.train.state import MinibatchState
+from thinwire.train.tasks import Scores, reported
 from thinwire.train.training import Told
 from thinwire.train.trials import bytes_of_trials, seconds_of_trial, select
 
@@ -63,7 +64,7 @@ class MinibatchTraining:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or held-out accuracy has ended training before."""
+        """Whether all epochs are done, or held-out samples have ended training before."""
         last = self.state.depth == full_depth(self._recipe)
         return last and (self._sampler.epoch >= self._recipe.epochs or self.state.decay.ended)
 
@@ -80,7 +81,7 @@ class MinibatchTraining:
         """One minibatch; or, where the minibatch size is to be chosen, one trial of a size."""
         self.evaluation_due = False
         before = self._breakdown.read()
-        told = select(self.state, self._recipe.selection, self._wire, self._train)
+        told = select(self.state, self._recipe.selection, self._job.task, self._wire, self._train)
         trial = self._breakdown.read() - before  # is no part of a step
         self._told, self._steady = self._told + trial, self._steady + trial
         return told if self.state.selection.untried else told + self._step()
@@ -110,7 +111,7 @@ class MinibatchTraining:
         self.evaluation_due = self._evaluation_due(before, epoch_ends)
         held_out, last = self._job.dataset.held_out, self.state.depth == full_depth(self._recipe)
         if held_out is not None and last and self.evaluation_due:
-            told += self.state.decay.note(self._accuracy(held_out))
+            told += self.state.decay.note(self._deciding(held_out))
         return told
 
     def _begin_stage(self) -> list[Told]:
@@ -134,7 +135,7 @@ class MinibatchTraining:
         over = stage_is_over(self._recipe, self.state.depth, self._sampler)
         return due or over or self.finished
 
-    def averages(self) -> tuple[float, float | None] | None:
+    def averages(self) -> Scores | None:
         """Over the minibatches of the epoch, while the model was changing."""
         if self._recipe.evaluate_every is not None:
             return None
@@ -166,15 +167,14 @@ class MinibatchTraining:
         """End the communication thread."""
         self._optimizer.close()
 
-    def _accuracy(self, split: Split) -> float:
-        job = self._job
-        _, error = evaluate(self.state.model, split, self._wire, job.loss, job.dataset.classes)
-        if error is None:
-            raise ValueError(
-                "decay.held_out: expected a model whose outputs are [N, classes], so that there is "
-                "an accuracy"
-            )
-        return 1 - error
+    def _deciding(self, source: DataSource) -> float:
+        """The metric that decides, measured on a source."""
+        task = self._job.task
+        scores = evaluate(self.state.model, source, self._wire, self._job.loss, task)
+        value = scores[task.decides.name]
+        if value is None:
+            raise ValueError(f"decay.held_out: expected {no_value(task)}")
+        return value
 
     def _train(
         self, minibatch: Tensor, totals: Tensor, *, measure: bool = False
@@ -183,7 +183,7 @@ class MinibatchTraining:
 
         Args:
             minibatch: numbers of samples, of all workers.
-            totals: float64 [3]; this worker's loss, errors and samples are added.
+            totals: float64 [1 + task.sums + 1]; this worker's loss, sums and samples are added.
             measure: have the report hold residual ratios.
 
         Returns:
@@ -210,15 +210,15 @@ class MinibatchTraining:
         return self._recipe.exchange.double_buffer and self._optimizer.phase == "steady"
 
     def _backward(self, share: Tensor, totals: Tensor) -> None:
-        data, started = self._job.dataset, time.perf_counter()
-        targets = data.train.targets[share]
-        outputs = self.state.model(data.train.inputs[share])
+        started = time.perf_counter()
+        inputs, targets = self._job.dataset.train.batch(share)
+        outputs = self.state.model(inputs)
         loss = self._job.loss(outputs, targets)
         loss.backward()  # hands over each bucket when complete
         self._breakdown.frm += time.perf_counter() - started
         self._breakdown.samples += len(share)
-        totals[:2] += batch_totals(loss, outputs, targets, data.classes)
-        totals[2] += len(share)
+        totals[:-1] += batch_totals(loss, outputs, targets, self._job.task)
+        totals[-1] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
         if self._optimizer.phase == "serial":
@@ -235,14 +235,13 @@ class MinibatchTraining:
         return told
 
     def _report(self, phase: str, report: StepReport | None) -> Told:
-        loss, error = self._mean(self.state.since_event)
+        scores = reported(self._job.task, self._mean(self.state.since_event))
         self._fold()
         sent = self.ledger.total().bytes - self.ledger.total(*MODEL_STAGES).bytes
         since, self._told = self._now - self._told, self._now
         fields = {
             "compression": self.state.twin.bytes_per_worker / sent if sent else None,
-            "loss": loss,
-            "error": error,
+            **scores,
             "minibatch": self._sampler.minibatch,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
             "phase": phase,
@@ -256,10 +255,10 @@ class MinibatchTraining:
         self.state.since_epoch += self.state.since_event
         self.state.since_event.zero_()
 
-    def _mean(self, totals: Tensor) -> tuple[float, float | None]:
-        """Loss and error per sample over all workers."""
+    def _mean(self, totals: Tensor) -> Scores:
+        """Loss and metrics over all workers."""
         over_all = self._wire.sum(totals, "evaluation")
-        return per_sample(over_all[:2], float(over_all[2]))
+        return per_sample(over_all[:-1], float(over_all[-1]), self._job.task)
 
 
 def _skip(step: int, worker: int, parameter: str) -> Told:

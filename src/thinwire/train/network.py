@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import nn
-from torch.nn import functional as F
 
-from thinwire.data import Dataset
+from thinwire.data import DataSource
 from thinwire.models import (
     Loss,
     build_model,
@@ -17,18 +17,24 @@ from thinwire.models import (
     load_weights,
 )
 from thinwire.train.recipe import Recipe
+from thinwire.train.tasks import Task
 
 _TRIED = 8  # samples on which a user's network is tried
 
 
-def build_network(recipe: Recipe, dataset: Dataset) -> tuple[nn.Module, Loss]:
+def build_network(recipe: Recipe, train: DataSource, task: Task) -> tuple[nn.Module, Loss]:
     """Make the network, load the weights it starts from, make its layers low-rank.
+
+    Args:
+        recipe: the fields.
+        train: the samples, as a model takes them.
+        task: says how many outputs there are, and the loss unless the recipe's factory does.
 
     Raises:
         ValueError: naming the field of the recipe.
     """
     fields = recipe.model
-    model, loss = _fresh(recipe, dataset)
+    model, loss = _fresh(recipe, train, task)
     if fields.start is not None:
         with naming("model.start"):
             model = load_weights(model, Path(fields.start))
@@ -44,13 +50,13 @@ def build_network(recipe: Recipe, dataset: Dataset) -> tuple[nn.Module, Loss]:
     return model, loss
 
 
-def perceptron(recipe: Recipe, dataset: Dataset, depth: int) -> nn.Sequential:
+def perceptron(recipe: Recipe, train: DataSource, task: Task, depth: int) -> nn.Sequential:
     """The recipe's perceptron, or its first ``depth`` hidden layers with an output layer."""
     fields = recipe.model
     return build_model(
-        dataset.train.inputs.shape[1],
+        train.shape[0],
         fields.hidden[:depth],
-        dataset.classes,
+        task.outputs,
         fields.activation,
         recipe.seed,
         fields.initialisation,
@@ -66,22 +72,15 @@ def naming(field: str) -> Iterator[None]:
         raise ValueError(f"{field}: {error}") from error
 
 
-def _fresh(recipe: Recipe, dataset: Dataset) -> tuple[nn.Module, Loss]:
-    factory, train = recipe.model.factory, dataset.train
+def _fresh(recipe: Recipe, train: DataSource, task: Task) -> tuple[nn.Module, Loss]:
+    factory = recipe.model.factory
     if factory is None:
-        return perceptron(recipe, dataset, len(recipe.model.hidden)), F.cross_entropy
+        return perceptron(recipe, train, task, len(recipe.model.hidden)), task.loss
     with naming("model.factory"):
-        features = train.inputs.shape[1]
-        model, loss = from_factory(
-            factory, inputs=features, classes=dataset.classes, seed=recipe.seed
-        )
-        check_network(
-            model,
-            loss,
-            train.inputs[:_TRIED],
-            train.targets[:_TRIED],
-            one_tensor=recipe.algorithm == "hessian-free",
-        )
+        inputs = train.shape[0] if len(train.shape) == 1 else train.shape
+        model, loss = from_factory(factory, inputs=inputs, classes=task.outputs, seed=recipe.seed)
+        some = train.batch(torch.arange(min(_TRIED, len(train))))
+        check_network(model, loss, *some, one_tensor=recipe.algorithm == "hessian-free")
     return model, loss
 
 

@@ -7,20 +7,32 @@ range.
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from thinwire.curvature.probe import PROBED
-from thinwire.data import Dataset, Split, hold_out, load_mnist
+from thinwire.data import (
+    Dataset,
+    DataSource,
+    evenly_spaced,
+    hold_out,
+    inputs_in_memory,
+    map_samples,
+    open_dataset,
+)
 from thinwire.models import Loss, Normalisation, NormalisedBy, fit_normalisation
-from thinwire.optim import Objective
 from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import FOLDER, MODEL
 from thinwire.train.network import build_network
+from thinwire.train.objective import probe
 from thinwire.train.recipe import Recipe
 from thinwire.train.split import check_split
+from thinwire.train.tasks import Task, build_task
+
+_FITTED = 65536  # samples of which statistics are taken, where they are not in memory
+_FITTED_VALUES = 1 << 26  # the most values in them
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,8 @@ class Job:
     Attributes:
         name: the recipe's.
         recipe: the fields.
-        dataset: its inputs normalised.
+        dataset: its inputs normalised, its targets as the task takes them.
+        task: metrics, and which of them decides.
         normalisation: how they were.
         model: as training begins, or as its last stage does; the same on every worker.
         loss: (outputs, targets) -> mean over the samples.
@@ -40,6 +53,7 @@ class Job:
     name: str
     recipe: Recipe
     dataset: Dataset
+    task: Task
     normalisation: Normalisation
     model: nn.Module
     loss: Loss
@@ -52,7 +66,7 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
     Args:
         name: the recipe's name.
         recipe: the fields.
-        progress: told of downloads, a line each.
+        progress: told of downloads and of what is read into memory, a line each.
 
     Raises:
         ValueError: malformed data, a model that cannot be made or not be split over
@@ -61,30 +75,58 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         RuntimeError: MNIST is neither here nor to be had.
     """
     folder = writable_folder(recipe.out or Path("runs") / name)
-    data = load_mnist(recipe.data, progress=progress)
-    if recipe.decay.held_out:
-        data = hold_out(data, recipe.decay.held_out, recipe.seed)
-    dataset, normalisation = normalise(data, recipe.model.normalisation)
+    dataset, task = _open(recipe, progress)
+    dataset, normalisation = normalise(dataset, recipe.model.normalisation)
     _check_start(recipe.model.start, folder.resolve())
-    model, loss = build_network(recipe, dataset)
+    model, loss = build_network(recipe, dataset.train, task)
     check_split(model, recipe.model_parallel)
     if recipe.algorithm == "hessian-free":
         model.eval()  # the objective is one function: no dropout
         build_hessian_free(recipe, model)  # these refuse what they cannot work with
-        Objective(model, loss, (dataset.train.inputs[:PROBED], dataset.train.targets[:PROBED]))
-    return Job(name, recipe, dataset, normalisation, model, loss, folder)
+        probe(model, loss, dataset.train)
+    return Job(name, recipe, dataset, task, normalisation, model, loss, folder)
 
 
 def normalise(dataset: Dataset, by: NormalisedBy) -> tuple[Dataset, Normalisation]:
-    """Shift and scale all inputs by statistics of the training inputs, and say which."""
-    found = fit_normalisation(dataset.train.inputs, by)
+    """Shift and scale all inputs by statistics of the training inputs, and say which.
 
-    def normalised(split: Split) -> Split:
-        return Split(found(split.inputs), split.targets)
+    Statistics are of all training samples where they are in memory, and else of at most 65,536
+    evenly spaced ones. Inputs that are no floating-point numbers stay as they are.
+    """
+    values = _inputs_to_fit(dataset.train)
+    if not values.is_floating_point():
+        return dataset, fit_normalisation(values, "none")
+    found = fit_normalisation(values, by)
+    return map_samples(dataset, found, _same), found
 
-    train, test = normalised(dataset.train), normalised(dataset.test)
-    held_out = None if dataset.held_out is None else normalised(dataset.held_out)
-    return replace(dataset, train=train, test=test, held_out=held_out), found
+
+def _open(recipe: Recipe, progress: Callable[[str], None]) -> tuple[Dataset, Task]:
+    """The data set in its parts, with targets as the task takes them and inputs as they are."""
+    dataset = open_dataset(recipe.data, progress)
+    task, dataset = build_task(recipe.task, dataset)
+    if recipe.decay.held_out:
+        dataset = hold_out(dataset, recipe.decay.held_out, recipe.seed)
+    several_axes = len(dataset.train.shape) > 1
+    flat = recipe.model.factory is None and several_axes  # a perceptron takes vectors
+    return map_samples(dataset, _flatten if flat else _same, task.convert), task
+
+
+def _inputs_to_fit(source: DataSource) -> Tensor:
+    """Inputs [n, ...] from which statistics are taken."""
+    values = inputs_in_memory(source)
+    if values is not None:
+        return values
+    most = max(2, min(_FITTED, _FITTED_VALUES // torch.Size(source.shape).numel()))
+    return source.batch(evenly_spaced(len(source), most))[0]
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+def _flatten(inputs: Tensor) -> Tensor:
+    """Inputs [m, ...] -> [m, features]."""
+    return inputs.flatten(1)
 
 
 def _check_start(start: str | None, folder: Path) -> None:

@@ -30,7 +30,7 @@ def first_depth(recipe: Recipe) -> int:
 def stage_model(job: Job, depth: int) -> nn.Module:
     """A stage's network, no layer of it trained."""
     full = depth == full_depth(job.recipe)
-    return job.model if full else perceptron(job.recipe, job.dataset, depth)
+    return job.model if full else perceptron(job.recipe, job.dataset.train, job.task, depth)
 
 
 def stage_seed(recipe: Recipe, depth: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
+from thinwire.data import DataFields
 from thinwire.train.fields import (
     DecayFields,
     ExchangeFields,
@@ -13,6 +14,7 @@ from thinwire.train.fields import (
     SelectionFields,
     expect_at_least,
 )
+from thinwire.train.tasks import check_task_name
 
 Algorithm = Literal["sgd", "hessian-free"]
 
@@ -45,8 +47,8 @@ class Recipe:
     """Small steps along exchanged gradients, or few large ones by Hessian-free optimisation."""
     seed: int = 0
     """Of initialisation and of the order of samples."""
-    data: Path | None = None
-    """Folder with the four IDX files; MNIST is found or fetched by default."""
+    task: str = "classification"
+    """What is learnt: classification, regression, or package.module:function of a task."""
     epochs: int = 10
     """Passes over the training set."""
     minibatch: int = 1024
@@ -67,6 +69,7 @@ class Recipe:
     """Checkpoints kept in the run folder."""
     max_restarts: int = 0
     """With --workers: how often a lost worker makes all start again from the checkpoint."""
+    data: DataFields = field(default_factory=DataFields)
     model: ModelFields = field(default_factory=ModelFields)
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     exchange: ExchangeFields = field(default_factory=ExchangeFields)
@@ -75,6 +78,9 @@ class Recipe:
     hessian_free: HessianFreeFields = field(default_factory=HessianFreeFields)
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, str | Path):  # as short as "data" is in a recipe
+            object.__setattr__(self, "data", DataFields(path=str(self.data)))
+        check_task_name(self.task)
         expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
         expect_at_least(1, "", self, "keep_checkpoints", "model_parallel")
         expect_at_least(0, "", self, "seed", "checkpoint_every", "max_restarts")

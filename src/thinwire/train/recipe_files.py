@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from thinwire.data import DataFields
 from thinwire.train.recipe import Recipe, foreign_fields
 
 
@@ -43,14 +44,17 @@ def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
         file = resources.files("thinwire.recipes").joinpath(f"{name}.toml")
         text, short = file.read_text(encoding="utf-8"), name
     try:
-        return short, dict(_flatten(tomllib.loads(text)))
+        return short, _fields_in(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name}: not a TOML file: {error}") from None
 
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML that ``find_recipe`` reads back; fields that are None are left out."""
-    nested = _lasting(recipe)
+    return _as_toml(_brief(_lasting(recipe)))
+
+
+def _as_toml(nested: dict[str, Any]) -> str:
     plain = {key: value for key, value in nested.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in nested.items() if isinstance(value, dict)}
     lines = _toml_lines(plain)
@@ -61,19 +65,35 @@ def to_toml(recipe: Recipe) -> str:
 
 def to_jsonable(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested plain values."""
-    nested = _lasting(recipe)
+    nested = _brief(_lasting(recipe))
     return {key: str(value) if isinstance(value, Path) else value for key, value in nested.items()}
 
 
 def flat_fields(recipe: Recipe) -> dict[str, Any]:
     """The recipe's fields as ``find_recipe`` gives them: "optimizer.lr" -> plain value."""
-    return dict(_flatten(tomllib.loads(to_toml(recipe))))
+    return _fields_in(_as_toml(_lasting(recipe)))
+
+
+def _fields_in(text: str) -> dict[str, Any]:
+    """The fields of a TOML text; "data", where it is no section, is "data.path"."""
+    fields = dict(_flatten(tomllib.loads(text)))
+    if "data" in fields:
+        fields["data.path"] = fields.pop("data")
+    return fields
 
 
 def _lasting(recipe: Recipe) -> dict[str, Any]:
     """All fields the run's algorithm reads, but ``resume``, which is one call's."""
     left_out = {"resume", *foreign_fields(recipe.algorithm)}
     return {key: value for key, value in asdict(recipe).items() if key not in left_out}
+
+
+def _brief(nested: dict[str, Any]) -> dict[str, Any]:
+    """Fields with a [data] section that says a path only as that path, as it always was."""
+    path = nested["data"]["path"]
+    if nested["data"] != asdict(DataFields(path=path)):
+        return nested
+    return {key: path if key == "data" else value for key, value in nested.items()}
 
 
 def _toml_lines(table: dict[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from thinwire.exchange import Wire
 from thinwire.train.agreement import share_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
@@ -30,7 +32,8 @@ _FREE = {
         "workers",
         "model_parallel",
         "out",
-        "data",
+        "data.path",
+        "data.test",
         "epochs",
         "log_every",
         "timeout",
@@ -74,14 +77,14 @@ def make_plan(job: Job) -> Plan:
             return Plan(finished=True)
         found, refused = _newest_usable(job, checkpoints_in(job.folder))
         if found is not None or mode == "auto":
-            return Plan(found, remarks=_remarks(found, refused, job.recipe))
+            return Plan(found, remarks=_remarks(found, refused, job))
     if mode == "never":
         return Plan(anew=True)
     found, refused = _newest_usable(job, _named(Path(mode)))
     if found is None:
         reasons = "; ".join(refused) or "it holds no checkpoint"
         raise ValueError(f"--resume {mode}: {reasons}")
-    return Plan(found, anew=not restarted, remarks=_remarks(found, refused, job.recipe))
+    return Plan(found, anew=not restarted, remarks=_remarks(found, refused, job))
 
 
 def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
@@ -100,11 +103,10 @@ def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
 def identity(job: Job) -> Facts:
     """What a checkpoint must agree in with the job that goes on from it."""
     fields = _without(flat_fields(job.recipe), _FREE)
-    targets = job.dataset.train.targets.numpy()
     return {
         "name": job.name,
         "recipe": fields,
-        "data": f"{job.dataset.name} {hashlib.sha256(targets.tobytes()).hexdigest()[:16]}",
+        "data": f"{job.dataset.name} {job.dataset.train.identity}",
         "shapes": {name: list(t.shape) for name, t in job.model.state_dict().items()},
     }
 
@@ -119,9 +121,16 @@ def check_fits(checkpoint: Checkpoint, job: Job) -> None:
                 f"it is of another run: {field} was {old.get(field)}, now it is {new.get(field)}"
             )
     for key, what in (("shapes", "the model's shapes"), ("data", "the training data")):
-        if facts[key] != own[key]:
+        if facts[key] != own[key] and not (key == "data" and facts[key] == _former_data(job)):
             raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
     _check_length(facts["run"], job.recipe)
+
+
+def _former_data(job: Job) -> str:
+    """The data as former versions told it, which looked at the targets alone."""
+    train = job.dataset.train
+    targets = train.targets_of(torch.arange(len(train))).numpy()
+    return f"{job.dataset.name} {hashlib.sha256(targets.tobytes()).hexdigest()[:16]}"
 
 
 def _check_length(run: Facts, recipe: Recipe) -> None:
@@ -154,7 +163,7 @@ def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None
     return None, refused
 
 
-def _remarks(found: Checkpoint | None, refused: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
+def _remarks(found: Checkpoint | None, refused: Sequence[str], job: Job) -> tuple[str, ...]:
     if found is None:
         return (*refused, "starting anew") if refused else ()
     workers = f"{found.world} worker{'s' if found.world > 1 else ''}"
@@ -162,8 +171,9 @@ def _remarks(found: Checkpoint | None, refused: Sequence[str], recipe: Recipe) -
     rounding = rounding_remark(found.facts.get("arithmetic"), arithmetic())
     remarks += (rounding,) if rounding else ()
     fruitless = found.facts["run"].get("decay", {}).get("fruitless", 0)
-    if fruitless > recipe.decay.give_up:
-        remarks += ("held-out accuracy ended it there ([decay]); more epochs train no further",)
+    if fruitless > job.recipe.decay.give_up:
+        ended = f"held-out {job.task.decides.title} ended it there ([decay])"
+        remarks += (f"{ended}; more epochs train no further",)
     return remarks
 
 
@@ -183,7 +193,7 @@ def _is_finished(job: Job) -> bool:
         _, before = find_recipe(str(job.folder / "config.toml"))
     except (OSError, ValueError):
         return False
-    differing = _FREE - {"epochs", "hessian_free.iterations", "data"}
+    differing = _FREE - {"epochs", "hessian_free.iterations", "data.path", "data.test"}
     return _without(_completed(before), differing) == _without(flat_fields(job.recipe), differing)
 
 

@@ -13,7 +13,7 @@ class Selection:
     Attributes:
         begun: the last multiple of ``every`` samples for which a selection has begun.
         untried: sizes still to be tried, in rising order; none between selections.
-        tried: accuracy of each size that has been; NaN where training failed.
+        tried: deciding metric of each size that has been; NaN where training failed.
     """
 
     begun: int = 0
@@ -36,12 +36,12 @@ class Selection:
         """These sizes are to be tried; all multiples reached are dealt with."""
         self.begun, self.untried = samples // every, sizes
 
-    def note(self, accuracy: float) -> None:
+    def note(self, value: float) -> None:
         """The first of the untried sizes has been tried."""
-        self.tried[self.untried.pop(0)] = accuracy
+        self.tried[self.untried.pop(0)] = value
 
     def finish(self) -> dict[int, float]:
-        """The accuracies of all sizes; the next selection begins with none."""
+        """The deciding metric of all sizes; the next selection begins with none."""
         tried, self.tried = self.tried, {}
         return tried
 

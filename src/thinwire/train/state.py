@@ -37,12 +37,12 @@ class MinibatchState:
         optimizer: with residuals, the owner's state and the ledger.
         sampler: the stream of minibatches.
         scheduler: of the learning rate, by epochs.
-        decay: of the learning rate, by held-out accuracy.
+        decay: of the learning rate, by held-out samples.
         selection: of the minibatch size; the size in use is the sampler's.
         counts: totals.
         twin: the dense exchange it is compared with.
-        since_event: float64 [3]: summed loss, errors and samples of this worker since the last
-            step event.
+        since_event: float64 [1 + task.sums + 1]: summed loss, what the task's metrics are made of,
+            and samples, of this worker since the last step event.
         since_epoch: the same, from the epoch's beginning to the last step event.
         last_epoch: the last epoch's event.
     """
@@ -54,8 +54,9 @@ class MinibatchState:
         params = sum(parameter.numel() for parameter in job.model.parameters())
         self.counts = Counts(params, world)
         self.twin = DenseTwin(params, world // self.grid.ways, self.grid.ways)
-        self.since_event = torch.zeros(3, dtype=torch.float64)
-        self.since_epoch = torch.zeros(3, dtype=torch.float64)
+        sums = 1 + job.task.sums + 1
+        self.since_event = torch.zeros(sums, dtype=torch.float64)
+        self.since_epoch = torch.zeros(sums, dtype=torch.float64)
         self.last_epoch: dict[str, Any] = {}
         self.selection = Selection()
         depth = first_depth(job.recipe)
@@ -77,7 +78,7 @@ class MinibatchState:
         self.model, self.depth = split_model(model, self.grid.mesh), depth
         self.optimizer = build_sgd(recipe, self.model, self.grid.data_group, before)
         self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
-        self.decay = Decay(self.optimizer, recipe.decay)
+        self.decay = Decay(self.optimizer, recipe.decay, self._job.task.decides)
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
             self.optimizer, recipe.optimizer.lr_decay
         )
@@ -126,4 +127,5 @@ class MinibatchState:
         of_models = files[:: run.get("model_parallel", 1)]  # all ranks of a model hold the same
         for name in _TOTALS:
             rows = [file[name] for file in of_models[data.rank :: data.world]]
-            getattr(self, name).copy_(add_rows(rows) if rows else torch.zeros(3))
+            total = getattr(self, name)
+            total.copy_(add_rows(rows) if rows else torch.zeros_like(total))

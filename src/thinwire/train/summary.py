@@ -35,7 +35,7 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
     Args:
         training: this worker's.
         wire: the workers; a few small reductions.
-        results: what else the summary holds (errors, hash, names).
+        results: what else the summary holds (metrics, hash, names).
 
     Returns:
         ``results``, the counts and what the algorithm adds. "..._per_worker" are means over

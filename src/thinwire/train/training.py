@@ -12,6 +12,7 @@ from thinwire.exchange import Ledger, Wire
 from thinwire.train.checkpoint import Checkpoint, Facts
 from thinwire.train.counts import Counts
 from thinwire.train.grid import Grid
+from thinwire.train.tasks import Scores
 
 
 class State(Protocol):
@@ -85,8 +86,8 @@ class Training(Protocol):
     def step(self) -> list[Told]:
         """One minibatch, one trial or one outer iteration; every worker calls it."""
 
-    def averages(self) -> tuple[float, float | None] | None:
-        """Training loss and error as averaged since the last evaluation; None: evaluate them."""
+    def averages(self) -> Scores | None:
+        """Training loss and metrics as averaged since the last evaluation; None: evaluate them."""
 
     def times(self, wire: Wire) -> dict[str, Any] | None:
         """What the summary says of a mean step's seconds (``breakdown``); None: nothing."""

@@ -15,23 +15,28 @@ from thinwire.exchange import Ledger, Wire
 from thinwire.optim import Snapshot, StepReport
 from thinwire.optim.snapshot import TRIAL
 from thinwire.search import choose, ladder
+from thinwire.train.evaluate import no_value, per_sample
 from thinwire.train.fields import SelectionFields
 from thinwire.train.selection import finite_or_none
 from thinwire.train.state import MinibatchState
+from thinwire.train.tasks import Metric, Task
 from thinwire.train.training import Told
 
 Train = Callable[[Tensor, Tensor], list[StepReport | None]]
 
 
-def select(state: MinibatchState, fields: SelectionFields, wire: Wire, train: Train) -> list[Told]:
+def select(
+    state: MinibatchState, fields: SelectionFields, task: Task, wire: Wire, train: Train
+) -> list[Told]:
     """Try the next size of a selection that is due or in progress; after the last, choose.
 
     Args:
         state: the run's; its sampler's minibatch size is what is chosen.
         fields: the recipe's.
+        task: its deciding metric is compared.
         wire: the workers; one small reduction.
-        train: trains on one minibatch of sample numbers and adds this worker's loss, errors and
-            samples to a float64 [3]; says what ended.
+        train: trains on one minibatch of sample numbers and adds this worker's sums to a float64
+            [1 + task.sums + 1]; says what ended.
 
     Returns:
         The selection, where it has come to an end.
@@ -43,24 +48,26 @@ def select(state: MinibatchState, fields: SelectionFields, wire: Wire, train: Tr
     if not selection.untried:
         return []
     started = time.perf_counter()
-    accuracy, samples = _try(selection.untried[0], fields.trial, state, wire, train)
-    selection.note(accuracy)
+    value, samples = _try(selection.untried[0], fields.trial, state, task, wire, train)
+    selection.note(value)
     counts.trials += 1
     counts.trial_samples += samples
     counts.trial_seconds += time.perf_counter() - started
     if selection.untried:
         return []
     tried, before = selection.finish(), sampler.minibatch
-    sampler.minibatch = choose(tried, fields.margin)
+    metric = task.decides
+    sign = 1 if metric.higher_is_better else -1
+    sampler.minibatch = choose({n: sign * value for n, value in tried.items()}, fields.margin)
     event = {
         "minibatch": sampler.minibatch,
         "before": before,
         "sizes": [*tried],
-        "accuracies": [finite_or_none(accuracy) for accuracy in tried.values()],
+        metric.plural: [finite_or_none(value) for value in tried.values()],
         **counts.search(),
         "trial_bytes": bytes_of_trials(wire.ledger),
     }
-    return [Told("selection", event, _line(before, sampler.minibatch, tried))]
+    return [Told("selection", event, _line(before, sampler.minibatch, tried, metric))]
 
 
 def bytes_of_trials(ledger: Ledger) -> int:
@@ -85,51 +92,54 @@ def _begins(state: MinibatchState, fields: SelectionFields) -> bool:
 
 
 def _try(
-    size: int, trial: int, state: MinibatchState, wire: Wire, train: Train
+    size: int, trial: int, state: MinibatchState, task: Task, wire: Wire, train: Train
 ) -> tuple[float, int]:
     """Train on the next ``trial`` samples in minibatches of ``size``, and take it back.
 
     Returns:
-        The accuracy on these samples, each taken when it was trained on, the same on every worker;
-        NaN where a gradient, an update, the loss or a parameter was not finite. And how many
-        samples were trained on.
+        The deciding metric on these samples, each taken when it was trained on, the same on every
+        worker; NaN where a gradient, an update, the loss or a parameter was not finite. And how
+        many samples were trained on.
     """
     snapshot = Snapshot(state.optimizer, state.model, state.sampler)
-    totals, done = torch.zeros(4, dtype=torch.float64), 0
-    accuracy, finite = math.nan, True
+    totals, done = torch.zeros(1 + task.sums + 2, dtype=torch.float64), 0
+    value, finite = math.nan, True
     try:
         while finite and done < trial:
             state.sampler.minibatch = min(size, trial - done)
             minibatch = state.sampler.next_minibatch()
-            finite = _all_finite(train(minibatch, totals[:3]))
+            finite = _all_finite(train(minibatch, totals[:-1]))
             done += len(minibatch)
         state.optimizer.flush()
         if finite and _all_finite([state.optimizer.last_step]):
-            totals[3] = sum(int((~p.isfinite()).sum()) for p in state.model.parameters())
-            accuracy = _accuracy(wire.sum(totals, "evaluation"))
+            totals[-1] = sum(int((~p.isfinite()).sum()) for p in state.model.parameters())
+            value = _value(wire.sum(totals, "evaluation"), task)
     except FloatingPointError:  # an update overflowed, on every worker alike
         pass
     snapshot.restore()
-    return accuracy, done
+    return value, done
 
 
 def _all_finite(reports: Sequence[StepReport | None]) -> bool:
     return not any(report is not None and report.nonfinite is not None for report in reports)
 
 
-def _accuracy(totals: Tensor) -> float:
-    loss, errors, samples, nonfinite = totals.tolist()
-    if math.isnan(errors) and math.isfinite(loss):
-        raise ValueError(
-            "selection: expected a model whose outputs are [N, classes], so that it has an accuracy"
-        )
-    return 1 - errors / samples if math.isfinite(loss) and not nonfinite else math.nan
+def _value(totals: Tensor, task: Task) -> float:
+    """The deciding metric, NaN where the loss or a parameter was not finite."""
+    samples, nonfinite = totals[-2:].tolist()
+    scores = per_sample(totals[:-2], samples, task)
+    value, loss = scores[task.decides.name], scores["loss"]
+    if loss is None or not math.isfinite(loss) or nonfinite:
+        return math.nan
+    if value is None:
+        raise ValueError(f"selection: expected {no_value(task)}")
+    return value
 
 
-def _line(before: int, chosen: int, tried: dict[int, float]) -> str:
+def _line(before: int, chosen: int, tried: dict[int, float], metric: Metric) -> str:
     shown = {
-        size: f"{100 * accuracy:.2f} %" if math.isfinite(accuracy) else "failed"
-        for size, accuracy in tried.items()
+        size: metric.text(value) if math.isfinite(value) else "failed"
+        for size, value in tried.items()
     }
-    found = ", ".join(f"{size}: {accuracy}" for size, accuracy in shown.items())
-    return f"minibatch {before} -> {chosen} (training accuracy {found})"
+    found = ", ".join(f"{size}: {value}" for size, value in shown.items())
+    return f"minibatch {before} -> {chosen} (training {metric.title} {found})"

@@ -1,95 +1,18 @@
-"""A classification data set in memory, and loading one from the four MNIST-style IDX files."""
+"""Loading a classification data set from the four MNIST-style IDX files."""
 
-import hashlib
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from thinwire.data.idx import read_idx
+from thinwire.data.source import Dataset
+from thinwire.data.tensors import TensorSource
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
 TEST_LABELS = "t10k-labels-idx1-ubyte"
 IDX_NAMES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Samples and what a model should answer to them.
-
-    Attributes:
-        inputs: [n, features], one sample per row; float32 as loaded here.
-        targets: [n, ...], one target per sample; int64 [n] class numbers as loaded here.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-
-    def __post_init__(self) -> None:
-        """Checks that every sample has a target.
-
-        Raises:
-            ValueError: inputs are not 2-d, or the counts differ.
-        """
-        if self.inputs.ndim != 2:
-            raise ValueError(f"inputs: got shape {list(self.inputs.shape)}, expected [n, features]")
-        if self.targets.ndim == 0 or self.targets.shape[0] != self.inputs.shape[0]:
-            raise ValueError(
-                f"targets: got shape {list(self.targets.shape)}, "
-                f"expected {self.inputs.shape[0]} targets, one per input"
-            )
-
-    def __len__(self) -> int:
-        return self.inputs.shape[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A train and a test split of the same kind of samples.
-
-    Attributes:
-        train: what is trained on.
-        test: what is only measured on.
-        classes: number of classes; every target is in [0, classes).
-        name: for reports.
-        held_out: taken from the training samples to decide by; neither trained nor tested on.
-    """
-
-    train: Split
-    test: Split
-    classes: int
-    name: str
-    held_out: Split | None = None
-
-
-def hold_out(dataset: Dataset, samples: int, seed: int) -> Dataset:
-    """Take some training samples away, chosen at random by the seed and nothing else.
-
-    Args:
-        dataset: all of it.
-        samples: how many, 1 to one less than there are training samples.
-        seed: in [0, 2**63).
-
-    Returns:
-        The data set with `held_out`; the samples of both parts keep their order.
-
-    Raises:
-        ValueError: the number is out of range.
-    """
-    size = len(dataset.train)
-    if not 1 <= samples < size:
-        raise ValueError(f"held_out: expected 1 to {size - 1} of {size} samples, got {samples}")
-    digest = hashlib.blake2b(f"{seed} held out".encode(), digest_size=4).digest()
-    generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little"))
-    order = torch.randperm(size, generator=generator)
-    held_out, train = order[:samples].sort().values, order[samples:].sort().values
-
-    def part(chosen: torch.Tensor) -> Split:
-        return Split(dataset.train.inputs[chosen], dataset.train.targets[chosen])
-
-    return replace(dataset, train=part(train), held_out=part(held_out))
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
@@ -188,9 +111,9 @@ def _check_labels(labels: torch.Tensor, file: Path, images: int, classes: int) -
         raise ValueError(f"{file}: labels: got {highest} at item {item}, expected below {classes}")
 
 
-def _to_split(images: torch.Tensor, labels: torch.Tensor) -> Split:
+def _to_split(images: torch.Tensor, labels: torch.Tensor) -> TensorSource:
     """Turns images uint8 [n, rows, columns] and labels uint8 [n] into what models take."""
-    return Split(images.flatten(1).float().div_(255), labels.long())
+    return TensorSource(images.flatten(1).float().div_(255), labels.long())
 
 
 def _by(sizes: torch.Size) -> str:
