@@ -88,8 +88,8 @@ class LocalAdaGrad:
     """
 
     def __init__(self, n: int, eps: float, device: torch.device | str = "cpu") -> None:
-        self.sum_of_squares = torch.zeros(n, device=device)
-        self._next = torch.zeros(n, device=device)
+        self.sum_of_squares = torch.zeros(n, dtype=torch.float32, device=device)
+        self._next = torch.zeros(n, dtype=torch.float32, device=device)
         self._eps = eps
 
     def normalise(self, gradient: Tensor) -> None:

@@ -26,8 +26,8 @@ class ErrorFeedback:
     """
 
     def __init__(self, n: int, *, enabled: bool = True, device: torch.device | str = "cpu") -> None:
-        self.residual = torch.zeros(n, device=device)
-        self.values = torch.zeros(n, device=device)
+        self.residual = torch.zeros(n, dtype=torch.float32, device=device)
+        self.values = torch.zeros(n, dtype=torch.float32, device=device)
         self.enabled = enabled
         self._input_norm = 0.0
         self._held: list[tuple[slice, Tensor]] = []
