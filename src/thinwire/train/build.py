@@ -2,11 +2,13 @@
 
 from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from torch import nn
 
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
+from thinwire.train.codes import pair, registered
 from thinwire.train.recipe import Recipe
 
 
@@ -25,6 +27,7 @@ def build_sgd(
         after: the optimiser of a network whose place this one takes.
     """
     fields, exchange = recipe.optimizer, recipe.exchange
+    codes: Any = registered(exchange.code)
     return OneBitSGD(
         model.named_parameters(),
         fields.lr,
@@ -32,7 +35,7 @@ def build_sgd(
         weight_decay=fields.weight_decay,
         adagrad=fields.adagrad,
         batch_size=recipe.minibatch,
-        code=exchange.code,
+        code=codes,
         bits=exchange.bits,
         error_feedback=exchange.error_feedback,
         axis=exchange.axis,
@@ -55,6 +58,6 @@ def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
     """
     fields = asdict(recipe.hessian_free)
     del fields["iterations"]
-    fields["gradient_code"], fields["product_code"] = fields.pop("codes")
+    fields["gradient_code"], fields["product_code"] = pair(registered(fields.pop("codes")))
     given = {name: value for name, value in fields.items() if value is not None}
     return HessianFree(model.named_parameters(), **given, seed=recipe.seed)

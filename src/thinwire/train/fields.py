@@ -1,13 +1,16 @@
 """The sections of a recipe: typed fields, each checked where it stands."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from thinwire.models import Activation, Initialisation, NormalisedBy
 from thinwire.optim import AdaGrad
 from thinwire.optim.evaluator import Curvature, Preconditioning
 from thinwire.optim.newton import Method
-from thinwire.quantize import Axis, stage_codes
+from thinwire.quantize import Axis
+from thinwire.train.codes import CHOICES, Codes, check_codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +94,12 @@ class OptimizerFields:
 class ExchangeFields:
     """How gradients and updates travel."""
 
-    code: Literal["sign", "rotated", "float32"] = "sign"
-    """What one bit a value means, or the exact twin."""
+    code: Annotated[Codes, tyro.conf.arg(help=f"How both stages travel, or each: {CHOICES}.")] = (
+        "sign"
+    )
+    """How gradients travel to their owners and updates back, one code or one for each."""
     bits: tuple[int, int] = (1, 1)
-    """Bits a value, 1, 2, 4 or 8: of gradients to their owners, and of updates back."""
+    """The former way to ask for the codes 2-bit, 4-bit and 8-bit beside sign or rotated."""
     error_feedback: bool = True
     """Carry the quantisation error into the next step; off for ablations."""
     axis: Axis = "output"
@@ -113,7 +118,7 @@ class ExchangeFields:
 
     def __post_init__(self) -> None:
         expect_at_least(0, "exchange", self, "cold_start", "max_skips")
-        stage_codes(self.code, self.bits)
+        check_codes("exchange.code", self.code, self.bits)
         if self.bucket_mb <= 0:
             raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
 
@@ -181,15 +186,17 @@ class HessianFreeFields:
     """Of the solver; auto is the method's own."""
     warm_start: float | None = None
     """The solver begins at this much of the previous step; the method's own by default."""
-    codes: tuple[str, str] = ("float32", "float32")
-    """How gradients and sharded curvature products travel: float32, sign, rotated, 2-bit ..."""
+    codes: Annotated[
+        tuple[str, str],
+        tyro.conf.arg(help=f"How gradients and sharded curvature products travel: {CHOICES}."),
+    ] = ("float32", "float32")
+    """How gradients and sharded curvature products travel."""
 
     def __post_init__(self) -> None:
         expect_at_least(1, "hessian_free", self, "iterations", "curvature_batch")
         expect_at_least(1, "hessian_free", self, "solver_iterations")
         expect_at_least(0, "hessian_free", self, "damping", "warm_start")
-        for code in self.codes:
-            stage_codes(code)
+        check_codes("hessian_free.codes", self.codes)
 
 
 def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:

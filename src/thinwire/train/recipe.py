@@ -4,6 +4,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
+from thinwire.train.codes import words
 from thinwire.train.fields import (
     DecayFields,
     ExchangeFields,
@@ -120,11 +121,7 @@ class Recipe:
         if self.algorithm == "hessian-free":
             return _METHODS[self.hessian_free.method]
         late = ", double-buffered" if self.exchange.double_buffer else ""
-        if self.exchange.code == "float32":
-            return f"dense SGD{late}"
-        kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
-        one, two = self.exchange.bits
-        return f"{kind}{one}{'' if one == two else f'/{two}'}-bit SGD{late}"
+        return f"{words(self.exchange.code, self.exchange.bits)} SGD{late}"
 
 
 def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:
