@@ -37,7 +37,6 @@ from thinwire.exchange import (
     State,
     Verdict,
     check_counts,
-    codes_of,
     copy_entry,
     counts_of,
     joint,
@@ -45,7 +44,7 @@ from thinwire.exchange import (
     with_counts,
 )
 from thinwire.exchange.former import accepts_former_options
-from thinwire.quantize import Axis, StageCodes
+from thinwire.quantize import Axis, StageCodes, stage_codes
 
 
 class OneBitState:
@@ -128,9 +127,10 @@ class OneBitState:
                 f"overrides: {sorted(unknown)} are not among named_parameters "
                 f"({', '.join(self._names.values()) or 'none were given'})"
             )
-        self._codes, self._start_codes = codes_of(code), self._config.start_codes
+        self._codes, self._start_codes = stage_codes(code), self._config.start_codes
         self._overrides = {
-            name: codes_of(own, f"overrides[{name!r}]") for name, own in (overrides or {}).items()
+            name: stage_codes(own, f"overrides[{name!r}]")
+            for name, own in (overrides or {}).items()
         }
         self._scaler = grad_scaler
         self._process_group = process_group

@@ -18,16 +18,30 @@ def is_function_name(name: str) -> bool:
 
 
 def find_function(name: str) -> Callable[..., Any]:
-    """Import the function a name stands for.
+    """Import the function a name stands for; see ``find_attribute``.
+
+    Raises:
+        ValueError: the module cannot be imported, or has no such function.
+    """
+    function = find_attribute(name)
+    if not callable(function):
+        module, _, attribute = name.partition(":")
+        raise ValueError(f"{module} has no function {attribute!r}")
+    found: Callable[..., Any] = function
+    return found
+
+
+def find_attribute(name: str) -> Any:
+    """Import what a name stands for; None where the module has nothing of this name.
 
     The module is looked for as ``python -m`` does: in the current directory, then on the import
     path.
 
     Args:
-        name: "package.module:function".
+        name: "package.module:attribute".
 
     Raises:
-        ValueError: the module cannot be imported, or has no such function.
+        ValueError: the module cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
@@ -37,8 +51,4 @@ def find_function(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"{module_name} cannot be imported: {error}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise ValueError(f"{module_name} has no function {attribute!r}")
-    found: Callable[..., Any] = function
-    return found
+    return getattr(module, attribute, None)

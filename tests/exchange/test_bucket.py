@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from thinwire import simulate
-from thinwire.exchange import Ledger, ParameterBucket, UpdateError, codes_of, joint, own_wire
+from thinwire.exchange import Ledger, ParameterBucket, UpdateError, joint, own_wire
+from thinwire.quantize import stage_codes
 
 SHAPES = [(40, 30), (300,), (1,)]
 CODES = ["sign", "rotated", "4-bit", ("sign", "float32"), "float32"]
@@ -25,7 +26,7 @@ def make(code: Any) -> tuple[ParameterBucket, Any]:
     wire = own_wire(None, None, Ledger())
     named = [(f"p{i}", torch.zeros(shape)) for i, shape in enumerate(SHAPES)]
     return (
-        ParameterBucket(named, codes_of(code), wire, axis="output", error_feedback=True),
+        ParameterBucket(named, stage_codes(code), wire, axis="output", error_feedback=True),
         wire,
     )
 

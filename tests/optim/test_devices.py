@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import Ledger, ParameterBucket, Wire, codes_of
+from thinwire.exchange import Ledger, ParameterBucket, Wire
 from thinwire.exchange.transport import Alone
 from thinwire.optim import post_process
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.onebit_sgd import OneBitSGD
-from thinwire.quantize import code_names
+from thinwire.quantize import code_names, stage_codes
 
 GROUP: dict[str, Any] = {"lr": 0.1, "eps": 1e-10, "adagrad": "local"}
 
@@ -27,7 +27,7 @@ def bucket(code: str) -> GroupBucket:
         parameter.grad = torch.empty_like(parameter)
     named: list[tuple[str, Tensor]] = [(f"p{i}", p) for i, p in enumerate(parameters)]
     wire = Wire(Alone(), Ledger())
-    exchange = ParameterBucket(named, codes_of(code), wire, axis="output", error_feedback=True)
+    exchange = ParameterBucket(named, stage_codes(code), wire, axis="output", error_feedback=True)
     return GroupBucket(GROUP, exchange, ["momentum"])
 
 

@@ -25,6 +25,13 @@ def test_bytes_are_those_of_the_exchange(code: str, workers: int) -> None:
     assert found.total == max(sent) + (workers - 1) * max(packets)
 
 
+def test_each_stage_has_its_own_code() -> None:
+    """Names or codes themselves, two of them."""
+    sign, four = (bucket_bytes(SHAPES, name, 3) for name in ("sign", "4-bit"))
+    both = bucket_bytes(SHAPES, ("sign", named_code("4-bit")), 3)
+    assert (both.gradients, both.packet) == (sign.gradients, four.packet)
+
+
 def test_z_by_hand() -> None:
     # 4 columns of 1024: two workers exchange 2 each: 16 header + 2 (4 levels + 128 signs) = 280.
     assert compression([[(4, 1024)]], "sign", 2) == pytest.approx(8 * 4096 / 2 / (2 * 280))

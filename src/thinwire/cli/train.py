@@ -39,6 +39,7 @@ from thinwire.train import (
     train,
     worker_processes,
 )
+from thinwire.train.former_fields import with_present_flags
 from thinwire.train.pretraining import all_samples
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
@@ -77,7 +78,9 @@ def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
         recipe = parse(Recipe(), from_file, prog=f"thinwire train {name}")
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from None
-    return short, parse(recipe, _spelt_out(args), prog=f"thinwire train {name}")
+    with user_errors():
+        present = with_present_flags(_spelt_out(args), fields)
+    return short, parse(recipe, present, prog=f"thinwire train {name}")
 
 
 def _spelt_out(args: Iterable[str]) -> list[str]:

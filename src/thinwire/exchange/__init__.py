@@ -3,7 +3,7 @@
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
-from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig, codes_of
+from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
@@ -61,7 +61,6 @@ __all__ = [
     "Wire",
     "all_reduce",
     "check_counts",
-    "codes_of",
     "copy_entry",
     "counts_of",
     "entries",

@@ -50,9 +50,9 @@ class ExchangeConfig:
     transport: str = "auto"
 
     def __post_init__(self) -> None:
-        codes_of(self.code)
+        stage_codes(self.code)
         if self.start != SERIAL:
-            codes_of(self.start, "start")
+            stage_codes(self.start, "start")
         if self.axis not in get_args(Axis):
             raise ValueError(f"axis: expected one of {get_args(Axis)}, got {self.axis!r}")
         for name in ("start_samples", "start_steps"):
@@ -73,27 +73,8 @@ class ExchangeConfig:
     @property
     def start_codes(self) -> StageCodes:
         """How values travel during the start; a serial one sends nothing but what is exact."""
-        return EXACT if self.start == SERIAL else codes_of(self.start, "start")
+        return EXACT if self.start == SERIAL else stage_codes(self.start, "start")
 
     def in_start(self, steps: float, samples: float) -> bool:
         """Whether the start still lasts after so many steps and so many samples."""
         return steps < self.start_steps or samples < self.start_samples
-
-
-def codes_of(code: Codes, option: str = "code") -> StageCodes:
-    """Return the codes of both stages.
-
-    Args:
-        code: see ``ExchangeConfig``.
-        option: what the caller calls it, for errors.
-
-    Raises:
-        ValueError: there is no such code, or another number of them than one or two.
-
-    >>> codes_of(("sign", "4-bit")).name
-    'sign/4-bit'
-    """
-    try:
-        return stage_codes(code)
-    except ValueError as error:
-        raise ValueError(str(error).replace("code:", f"{option}:", 1)) from None

@@ -25,7 +25,6 @@ from thinwire.exchange import (
     Ledger,
     State,
     check_counts,
-    codes_of,
     copy_entry,
     counts_of,
     shared_wire,
@@ -33,7 +32,7 @@ from thinwire.exchange import (
 )
 from thinwire.fsdp.backward import Backward, current_backward
 from thinwire.fsdp.layout import ShardLayout
-from thinwire.quantize import StageCodes
+from thinwire.quantize import StageCodes, stage_codes
 
 
 class OneBitReduceScatter:
@@ -81,7 +80,7 @@ class OneBitReduceScatter:
         self._parameters = [p for _, p in named]
         self._rank, self._world = _place(named)
         self._layout = ShardLayout([p.shape for p in self._parameters], self._world)
-        self._codes = StageCodes(codes_of(code).gradients, EXACT.updates)
+        self._codes = StageCodes(stage_codes(code).gradients, EXACT.updates)
         self._error_feedback = error_feedback
         self._scaler = grad_scaler
 

@@ -28,7 +28,6 @@ from thinwire.exchange import (
     Timeline,
     Wire,
     check_counts,
-    codes_of,
     counts_of,
     own_wire,
     with_counts,
@@ -44,6 +43,7 @@ from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
 from thinwire.optim.schedule import Schedule
 from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
 from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
+from thinwire.quantize import stage_codes
 
 
 class ExchangedOptimizer(torch.optim.Optimizer):
@@ -147,7 +147,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def _add_bucket(self, group: Group, members: list[tuple[str, Parameter]]) -> None:
         exchange = ParameterBucket(
             members,
-            codes_of(group["code"]),
+            stage_codes(group["code"]),
             self._engine.wire,
             axis=self._config.axis,
             error_feedback=self._config.error_feedback,

@@ -14,12 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import Codes, ExchangeConfig, codes_of
+from thinwire.exchange import Codes, ExchangeConfig
 from thinwire.exchange.former import accepts_former_options
 from thinwire.optim.engine import Group
 from thinwire.optim.exchanged import ExchangedOptimizer
 from thinwire.optim.group_bucket import GroupBucket
-from thinwire.quantize import Axis
+from thinwire.quantize import Axis, stage_codes
 
 _PROBE = 6  # values; not the shape of any scalar
 
@@ -103,7 +103,7 @@ class OwnerOptimizer(ExchangedOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""
-        codes_of(group["code"])
+        stage_codes(group["code"])
         self._probe_state(group)
 
     def state_names(self, group: dict[str, Any]) -> list[str]:

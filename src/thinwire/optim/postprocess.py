@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from thinwire.exchange import codes_of
+from thinwire.quantize import stage_codes
 
 AdaGrad = Literal["none", "local", "aggregate", "smoothed"]
 State = dict[str, Tensor]
@@ -29,7 +29,7 @@ def check_group(group: dict[str, Any]) -> None:
     for name, (holds, expected) in bounds.items():
         if not holds:
             raise ValueError(f"{name}: expected {expected}, got {group[name]!r}")
-    codes_of(group["code"])
+    stage_codes(group["code"])
 
 
 def state_names(group: dict[str, Any]) -> list[str]:

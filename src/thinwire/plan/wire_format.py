@@ -13,9 +13,10 @@ from functools import lru_cache
 import torch
 
 from thinwire.exchange import HEADER_BYTES, split
-from thinwire.quantize import Columns, FlatSpace, named_code
+from thinwire.quantize import CodeLike, Columns, FlatSpace, stage_codes
 
 Shape = tuple[int, ...]
+Codes = CodeLike | tuple[CodeLike, CodeLike]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class BucketBytes:
         return self.gradients + self.updates
 
 
-def bucket_bytes(shapes: Sequence[Shape], code: str, workers: int) -> BucketBytes:
-    """Bytes of one bucket.
+def bucket_bytes(shapes: Sequence[Shape], code: Codes, workers: int) -> BucketBytes:
+    """Return the bytes of one bucket.
 
     Args:
         shapes: of the bucket's parameters, in any order.
-        code: one of ``thinwire.quantize.CODE_NAMES``, for both stages.
+        code: a code or its registered name, for both stages or a pair, one for each.
         workers: K; one worker sends nothing.
 
     >>> bucket_bytes([(4, 1024)], "sign", 2)  # 2 columns of 1024 each: 16 + 2 (4 + 128)
@@ -58,15 +59,15 @@ def bucket_bytes(shapes: Sequence[Shape], code: str, workers: int) -> BucketByte
 
 
 @lru_cache(maxsize=4096)
-def _bucket_bytes(shapes: tuple[Shape, ...], code: str, workers: int) -> BucketBytes:
+def _bucket_bytes(shapes: tuple[Shape, ...], code: Codes, workers: int) -> BucketBytes:
     if workers == 1:
         return BucketBytes(0, 0, 1)
-    made = named_code(code)
-    packets = [
-        HEADER_BYTES + made.payload_bytes(stripe.columns)
-        for stripe in split(_columns(shapes), workers)
-    ]
-    return BucketBytes(sum(packets) - min(packets), max(packets), workers)
+    stripes = split(_columns(shapes), workers)
+    gradients, updates = (
+        [HEADER_BYTES + made.payload_bytes(stripe.columns) for stripe in stripes]
+        for made in stage_codes(code)
+    )
+    return BucketBytes(sum(gradients) - min(gradients), max(updates), workers)
 
 
 @lru_cache(maxsize=64)
@@ -75,12 +76,12 @@ def _columns(shapes: tuple[Shape, ...]) -> Columns:
 
 
 def values(shapes: Sequence[Shape]) -> int:
-    """Number of values in parameters of these shapes."""
+    """Return the number of values in parameters of these shapes."""
     return sum(math.prod(shape) for shape in shapes)
 
 
-def compression(buckets: Sequence[Sequence[Shape]], code: str, workers: int) -> float:
-    """Z: the bytes of a float32 ring all-reduce over those of the two stages.
+def compression(buckets: Sequence[Sequence[Shape]], code: Codes, workers: int) -> float:
+    """Return Z: the bytes of a float32 ring all-reduce over those of the two stages.
 
     Args:
         buckets: shapes of the parameters, by bucket.

@@ -24,6 +24,10 @@ class Code(Protocol):
 
     name: str
 
+    def __hash__(self) -> int:
+        """Codes are stateless, hence may be keys of caches; Python's own hash will do."""
+        ...
+
     def payload_bytes(self, columns: Columns) -> int:
         """Return the bytes on the wire for these columns, a multiple of 4."""
         ...

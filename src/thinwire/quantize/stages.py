@@ -23,47 +23,32 @@ class StageCodes(NamedTuple):
         return one.name if one.name == two.name else f"{one.name}/{two.name}"
 
 
-def stage_codes(code: CodeLike | Sequence[CodeLike], bits: int | tuple[int, int] = 1) -> StageCodes:
+def stage_codes(code: CodeLike | Sequence[CodeLike], option: str = "code") -> StageCodes:
     """Return the codes of both stages.
 
     Args:
         code: one for both stages, or two: of gradients to their owners, and of updates back.
-        bits: the former way to ask for more than one bit, kept for what was written with it: 2, 4
-            or 8, or one number for each stage, beside ``code="sign"`` or ``"rotated"``, stand for
-            the codes "2-bit", "4-bit" and "8-bit"; 1 stands for ``code`` itself.
+        option: what the caller calls it, for errors.
 
     Raises:
         TypeError: an object that is no code.
-        ValueError: there is no such code, not one or two of them, or more than one bit of a code
-            that has its own.
+        ValueError: there is no such code, or not one or two of them.
 
     >>> stage_codes(("sign", "4-bit")).name
-    'sign/4-bit'
-    >>> stage_codes("sign", bits=(1, 4)).name
     'sign/4-bit'
     """
     codes = list(code) if isinstance(code, Sequence) and not isinstance(code, str) else [code] * 2
     if len(codes) != 2:
-        raise ValueError(f"code: expected one code, or one for each of 2 stages, got {len(codes)}")
-    widths = _widths(bits)
-    if widths != (1, 1) and code not in ("sign", "rotated"):
         raise ValueError(
-            f"bits: {bits} goes with code sign or rotated, not {code!r}; name a code of as many "
-            'bits instead, such as code="4-bit"'
+            f"{option}: expected one code, or one for each of 2 stages, got {len(codes)}"
         )
-    one, two = (
-        _made(given if width == 1 else f"{width}-bit")
-        for given, width in zip(codes, widths, strict=True)
-    )
-    return StageCodes(one, two)
+    return StageCodes(*(_made(given, option) for given in codes))
 
 
-def _widths(bits: int | tuple[int, int]) -> tuple[int, ...]:
-    both = (bits, bits) if isinstance(bits, int) else tuple(bits)
-    if len(both) != 2 or any(width not in (1, 2, 4, 8) for width in both):
-        raise ValueError(f"bits: expected 1, 2, 4 or 8, or two of them, got {bits}")
-    return both
-
-
-def _made(code: CodeLike) -> Code:
-    return named_code(code) if isinstance(code, str) else check_code(code)
+def _made(code: CodeLike, option: str) -> Code:
+    if not isinstance(code, str):
+        return check_code(code)
+    try:
+        return named_code(code)
+    except ValueError as error:
+        raise ValueError(str(error).replace("code:", f"{option}:", 1)) from None

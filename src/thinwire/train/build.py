@@ -1,13 +1,15 @@
 """The optimisers recipes describe."""
 
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from datetime import timedelta
 
 import torch.distributed as dist
 from torch import nn
 
-from thinwire.exchange.former import code_of_bits
+from thinwire.exchange import SERIAL
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
+from thinwire.train.codes import pair, registered
 from thinwire.train.recipe import Recipe
 
 
@@ -26,6 +28,10 @@ def build_sgd(
         after: the optimiser of a network whose place this one takes.
     """
     fields, exchange = recipe.optimizer, recipe.exchange
+    options = {option.name: getattr(exchange, option.name) for option in fields_of(exchange)}
+    options["code"] = registered(exchange.code)
+    if exchange.start != SERIAL:
+        options["start"] = registered(exchange.start)
     return OneBitSGD(
         model.named_parameters(),
         fields.lr,
@@ -33,14 +39,7 @@ def build_sgd(
         weight_decay=fields.weight_decay,
         adagrad=fields.adagrad,
         batch_size=recipe.minibatch,
-        code=code_of_bits(exchange.code, exchange.bits),
-        error_feedback=exchange.error_feedback,
-        axis=exchange.axis,
-        start="serial" if exchange.cold_start_mode == "serial" else "float32",
-        start_samples=exchange.cold_start,
-        bucket_mb=exchange.bucket_mb,
-        max_skips=exchange.max_skips,
-        double_buffer=exchange.double_buffer,
+        **options,
         process_group=process_group,
         timeout=timedelta(seconds=recipe.timeout),
         after=after,
@@ -55,6 +54,6 @@ def build_hessian_free(recipe: Recipe, model: nn.Module) -> HessianFree:
     """
     fields = asdict(recipe.hessian_free)
     del fields["iterations"]
-    fields["gradient_code"], fields["product_code"] = fields.pop("codes")
+    fields["gradient_code"], fields["product_code"] = pair(registered(fields.pop("codes")))
     given = {name: value for name, value in fields.items() if value is not None}
     return HessianFree(model.named_parameters(), **given, seed=recipe.seed)

@@ -1,13 +1,20 @@
 """The sections of a recipe: typed fields, each checked where it stands."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Annotated
 
+import tyro
+
+from thinwire.exchange import SERIAL, ExchangeConfig
 from thinwire.models import Activation, Initialisation, NormalisedBy
 from thinwire.optim import AdaGrad
 from thinwire.optim.evaluator import Curvature, Preconditioning
 from thinwire.optim.newton import Method
-from thinwire.quantize import Axis, stage_codes
+from thinwire.quantize import Axis
+from thinwire.train.codes import CHOICES, Codes, check_codes
+
+# What ExchangeConfig checks; codes of one's own are known only when a run is prepared.
+_CHECKED = ("axis", "start_samples", "start_steps", "bucket_mb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,33 +96,41 @@ class OptimizerFields:
 
 @dataclass(frozen=True, kw_only=True)
 class ExchangeFields:
-    """How gradients and updates travel."""
+    """How gradients and updates travel: ``ExchangeConfig`` as a recipe and flags say it."""
 
-    code: Literal["sign", "rotated", "float32"] = "sign"
-    """What one bit a value means, or the exact twin."""
-    bits: tuple[int, int] = (1, 1)
-    """Bits a value, 1, 2, 4 or 8: of gradients to their owners, and of updates back."""
-    error_feedback: bool = True
+    code: Annotated[Codes, tyro.conf.arg(help=f"How both stages travel, or each: {CHOICES}.")] = (
+        "sign"
+    )
+    """How gradients travel to their owners and updates back, one code or one for each."""
+    error_feedback: bool = ExchangeConfig.error_feedback
     """Carry the quantisation error into the next step; off for ablations."""
-    axis: Axis = "output"
+    axis: Axis = ExchangeConfig.axis
     """Whose weights share reconstruction levels: an output unit's or an input unit's."""
-    cold_start: int = 0
-    """Samples to train exactly before the code is used."""
-    cold_start_mode: Literal["serial", "dense"] = "serial"
-    """One worker alone and then one broadcast, or float32 exchanges."""
-    bucket_mb: float = 25.0
+    start: Codes = "float32"
+    """How the first steps travel: by a code, or serial, one worker alone and then one broadcast."""
+    start_samples: int = ExchangeConfig.start_samples
+    """Samples, over all workers, after which the start is over."""
+    start_steps: int = ExchangeConfig.start_steps
+    """Steps after which the start is over, in place of samples."""
+    bucket_mb: float = ExchangeConfig.bucket_mb
     """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
     """Steps in a row with a non-finite gradient after which the run stops."""
     double_buffer: bool = False
-    """After the cold start exchange one half of each minibatch while the other is computed, on a
+    """After the start exchange one half of each minibatch while the other is computed, on a
     model that lacks it."""
 
     def __post_init__(self) -> None:
-        expect_at_least(0, "exchange", self, "cold_start", "max_skips")
-        stage_codes(self.code, self.bits)
-        if self.bucket_mb <= 0:
-            raise ValueError(f"exchange.bucket_mb: expected > 0, got {self.bucket_mb}")
+        expect_at_least(0, "exchange", self, "max_skips")
+        check_codes("exchange.code", self.code)
+        if self.start != SERIAL:
+            check_codes("exchange.start", self.start)
+        try:
+            ExchangeConfig(
+                **{f.name: getattr(self, f.name) for f in fields(self) if f.name in _CHECKED}
+            )
+        except ValueError as error:
+            raise ValueError(f"exchange.{error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,15 +200,17 @@ class HessianFreeFields:
     """The solver begins at this much of the previous step; the method's own by default."""
     least_cosine: float = 0.0
     """Of Bi-CG-STAB's stabilising steps: 0 as the paper has it, 0.7 to amplify rounding less."""
-    codes: tuple[str, str] = ("float32", "float32")
-    """How gradients and sharded curvature products travel: float32, sign, rotated, 2-bit ..."""
+    codes: Annotated[
+        tuple[str, str],
+        tyro.conf.arg(help=f"How gradients and sharded curvature products travel: {CHOICES}."),
+    ] = ("float32", "float32")
+    """How gradients and sharded curvature products travel."""
 
     def __post_init__(self) -> None:
         expect_at_least(1, "hessian_free", self, "iterations", "curvature_batch")
         expect_at_least(1, "hessian_free", self, "solver_iterations")
         expect_at_least(0, "hessian_free", self, "damping", "warm_start")
-        for code in self.codes:
-            stage_codes(code)
+        check_codes("hessian_free.codes", self.codes)
 
 
 def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:

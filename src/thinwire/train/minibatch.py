@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thinwire.data import DataSource, MinibatchSampler, shard
-from thinwire.exchange import Ledger, Wire
+from thinwire.exchange import SERIAL, Ledger, Wire
 from thinwire.optim import OneBitSGD, StepReport
 from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
@@ -39,7 +39,7 @@ class MinibatchTraining:
         self._job, self._recipe = job, job.recipe
         self.state = MinibatchState(job, world)
         self._wire = self.state.grid.data(self._optimizer.ledger)
-        _check_cold_start(job, world // self.state.grid.ways)
+        _check_start(job, world // self.state.grid.ways)
         self.evaluation_due = False
         self._breakdown = Breakdown(self.state.counts, self._optimizer.times)
         self._told = self._steady = self._now = self._breakdown.read()
@@ -128,7 +128,7 @@ class MinibatchTraining:
         return told
 
     def _evaluation_due(self, before: float, epoch_ends: bool) -> bool:
-        if self._optimizer.phase == "serial" and self._wire.world > 1 and not self.finished:
+        if self._optimizer.phase == SERIAL and self._wire.world > 1 and not self.finished:
             return False  # worker 0 alone has the model
         every = self._recipe.evaluate_every
         due = epoch_ends if every is None else _passed(before, self.epochs, every)
@@ -221,7 +221,7 @@ class MinibatchTraining:
         totals[-1] += len(share)
 
     def _share(self, minibatch: Tensor) -> Tensor:
-        if self._optimizer.phase == "serial":
+        if self._optimizer.phase == SERIAL:
             return minibatch if self._wire.rank == 0 else minibatch[:0]
         return shard(minibatch, self._wire.rank, self._wire.world)
 
@@ -266,14 +266,16 @@ def _skip(step: int, worker: int, parameter: str) -> Told:
     return Told("skip", {"step": step, "worker": worker, "parameter": parameter}, line)
 
 
-def _check_cold_start(job: Job, workers: int) -> None:
+def _check_start(job: Job, workers: int) -> None:
     """Raise ValueError if worker 0 would still be alone with the model when the run is over."""
     exchange, samples = job.recipe.exchange, job.recipe.epochs * len(job.dataset.train)
-    alone = exchange.cold_start_mode == "serial" and not job.recipe.model.pretrain
-    if workers > 1 and alone and exchange.cold_start > samples:
+    alone = exchange.start == SERIAL and not job.recipe.model.pretrain
+    asked = exchange.start_samples or exchange.start_steps * job.recipe.minibatch
+    if workers > 1 and alone and asked > samples:
+        unit = "start_samples" if exchange.start_samples else "start_steps"
         raise ValueError(
-            f"exchange.cold_start: expected at most the {samples:,} samples of the run, or "
-            f"exchange.cold_start_mode dense, got {exchange.cold_start:,}"
+            f"exchange.{unit}: expected a start of at most the {samples:,} samples of the run, or "
+            f"another exchange.start than serial, got {asked:,} samples"
         )
 
 

@@ -25,6 +25,7 @@ from thinwire.data import (
 from thinwire.models import Loss, Normalisation, NormalisedBy, fit_normalisation
 from thinwire.train.build import build_hessian_free
 from thinwire.train.checkpoint import FOLDER, MODEL
+from thinwire.train.codes import import_codes, pair
 from thinwire.train.network import build_network
 from thinwire.train.objective import probe
 from thinwire.train.recipe import Recipe
@@ -69,11 +70,13 @@ def prepare(name: str, recipe: Recipe, progress: Callable[[str], None]) -> Job:
         progress: told of downloads and of what is read into memory, a line each.
 
     Raises:
-        ValueError: malformed data, a model that cannot be made or not be split over
-            ``model_parallel`` workers, or an optimiser's argument out of range.
+        ValueError: a code of the user's that is not there, malformed data, a model that cannot be
+            made or not be split over ``model_parallel`` workers, or an optimiser's argument out of
+            range.
         OSError: data that cannot be read, a folder that cannot be written.
         RuntimeError: MNIST is neither here nor to be had.
     """
+    import_codes((*pair(recipe.exchange.code), *recipe.hessian_free.codes))
     folder = writable_folder(recipe.out or Path("runs") / name)
     dataset, task = _open(recipe, progress)
     dataset, normalisation = normalise(dataset, recipe.model.normalisation)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from thinwire.data import DataFields
+from thinwire.train.codes import words
 from thinwire.train.fields import (
     DecayFields,
     ExchangeFields,
@@ -126,11 +127,7 @@ class Recipe:
         if self.algorithm == "hessian-free":
             return _METHODS[self.hessian_free.method]
         late = ", double-buffered" if self.exchange.double_buffer else ""
-        if self.exchange.code == "float32":
-            return f"dense SGD{late}"
-        kind = {"sign": "", "rotated": "rotated "}[self.exchange.code]
-        one, two = self.exchange.bits
-        return f"{kind}{one}{'' if one == two else f'/{two}'}-bit SGD{late}"
+        return f"{words(self.exchange.code)} SGD{late}"
 
 
 def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:

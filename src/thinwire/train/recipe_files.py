@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.data import DataFields
+from thinwire.train.former_fields import with_present_names
 from thinwire.train.recipe import Recipe, foreign_fields
 
 
@@ -76,7 +77,7 @@ def flat_fields(recipe: Recipe) -> dict[str, Any]:
 
 def _fields_in(text: str) -> dict[str, Any]:
     """The fields of a TOML text; "data", where it is no section, is "data.path"."""
-    fields = dict(_flatten(tomllib.loads(text)))
+    fields = with_present_names(dict(_flatten(tomllib.loads(text))))
     if "data" in fields:
         fields["data.path"] = fields.pop("data")
     return fields
