@@ -41,6 +41,7 @@ from thinwire.data import MinibatchSampler, load_mnist, shard
 from thinwire.exchange import Ledger, Wire
 from thinwire.models import build_model
 from thinwire.train.evaluate import evaluate
+from thinwire.train.tasks import Classification
 
 RESULTS = Path(__file__).parent / "results" / "frontier.json"
 PAYLOAD = ("cold start", "gradients", "updates")  # stages of the ledger
@@ -205,13 +206,14 @@ def train_mnist(run: Mnist, epochs: int, seed: int) -> dict[str, Any]:
                 F.cross_entropy(outputs, data.train.targets[share]).backward()
             optimizer.step()
         schedule.step()
-    loss, error = evaluate(model, data.test, Wire(None, Ledger()), F.cross_entropy, 10)
+    wire = Wire(None, Ledger())
+    scores = evaluate(model, data.test, wire, F.cross_entropy, Classification(10))
     sent = optimizer.ledger.total(*PAYLOAD).bytes
     optimizer.close()
     values = sum(p.numel() for p in model.parameters())
     return {
-        "loss": loss,
-        "test error %": 100 * error,
+        "loss": scores["loss"],
+        "test error %": 100 * scores["error"],
         "bytes": mean_over_workers(sent),
         "parameters": values,
     }

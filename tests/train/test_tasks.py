@@ -289,10 +289,15 @@ def test_samples_on_disk_give_the_same_bits_and_go_on_with_other_workers(
     same = ("params_sha256", "train_loss", "test_mse", "test_mae", "test_r2")
     assert [found[0][key] for key in same] == [found[1][key] for key in same]
     assert found[0]["test_r2"] > 0
-    straight = run_ranks(1, minibatches.run_once, folder, tmp_path / "one", None, SGD)[0][0]
+
+
+def test_samples_on_disk_resume_exactly(folder: Path, tmp_path: Path) -> None:
+    straight = minibatches.run_once(0, 1, folder, tmp_path / "one", None, SGD)[0]
     stopped = tmp_path / "stopped"
-    assert run_ranks(1, minibatches.run_once, folder, stopped, 12, SGD)[0][1] == signal.SIGTERM
-    resumed = run_ranks(1, minibatches.run_once, folder, stopped, None, SGD)[0][0]
+    assert minibatches.run_once(0, 1, folder, stopped, 12, SGD)[1] == signal.SIGTERM
+    resumed = minibatches.run_once(0, 1, folder, stopped, None, SGD)[0]
+    assert straight is not None
+    assert resumed is not None
     assert minibatches.figures(resumed) == minibatches.figures(straight)
 
 

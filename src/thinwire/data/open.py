@@ -95,8 +95,10 @@ def _format(fields: DataFields) -> Format:
 
 
 def _name(fields: DataFields) -> str:
-    path = fields.path or ""
-    return path if is_function_name(path) else Path(path).resolve().stem
+    if is_function_name(fields.path or ""):
+        return str(fields.path)
+    path = Path(fields.path or "").resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def _split(source: DataSource, fields: DataFields, where: str) -> tuple[DataSource, DataSource]:

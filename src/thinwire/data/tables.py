@@ -147,13 +147,17 @@ def read_columns(
         raise ValueError(f"{path}: data.inputs: {both[0]!r} is a target; expected other columns")
     words = len(targets) == 1 and _is_text(schema.field(targets[0]).type)
     for name in (*chosen, *(() if words else targets)):
-        if not _is_number(schema.field(name).type):
-            raise ValueError(
-                f"{path}: column {name!r}: got {schema.field(name).type}, expected numbers"
-                f"{'' if inputs or name in targets else ' (data.inputs names the columns to use)'}"
-            )
+        _check_numbers(schema.field(name).type, name, path)
     labels = _labels(table, kind, targets[0]) if words else ()
     return Columns(chosen, tuple(targets), labels)
+
+
+def _check_numbers(type_: Any, name: str, path: Path) -> None:
+    if not _is_number(type_):
+        raise ValueError(
+            f"{path}: column {name!r}: got {type_}, expected numbers "
+            "(data.inputs and data.targets name the columns to use)"
+        )
 
 
 def _labels(table: Any, kind: str, name: str) -> tuple[str, ...]:
@@ -182,8 +186,7 @@ def _to_tensors(table: Any, columns: Columns, path: Path) -> tuple[Tensor, Tenso
 def _numbers(table: Any, name: str, path: Path) -> Any:
     """One column as an array of numbers."""
     column = _column(table, name, path)
-    if not _is_number(column.type):
-        raise ValueError(f"{path}: column {name!r}: got {column.type}, expected numbers")
+    _check_numbers(column.type, name, path)
     return column.to_numpy()
 
 

@@ -106,24 +106,7 @@ def load_run(folder: Path) -> Run:
             something other than a number where the report needs one.
     """
     folder = Path(folder)
-    path = folder / EVENTS_FILE
-    kept: list[Event] = []
-    resumed = False
-    numbers = _NUMBERS
-    for number, event in enumerate(read_events(path), start=1):
-        if event["event"] == "start":
-            numbers = _numbers(event, path, number)
-        _check(event, numbers, path, number)
-        if event["event"] == "start" and kept:
-            resumed = True
-            kept = [old for old in kept if old["event"] not in ("start", "end")]
-        elif resumed and "step" in event:
-            # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
-            kept = [old for old in kept if _before(old, event)]
-            resumed = False
-        kept.append(event)
-    if not kept:
-        raise ValueError(f"{path}: got no complete event, expected a start event")
+    kept = _events(folder / EVENTS_FILE)
     by_kind: dict[str, list[Event]] = {}
     for event in kept:
         by_kind.setdefault(event["event"], []).append(event)
@@ -143,6 +126,33 @@ def load_run(folder: Path) -> Run:
         decays=tuple(by_kind.get("decay", ())),
         summary=by_kind["end"][-1] if "end" in by_kind else None,
     )
+
+
+def _events(path: Path) -> list[Event]:
+    """The events of a run, checked; what a resumed run repeats stands once.
+
+    Raises:
+        FileNotFoundError: As `load_run`.
+        ValueError: As `load_run`.
+    """
+    kept: list[Event] = []
+    resumed = False
+    numbers = _NUMBERS
+    for number, event in enumerate(read_events(path), start=1):
+        if event["event"] == "start":
+            numbers = _numbers(event, path, number)
+        _check(event, numbers, path, number)
+        if event["event"] == "start" and kept:
+            resumed = True
+            kept = [old for old in kept if old["event"] not in ("start", "end")]
+        elif resumed and "step" in event:
+            # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
+            kept = [old for old in kept if _before(old, event)]
+            resumed = False
+        kept.append(event)
+    if not kept:
+        raise ValueError(f"{path}: got no complete event, expected a start event")
+    return kept
 
 
 def number(event: Event, field: str) -> float | None:

@@ -5,31 +5,21 @@ What a step is, ``minibatch`` and ``hessian_free`` say; read one of them next.
 
 import signal
 import time
-from typing import Any
 
-from torch import Tensor
-
-from thinwire.data import DataSource
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
-from thinwire.train.arithmetic import arithmetic
-from thinwire.train.counts import communications
 from thinwire.train.display import Display
-from thinwire.train.evaluate import evaluate
 from thinwire.train.folder import start_folder
 from thinwire.train.hessian_free import HessianFreeTraining
 from thinwire.train.minibatch import MinibatchTraining
 from thinwire.train.prepare import Job
-from thinwire.train.recipe_files import to_jsonable
-from thinwire.train.replicas import compare_replicas
+from thinwire.train.reporter import Reporter
 from thinwire.train.resume import Plan, identity, share_plan
 from thinwire.train.save import Saver
-from thinwire.train.split import whole_state
 from thinwire.train.stop import StopSignals
-from thinwire.train.summary import Summary, summarise, versions, write_summary
-from thinwire.train.tasks import Scores, reported
-from thinwire.train.training import Told, Training
+from thinwire.train.summary import Summary, versions, write_summary
+from thinwire.train.training import Training
 
 
 def train(
@@ -78,12 +68,12 @@ class _Run:
         self.state = self.training.state
         self.counts = self.state.counts
         self.wire = shared_wire(None, self.training.ledger)
+        self.reporter = Reporter(job, self.training, self.wire, display)
         often = job.recipe.checkpoint_every < PACE
         self.agreement = Agreement(self.wire, every_step=often)
         self.saver = Saver(job.folder, self.wire, job.recipe.keep_checkpoints, plan.checkpoint)
         self.saved_at = time.monotonic()
         self.longest_step = 0.0
-        self.log: EventLog
 
     def train(self) -> Summary | None:
         """All steps, then the final measurements."""
@@ -94,8 +84,9 @@ class _Run:
         path = start_folder(self.job, self.plan, self.wire.rank, self.wire.world)
         self.stop.step_seconds = self.training.expected_step_seconds()
         counting = self.training.grid.counting(self.wire.ledger)
-        with EventLog(path) as self.log, self.display, counting:
-            self._log_start()
+        with EventLog(path) as log, self.display, counting:
+            self.reporter.log = log
+            self.reporter.start(self.plan)
             self.counts.watch.start()
             while not self.training.finished:
                 if self._answer_wishes():
@@ -103,15 +94,15 @@ class _Run:
                     return None
                 self._step()
                 if self.training.evaluation_due:
-                    self._evaluate()
+                    self.reporter.evaluate()
             self.counts.watch.stop()
             self.agreement.receive()
             self.stop.answered()  # nearly done: finish rather than stop
             self._save()
-            self._finish()
-            whole = self._whole()
-            summary = self._summarise(self.state.last_epoch)
-            self.log.write("end", **summary)
+            self.reporter.finish()
+            whole = self.reporter.whole()
+            summary = self.reporter.summary()
+            log.write("end", **summary)
         if self.wire.rank == 0:
             write_summary(self.job.folder, summary, whole)
         self.training.close()
@@ -120,7 +111,7 @@ class _Run:
     def _step(self) -> None:
         started = time.monotonic()
         for told in self.training.step():
-            self._tell(told)
+            self.reporter.tell(told)
         self.longest_step = max(self.longest_step, time.monotonic() - started)
         expected = self.training.expected_step_seconds()
         self.stop.step_seconds = max(self.longest_step, expected)
@@ -150,107 +141,12 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        made_with = {"versions": versions(), "arithmetic": arithmetic()}
-        facts = {**identity(self.job), **made_with}
-        failure = self.saver.save(self.state, self._whole(), facts)
+        facts = {**identity(self.job), "versions": versions()}
+        failure = self.saver.save(self.state, self.reporter.whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
             self.display.say(f"checkpoint of step {self.counts.steps} not written: {failure}")
         seconds = self.saved_at - started
-        self.log.write("checkpoint", step=self.counts.steps, took=seconds, failure=failure or None)
+        step = self.counts.steps
+        self.reporter.log.write("checkpoint", step=step, took=seconds, failure=failure or None)
         self.counts.watch.start()
-
-    def _whole(self) -> dict[str, Tensor]:
-        """The model's state, not split; all workers ask for it together."""
-        return whole_state(self.state.model, self.training.grid.model(self.wire.ledger))
-
-    # --- reporting ------------------------------------------------------------------------------
-
-    def _log_start(self) -> None:
-        self.log.write(
-            "start",
-            schema=1,
-            rank=self.wire.rank,
-            time=time.time(),
-            resumed_step=self.plan.checkpoint.step if self.plan.checkpoint else None,
-            name=self.job.name,
-            method=self.recipe.method,
-            workers=self.wire.world,
-            params=self.counts.params,
-            seed=self.recipe.seed,
-            train_samples=len(self.job.dataset.train),
-            versions=versions(),
-            metrics=[metric.told() for metric in self.job.task.metrics],
-            decides=self.job.task.decides.told(),
-            recipe=to_jsonable(self.recipe),
-        )
-
-    def _progress(self) -> dict[str, Any]:
-        """The counts every event carries; bytes are this worker's."""
-        counts, seconds = self.counts, self.counts.watch.seconds
-        return {
-            "step": counts.steps,
-            "epoch": self.training.epochs,
-            "samples": counts.samples,
-            **communications(self.wire.ledger),
-            "bytes_sent": self.wire.ledger.total().bytes,
-            "seconds": seconds,
-            "samples_per_second": counts.samples / seconds,
-        }
-
-    def _tell(self, told: Told) -> None:
-        event = {**self._progress(), **told.fields}
-        self.log.write(told.event, **event)
-        if told.line:
-            self.display.say(told.line)
-        else:
-            self.display.step(event)
-
-    def _evaluate(self) -> None:
-        """Measure and make sure that replicas agree; neither is in the counted seconds."""
-        self.counts.watch.stop()
-        progress, averages = self._progress(), self.training.averages()
-        scores = averages or self._measure(self.job.dataset.train)
-        event = {
-            **progress,
-            **reported(self.job.task, scores, "train_"),
-            "exact": averages is None,
-            **self._test(),
-        }
-        self.log.write("epoch", **event)
-        self.display.epoch(event)
-        self.state.last_epoch = event
-        self.counts.watch.start()
-
-    def _test(self) -> dict[str, Any]:
-        """The test set's figures of the model as it is, the same on all workers."""
-        return {
-            **reported(self.job.task, self._measure(self.job.dataset.test), "test_"),
-            "params_sha256": compare_replicas(self._whole(), self.wire),
-            "replicas_identical": True,
-        }
-
-    def _finish(self) -> None:
-        """Complete what is in flight: after the checkpoint, from which more epochs may go on."""
-        told = self.training.finish()
-        if told is None:
-            return
-        for one in told:
-            self._tell(one)
-        self.state.last_epoch = {**self.state.last_epoch, **self._test()}
-
-    def _measure(self, source: DataSource) -> Scores:
-        job, wire = self.job, self.training.grid.data(self.wire.ledger)
-        return evaluate(self.state.model, source, wire, job.loss, job.task)
-
-    def _summarise(self, last_epoch: dict[str, Any]) -> Summary:
-        scores, task = self._measure(self.job.dataset.train), self.job.task
-        kept = (*reported(task, scores, "test_"), "params_sha256", "replicas_identical")
-        results = {
-            "name": self.job.name,
-            "method": self.recipe.method,
-            "seed": self.recipe.seed,
-            **reported(task, scores, "train_"),
-            **{key: last_epoch[key] for key in kept},
-        }
-        return summarise(self.training, self.wire, results)

@@ -56,18 +56,30 @@ def select(
     if selection.untried:
         return []
     tried, before = selection.finish(), sampler.minibatch
-    metric = task.decides
+    sampler.minibatch = _best(tried, task.decides, fields.margin)
+    return [_told(before, state, tried, task.decides, wire)]
+
+
+def _best(tried: dict[int, float], metric: Metric, margin: float) -> int:
+    """The largest size that is not worse than the best one by more than a margin."""
     sign = 1 if metric.higher_is_better else -1
-    sampler.minibatch = choose({n: sign * value for n, value in tried.items()}, fields.margin)
+    return choose({size: sign * value for size, value in tried.items()}, margin)
+
+
+def _told(
+    before: int, state: MinibatchState, tried: dict[int, float], metric: Metric, wire: Wire
+) -> Told:
+    """A selection's event, and what people are told."""
+    chosen = state.sampler.minibatch
     event = {
-        "minibatch": sampler.minibatch,
+        "minibatch": chosen,
         "before": before,
         "sizes": [*tried],
         metric.plural: [finite_or_none(value) for value in tried.values()],
-        **counts.search(),
+        **state.counts.search(),
         "trial_bytes": bytes_of_trials(wire.ledger),
     }
-    return [Told("selection", event, _line(before, sampler.minibatch, tried, metric))]
+    return Told("selection", event, _line(before, chosen, tried, metric))
 
 
 def bytes_of_trials(ledger: Ledger) -> int:
