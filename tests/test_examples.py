@@ -23,7 +23,7 @@ DATA = {  # recipes with samples of their own: what a run must reach, and flags 
 SCRIPTS = [path for path in EXAMPLES if path.stem not in (*DATA, "own_network")]
 MOST_LINES = 60
 ARGUMENTS = {
-    "char_transformer": ["--steps", "6", "--cold-start", "3"],
+    "char_transformer": ["--steps", "6", "--start-steps", "3"],
     "with_accelerate": ["12"],
     "with_lightning": ["12"],
 }

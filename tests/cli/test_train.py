@@ -19,7 +19,7 @@ from thinwire.train.counts import VECTOR_STAGES
 FAULTS = Path(__file__).parent / "faults"
 SMALL = [
     *("--epochs", "2", "--minibatch", "60", "--log-every", "4", "--model.hidden", "300", "40"),
-    *("--optimizer.lr", "0.02", "--exchange.cold-start", "120", "--exchange.bucket-mb", "0.05"),
+    *("--optimizer.lr", "0.02", "--exchange.start-samples", "120", "--exchange.bucket-mb", "0.05"),
 ]
 SUMMARY_KEYS = {
     *("method", "workers", "params", "steps", "samples", "communications"),
@@ -362,9 +362,9 @@ def test_flags_are_few_and_known() -> None:
         "--model.energy",
         *("--optimizer.lr", "--optimizer.lr-decay", "--optimizer.momentum-time-constant"),
         *("--optimizer.weight-decay", "--optimizer.adagrad", "--exchange.code"),
-        "--exchange.bits",
-        *("--exchange.error-feedback", "--exchange.axis", "--exchange.cold-start"),
-        *("--exchange.cold-start-mode", "--exchange.bucket-mb", "--exchange.max-skips"),
+        *("--exchange.error-feedback", "--exchange.axis", "--exchange.start"),
+        *("--exchange.start-samples", "--exchange.start-steps"),
+        *("--exchange.bucket-mb", "--exchange.max-skips"),
         "--exchange.double-buffer",
         *("--selection.every", "--selection.trial", "--selection.margin", "--selection.growth"),
         *("--selection.largest", "--decay.held-out", "--decay.factor", "--decay.threshold"),
@@ -372,6 +372,6 @@ def test_flags_are_few_and_known() -> None:
         *("--hessian-free.method", "--hessian-free.iterations", "--hessian-free.curvature-batch"),
         *("--hessian-free.solver-iterations", "--hessian-free.damping"),
         *("--hessian-free.curvature", "--hessian-free.preconditioner"),
-        *("--hessian-free.warm-start", "--hessian-free.codes"),
+        *("--hessian-free.warm-start", "--hessian-free.least-cosine", "--hessian-free.codes"),
     ]
     assert len(flags(Recipe)) <= 60

@@ -51,7 +51,7 @@ def by_hand(data: Path, folder: Path, fields: dict[str, Any]) -> tuple[str, str]
 @pytest.mark.parametrize(
     "fields",
     [
-        {"exchange": {"code": "float32", "cold_start": 0}},
+        {"exchange": {"code": "float32", "start_samples": 0}},
         {"minibatch": 77, "optimizer": {"adagrad": "aggregate"}},
     ],
     ids=str,
@@ -89,7 +89,7 @@ def test_a_finished_run_goes_on_as_if_it_had_not_ended(idx_folder: Path, tmp_pat
 
 
 def test_without_a_second_sample_there_is_one_half(idx_folder: Path, tmp_path: Path) -> None:
-    exchange = {"cold_start": 590, **BUFFERED}
+    exchange = {"start": "serial", "start_samples": 590, **BUFFERED}
     fields = {"minibatch": 1, "epochs": 1, "exchange": exchange, "log_every": 100}
     summary, _, _ = run_once(0, 1, idx_folder, tmp_path, None, fields)
     assert summary is not None
@@ -101,7 +101,7 @@ def test_a_skipped_half_is_told_with_its_step(
     idx_folder: Path, tmp_path: Path, buffered: bool
 ) -> None:
     """Halves 2 s - 2 and 2 s - 1 are of step s; the last is found when it lands after the end."""
-    exchange = {"cold_start": 0, "double_buffer": buffered}
+    exchange = {"start_samples": 0, "double_buffer": buffered}
     recipe = recipe_of(idx_folder, tmp_path, exchange=exchange)
     job = prepare("tiny", recipe, lambda _: None)
     bad, calls = {0: 1, 3: 2, 4: 3, 39: 20}, itertools.count()

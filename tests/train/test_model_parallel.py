@@ -22,7 +22,7 @@ from thinwire.train.state import MinibatchState
 pytestmark = pytest.mark.timeout(300)  # four processes that each import torch
 
 SPLIT = {"model_parallel": 2, "model": ModelFields(hidden=(60, 32))}
-DENSE = {**SPLIT, "exchange": {"code": "float32", "cold_start": 0}}
+DENSE = {**SPLIT, "exchange": {"code": "float32", "start_samples": 0}}
 ONE_BIT = {**SPLIT, "optimizer": {"adagrad": "aggregate"}}
 # 36-60-32-10: outputs, inputs, and the last layer without partner by its inputs
 DIM_OF = {"0.weight": 0, "0.bias": 0, "2.weight": 1, "2.bias": None, "4.weight": 1, "4.bias": None}

@@ -22,7 +22,7 @@ from thinwire.train.pretraining import stage_seed
 HIDDEN = (30, 20, 12)
 # 2 minibatches of 60 in each of 2 stages, then 20: the serial start ends in the last stage.
 FIELDS = {"model": ModelFields(hidden=HIDDEN, pretrain=100)}
-EXACT = {"code": "float32", "cold_start": 0, "bucket_mb": 25.0}
+EXACT = {"code": "float32", "start_samples": 0, "bucket_mb": 25.0}
 
 
 def test_it_is_training_ever_deeper_networks_one_after_another(
@@ -93,8 +93,8 @@ def test_every_stage_is_told_evaluated_and_its_bytes_are_counted(
     [
         (1, {}),
         (2, {}),
-        (2, {"exchange": {"cold_start": 0}, "optimizer": {"adagrad": "aggregate"}}),
-        (2, {"exchange": {"cold_start": 0, "double_buffer": True}}),
+        (2, {"exchange": {"start_samples": 0}, "optimizer": {"adagrad": "aggregate"}}),
+        (2, {"exchange": {"start_samples": 0, "double_buffer": True}}),
     ],
     ids=str,
 )
@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
     """2 -> 3 within the second stage, -> 1 in the last."""
-    fields = {**FIELDS, "exchange": {"cold_start": 0}, "optimizer": {"lr": 0.1}}
+    fields = {**FIELDS, "exchange": {"start_samples": 0}, "optimizer": {"lr": 0.1}}
     assert run_ranks(2, run_once, idx_folder, tmp_path, 2, fields)[0][1] == signal.SIGTERM
     assert run_ranks(3, run_once, idx_folder, tmp_path, 3, fields)[0][1] == signal.SIGTERM
     summary, _, said = run_ranks(1, run_once, idx_folder, tmp_path, None, fields)[0]
@@ -148,6 +148,6 @@ def test_a_serial_start_longer_than_an_epoch_is_evaluated_when_it_ends(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
     """Until then only worker 0 has the model."""
-    fields = {"exchange": {"cold_start": 720}}
+    fields = {"exchange": {"start": "serial", "start_samples": 720}}
     run_ranks(2, run_once, idx_folder, tmp_path, None, fields)
     assert [epoch["step"] for epoch in load_run(tmp_path).epochs] == [20]

@@ -23,7 +23,7 @@ from thinwire.train.recipe import ExchangeFields, ModelFields, OptimizerFields
 from thinwire.train.state import MinibatchState
 from thinwire.train.stop import StopSignals
 
-EXCHANGE = {"cold_start": 300, "bucket_mb": 0.02}
+EXCHANGE = {"start": "serial", "start_samples": 300, "bucket_mb": 0.02}
 IN_FLIGHT = {"exchange": {"double_buffer": True}}
 OPTIMIZER = {"lr": 0.02, "lr_decay": 0.5, "momentum_time_constant": 100.0}
 
@@ -85,7 +85,7 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
         (1, {}),
         (2, {"optimizer": {"adagrad": "aggregate"}, "exchange": {"axis": "input"}}),
         (3, {"optimizer": {"adagrad": "local"}}),
-        (2, {"exchange": {"cold_start_mode": "dense"}}),
+        (2, {"exchange": {"start": "float32"}}),
         (2, {"exchange": {"double_buffer": True}, "optimizer": {"weight_decay": 0.01}}),
     ],
     ids=str,

@@ -29,7 +29,7 @@ SELECTION = SelectionFields(every=180, trial=480, margin=0.05, largest=60)
 FIELDS: dict[str, Any] = {
     "minibatch": 30,
     "selection": SELECTION,
-    "exchange": {"cold_start": 0},
+    "exchange": {"start_samples": 0},
     "log_every": 3,
 }
 
@@ -57,7 +57,10 @@ def stored(state: MinibatchState) -> dict[str, Any]:
     "fields",
     [
         {},
-        {"optimizer": {"adagrad": "aggregate"}, "exchange": {"code": "float32", "cold_start": 0}},
+        {
+            "optimizer": {"adagrad": "aggregate"},
+            "exchange": {"code": "float32", "start_samples": 0},
+        },
         {"optimizer": {"adagrad": "local"}},
     ],
     ids=str,
@@ -113,8 +116,8 @@ def test_every_sample_of_an_epoch_is_trained_on_once(idx_folder: Path, tmp_path:
 
 
 def test_no_size_is_tried_in_the_cold_start(idx_folder: Path, tmp_path: Path) -> None:
-    for mode in ("serial", "dense"):
-        exchange = {"cold_start": 420, "cold_start_mode": mode}
+    for mode in ("serial", "float32"):
+        exchange = {"start": mode, "start_samples": 420}
         training = training_of(idx_folder, tmp_path, exchange=exchange)
         while not training.state.counts.trials:
             training.step()
@@ -180,7 +183,7 @@ def test_sizes_grow_no_faster_and_no_further_than_allowed(idx_folder: Path, tmp_
 def test_a_run_stopped_between_trials_is_the_same_run(
     idx_folder: Path, tmp_path: Path, code: str
 ) -> None:
-    fields = {**FIELDS, "exchange": {"code": code, "cold_start": 0}, "optimizer": {"lr": 0.05}}
+    fields = {**FIELDS, "exchange": {"code": code, "start_samples": 0}, "optimizer": {"lr": 0.05}}
     straight = run_once(0, 1, idx_folder, tmp_path / "a", None, fields)[0]
     assert straight is not None
     resumed, starts = None, 0

@@ -202,7 +202,7 @@ def test_a_run_of_a_task_of_ones_own(folder: Path, tmp_path: Path) -> None:
         "task": f"{__name__}:quantile",
         "epochs": 6,
         "minibatch": 16,
-        "exchange": {"cold_start": 0},
+        "exchange": {"start_samples": 0},
         "optimizer": {"lr_decay": 1.0},
         "selection": SelectionFields(every=600, trial=256, largest=32),
         "decay": DecayFields(held_out=60),
@@ -259,7 +259,7 @@ def test_decay_goes_by_the_metric_s_direction(direction: int) -> None:
     assert fresh.note(-1e9 * direction)[0].fields["best"] == -1e9 * direction, "the first is best"
 
 
-SGD: dict[str, Any] = {"task": "regression", "exchange": {"cold_start_mode": "dense"}}
+SGD: dict[str, Any] = {"task": "regression", "exchange": {"start": "float32"}}
 FUNCTION = Path(f"{__name__}:in_memory")
 
 

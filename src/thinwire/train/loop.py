@@ -9,6 +9,7 @@ import time
 from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
+from thinwire.train.arithmetic import arithmetic
 from thinwire.train.display import Display
 from thinwire.train.folder import start_folder
 from thinwire.train.hessian_free import HessianFreeTraining
@@ -141,7 +142,8 @@ class _Run:
             return
         self.counts.watch.stop()
         started = time.monotonic()
-        facts = {**identity(self.job), "versions": versions()}
+        made_with = {"versions": versions(), "arithmetic": arithmetic()}
+        facts = {**identity(self.job), **made_with}
         failure = self.saver.save(self.state, self.reporter.whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
