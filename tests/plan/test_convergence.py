@@ -52,7 +52,7 @@ def test_reaching_a_goal() -> None:
 
 def test_a_metric_that_grows_is_reached_from_below() -> None:
     course = [Evaluation(1, 10, 0.5), Evaluation(2, 20, 0.7), Evaluation(3, 30, 0.6)]
-    found = reached(course, Goal("test_accuracy", 0.6, "", larger_is_better=True), 10)
+    found = reached(course, Goal("test_accuracy", 0.6, "", higher_is_better=True), 10)
     assert found is not None
     assert found.steps == pytest.approx(1.5)
-    assert reached(course, Goal("test_accuracy", 0.8, "", larger_is_better=True), 10) is None
+    assert reached(course, Goal("test_accuracy", 0.8, "", higher_is_better=True), 10) is None

@@ -7,7 +7,7 @@ import pytest
 from tests.plan.examples import write_run
 from thinwire.plan import method_of, minibatch_of, seconds_per_step
 from thinwire.plan.convergence import Evaluation
-from thinwire.plan.measured_run import course_of, iteration_of, metrics_of
+from thinwire.plan.measured_run import course_of, iteration_of
 from thinwire.report import EventLog, load_run
 
 
@@ -19,7 +19,6 @@ def test_evaluations_and_paces(tmp_path: Path) -> None:
         Evaluation(80, 80 * 256, 0.25),
     ]
     assert course_of(run, "test_loss") == []
-    assert metrics_of(run) == ["test_error", "train_error"]
 
 
 def test_the_cold_start_has_no_part_in_the_pace(tmp_path: Path) -> None:

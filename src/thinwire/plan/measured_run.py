@@ -82,12 +82,6 @@ def course_of(run: Run, metric: str) -> list[Evaluation]:
     return points
 
 
-def metrics_of(run: Run) -> list[str]:
-    """Return the names of the metrics that a run measured in its evaluations."""
-    names = {name for event in run.epochs for name in event if number(event, name) is not None}
-    return sorted(name for name in names if name.startswith(("train_", "test_")))
-
-
 def seconds_per_step(run: Run) -> list[float]:
     """Return the measured seconds of a step, ascending.
 
