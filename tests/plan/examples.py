@@ -46,6 +46,7 @@ def write_run(
     minibatch: int,
     steps: int,
     curvature: str | None = None,
+    metrics: list[dict[str, Any]] | None = None,
     **settings: object,
 ) -> Path:
     """A run that halves its error every ``steps`` updates; of ten products an iteration."""
@@ -55,8 +56,16 @@ def write_run(
         if curvature is not None:
             recipe = {"hessian_free": {"curvature_batch": 300, "curvature": curvature, **settings}}
             more = {"products": 10, "candidates": 4, "trials": 3}
+        told = {"metrics": metrics} if metrics else {}
         log.write(
-            "start", schema=1, method=method, workers=2, train_samples=6000, recipe=recipe, params=9
+            "start",
+            schema=1,
+            method=method,
+            workers=2,
+            train_samples=6000,
+            recipe=recipe,
+            params=9,
+            **told,
         )
         for epoch in range(1, 5):
             at = {"step": epoch * steps, "samples": epoch * steps * minibatch}

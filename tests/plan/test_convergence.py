@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinwire.plan import Goal
-from thinwire.plan.convergence import Evaluation, Reached, fit, reached
+from thinwire.plan.convergence import CoursePoint, Reached, fit, reached
 
 
 @given(
@@ -41,7 +41,7 @@ def error(value: float) -> Goal:
 
 
 def test_reaching_a_goal() -> None:
-    course = [Evaluation(1, 10, 0.5), Evaluation(2, 20, 0.3), Evaluation(3, 30, 0.4)]
+    course = [CoursePoint(1, 10, 0.5), CoursePoint(2, 20, 0.3), CoursePoint(3, 30, 0.4)]
     assert reached(course, error(0.5), 10) == Reached(10, 1, 10)
     assert reached(course, error(0.1), 10) is None
     assert reached([], error(0.1), 10) is None
@@ -51,8 +51,8 @@ def test_reaching_a_goal() -> None:
 
 
 def test_a_metric_that_grows_is_reached_from_below() -> None:
-    course = [Evaluation(1, 10, 0.5), Evaluation(2, 20, 0.7), Evaluation(3, 30, 0.6)]
-    found = reached(course, Goal("test_accuracy", 0.6, "", larger_is_better=True), 10)
+    course = [CoursePoint(1, 10, 0.5), CoursePoint(2, 20, 0.7), CoursePoint(3, 30, 0.6)]
+    found = reached(course, Goal("test_accuracy", 0.6, "", higher_is_better=True), 10)
     assert found is not None
     assert found.steps == pytest.approx(1.5)
-    assert reached(course, Goal("test_accuracy", 0.8, "", larger_is_better=True), 10) is None
+    assert reached(course, Goal("test_accuracy", 0.8, "", higher_is_better=True), 10) is None

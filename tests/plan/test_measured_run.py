@@ -6,8 +6,8 @@ import pytest
 
 from tests.plan.examples import write_run
 from thinwire.plan import method_of, minibatch_of, seconds_per_step
-from thinwire.plan.convergence import Evaluation
-from thinwire.plan.measured_run import course_of, iteration_of, metrics_of
+from thinwire.plan.convergence import CoursePoint
+from thinwire.plan.measured_run import course_of, iteration_of
 from thinwire.report import EventLog, load_run
 
 
@@ -15,11 +15,10 @@ def test_evaluations_and_paces(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path, "1-bit SGD", 256, 40))
     assert seconds_per_step(run) == pytest.approx([1 / 40] * 3)
     assert course_of(run, "train_error")[:2] == [
-        Evaluation(40, 40 * 256, 0.5),
-        Evaluation(80, 80 * 256, 0.25),
+        CoursePoint(40, 40 * 256, 0.5),
+        CoursePoint(80, 80 * 256, 0.25),
     ]
     assert course_of(run, "test_loss") == []
-    assert metrics_of(run) == ["test_error", "train_error"]
 
 
 def test_the_cold_start_has_no_part_in_the_pace(tmp_path: Path) -> None:

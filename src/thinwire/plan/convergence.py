@@ -20,8 +20,8 @@ from thinwire.plan.goal import Goal
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One evaluation during a run; counts are since its beginning, over all workers.
+class CoursePoint:
+    """One point of a run's course, where it was evaluated; counts are over all workers.
 
     Attributes:
         steps: updates of the model.
@@ -49,18 +49,18 @@ class Reached:
     samples: float
 
 
-def reached(course: Sequence[Evaluation], goal: Goal, minibatch: int) -> Reached | None:
+def reached(course: Sequence[CoursePoint], goal: Goal, minibatch: int) -> Reached | None:
     """Return when a goal was first reached, interpolated between the evaluations around it.
 
     Returns:
         The counts, or None if no evaluation meets the goal. A run that is there at its first
         evaluation counts as reaching it then.
 
-    >>> course = [Evaluation(10, 100, 0.3), Evaluation(20, 200, 0.1)]
+    >>> course = [CoursePoint(10, 100, 0.3), CoursePoint(20, 200, 0.1)]
     >>> reached(course, Goal("test_error", 0.2, "20 % test error"), 10)
     Reached(minibatch=10, steps=15.0, samples=150.0)
     """
-    before: Evaluation | None = None
+    before: CoursePoint | None = None
     for now in course:
         if goal.is_met(now.value):
             if before is None:

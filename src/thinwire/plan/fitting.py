@@ -13,7 +13,6 @@ from thinwire.plan.measured_run import (
     is_hessian_free,
     iteration_of,
     method_of,
-    metrics_of,
     minibatch_of,
     newton_settings_of,
 )
@@ -54,7 +53,7 @@ def fit_runs(runs: Sequence[Run], goal: Goal) -> Fitted:
     for run, method in zip(runs, comparable_methods(runs), strict=True):
         if is_hessian_free(method):
             jobs[method].append(iteration_of(run))
-        found = reached(course_of(run, goal.metric), goal, minibatch_of(run))
+        found = reached(course_of(run, goal.field), goal, minibatch_of(run))
         if found is None:
             failed[method].append(run.label)
         else:
@@ -97,7 +96,6 @@ def _mean(jobs: Sequence[Job]) -> Job:
 
 
 def _why_none(runs: Sequence[Run], goal: Goal) -> str:
-    if not any(course_of(run, goal.metric) for run in runs):
-        known = ", ".join(sorted({name for run in runs for name in metrics_of(run)})) or "nothing"
-        return f"metric: no run measured {goal.metric!r}; expected one of what they did: {known}"
+    if not any(course_of(run, goal.field) for run in runs):
+        return f"metric: no run measured {goal.field}; choose one that a run has measured"
     return f"target: no run reached {goal.words}; set one that a run has reached"

@@ -6,7 +6,7 @@ is the goal's (`goal`).
 
 import itertools
 
-from thinwire.plan.convergence import Evaluation
+from thinwire.plan.convergence import CoursePoint
 from thinwire.plan.hessian_free_iteration import Job
 from thinwire.report import Run
 from thinwire.report.run import number
@@ -66,7 +66,7 @@ def minibatch_of(run: Run) -> int:
     return max(1, round(samples / steps))
 
 
-def course_of(run: Run, metric: str) -> list[Evaluation]:
+def course_of(run: Run, metric: str) -> list[CoursePoint]:
     """Return a run's evaluations in order; those that lack a number are left out.
 
     Args:
@@ -78,14 +78,8 @@ def course_of(run: Run, metric: str) -> list[Evaluation]:
         values = [number(event, name) for name in ("step", "samples", metric)]
         told = [value for value in values if value is not None]
         if len(told) == len(values):
-            points.append(Evaluation(*told))
+            points.append(CoursePoint(*told))
     return points
-
-
-def metrics_of(run: Run) -> list[str]:
-    """Return the names of the metrics that a run measured in its evaluations."""
-    names = {name for event in run.epochs for name in event if number(event, name) is not None}
-    return sorted(name for name in names if name.startswith(("train_", "test_")))
 
 
 def seconds_per_step(run: Run) -> list[float]:

@@ -36,13 +36,14 @@ def run(args: list[str]) -> int:
             f"{fields.profile}: no such profile; `thinwire plan --calibrate` makes one"
         )
     with user_errors():
+        runs = load_runs(fields.fit)
         plan = make_plan(
             fields.setting(read_profile(fields.profile)),
             fields.worker_counts,
             fields.minibatches,
             model_parallel=fields.model_parallel,
-            runs=load_runs(fields.fit),
-            goal=fields.goal,
+            runs=runs,
+            goal=fields.goal(runs),
         )
         written = _draw(plan, fields.out)
     _print(plan, written)

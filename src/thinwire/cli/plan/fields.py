@@ -1,6 +1,6 @@
 """The flags of ``thinwire plan``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from thinwire.plan import Goal, Profile, Setting, make_goal, make_setting
 from thinwire.plan.paper import SECOND_GPU
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
+from thinwire.report import Run
 
 T = TypeVar("T")
 
@@ -39,9 +40,9 @@ class PlanFields:
     fit: tuple[Path, ...] = ()
     """Run folders whose convergence turns speed into time to the target."""
     target: float = 2.5
-    """What to reach, with --fit: an error in per cent, or a value of --metric."""
+    """What to reach, with --fit: of a rate, such as the error, in per cent."""
     metric: str = "test"
-    """Whose error: test or train; or what else runs measured, such as test_loss."""
+    """On which samples: test or train; or what else runs measured there, such as test_loss."""
     out: Path = Path("plan.svg")
     """Where the figure goes; several add what they show: plan-1024.svg, plan-target.svg."""
     calibrate: bool = False
@@ -65,7 +66,6 @@ class PlanFields:
                 )
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"--efficiency: expected in (0, 1], got {self.efficiency}")
-        _ = self.goal
         if len(self.layers) < 2 or min(self.layers) < 1:
             raise ValueError(f"--layers: expected two or more widths >= 1, got {list(self.layers)}")
         if self.bucket_mb <= 0:
@@ -86,10 +86,13 @@ class PlanFields:
         """--sizes as numbers."""
         return _named("--sizes", parse_counts, self.sizes)
 
-    @property
-    def goal(self) -> Goal:
-        """--metric and --target."""
-        return _flagged(lambda: make_goal(self.metric, self.target))
+    def goal(self, runs: Sequence[Run]) -> Goal:
+        """Return --metric and --target as a goal of these runs.
+
+        Raises:
+            ValueError: the runs have no such metric, or it cannot have such a value.
+        """
+        return _flagged(lambda: make_goal(self.metric, self.target, runs))
 
     def setting(self, profile: Profile) -> Setting:
         """Put the profile into the network that was asked for.
