@@ -43,25 +43,26 @@ struct Decode {
 using EncodeGroups = void (*)(const Encode&, int64_t first, int64_t last);
 using DecodeGroups = void (*)(const Decode&, int64_t first, int64_t last);
 
+// The families of kernels, a row each (thinwire/kernels/schemas.py: FAMILIES). Each is a file of this
+// folder with NAME_encode and NAME_decode; everything else is made of this list.
+#define THINWIRE_FAMILIES(row) row(sign) row(rotated) row(uniform)
+
 struct Kernels {
   const char* isa;
-  EncodeGroups sign_encode;
-  DecodeGroups sign_decode;
-  EncodeGroups rotated_encode;
-  DecodeGroups rotated_decode;
-  EncodeGroups uniform_encode;
-  DecodeGroups uniform_decode;
+#define THINWIRE_ROW(family)   \
+  EncodeGroups family##_encode; \
+  DecodeGroups family##_decode;
+  THINWIRE_FAMILIES(THINWIRE_ROW)
+#undef THINWIRE_ROW
 };
 
-#define THINWIRE_VARIANT(isa)                                     \
-  namespace isa {                                                 \
-  extern const Kernels kernels;                                   \
-  void sign_encode(const Encode&, int64_t first, int64_t last);    \
-  void sign_decode(const Decode&, int64_t first, int64_t last);    \
-  void rotated_encode(const Encode&, int64_t first, int64_t last); \
-  void rotated_decode(const Decode&, int64_t first, int64_t last); \
-  void uniform_encode(const Encode&, int64_t first, int64_t last); \
-  void uniform_decode(const Decode&, int64_t first, int64_t last); \
+#define THINWIRE_DECLARE(family)                                   \
+  void family##_encode(const Encode&, int64_t first, int64_t last); \
+  void family##_decode(const Decode&, int64_t first, int64_t last);
+#define THINWIRE_VARIANT(isa)         \
+  namespace isa {                     \
+  extern const Kernels kernels;       \
+  THINWIRE_FAMILIES(THINWIRE_DECLARE) \
   }
 THINWIRE_VARIANT(baseline)
 #if defined(__x86_64__)

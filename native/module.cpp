@@ -113,14 +113,11 @@ std::vector<std::string> instruction_sets() {
 }  // namespace
 
 NB_MODULE(_native, m) {
-  m.def("sign_encode", &encode<&Kernels::sign_encode>);
-  m.def("sign_decode", &decode<&Kernels::sign_decode>);
-  m.def("sign_sum", &sum<&Kernels::sign_decode>);
-  m.def("rotated_encode", &encode<&Kernels::rotated_encode>);
-  m.def("rotated_decode", &decode<&Kernels::rotated_decode>);
-  m.def("rotated_sum", &sum<&Kernels::rotated_decode>);
-  m.def("uniform_encode", &encode<&Kernels::uniform_encode>);
-  m.def("uniform_decode", &decode<&Kernels::uniform_decode>);
-  m.def("uniform_sum", &sum<&Kernels::uniform_decode>);
+#define THINWIRE_ROW(family)                                   \
+  m.def(#family "_encode", &encode<&Kernels::family##_encode>); \
+  m.def(#family "_decode", &decode<&Kernels::family##_decode>); \
+  m.def(#family "_sum", &sum<&Kernels::family##_decode>);
+  THINWIRE_FAMILIES(THINWIRE_ROW)
+#undef THINWIRE_ROW
   m.def("instruction_sets", &instruction_sets);
 }

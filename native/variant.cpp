@@ -7,8 +7,9 @@
 namespace thinwire {
 namespace THINWIRE_ISA {
 
-const Kernels kernels = {THINWIRE_NAME(THINWIRE_ISA), sign_encode,    sign_decode,   rotated_encode,
-                         rotated_decode,              uniform_encode, uniform_decode};
+#define THINWIRE_ROW(family) family##_encode, family##_decode,
+const Kernels kernels = {THINWIRE_NAME(THINWIRE_ISA), THINWIRE_FAMILIES(THINWIRE_ROW)};
+#undef THINWIRE_ROW
 
 }  // namespace THINWIRE_ISA
 }  // namespace thinwire

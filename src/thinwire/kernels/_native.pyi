@@ -1,6 +1,6 @@
 """The compiled kernels; ``native.py`` is the only caller and checks every argument."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 class Encode(Protocol):
     def __call__(
@@ -52,14 +52,7 @@ class Sum(Protocol):
         /,
     ) -> None: ...
 
-sign_encode: Encode
-sign_decode: Decode
-sign_sum: Sum
-rotated_encode: Encode
-rotated_decode: Decode
-rotated_sum: Sum
-uniform_encode: Encode
-uniform_decode: Decode
-uniform_sum: Sum
+def __getattr__(name: str) -> Any:
+    """NAME_encode (Encode), NAME_decode (Decode) and NAME_sum (Sum) of every family."""
 
 def instruction_sets() -> list[str]: ...
