@@ -39,6 +39,7 @@ from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
+from thinwire.optim.group_codes import live_groups, stored_groups
 from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
 from thinwire.optim.schedule import Schedule
 from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
@@ -294,7 +295,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             **grid_counts(self._parameters(), self._model),
         }
         state = worker_state(buckets, self._parameters(), serial=self.phase == SERIAL)
-        return with_counts({**super().state_dict(), "state": state}, counts)
+        found = super().state_dict()
+        groups = stored_groups(found["param_groups"])
+        return with_counts({**found, "param_groups": groups, "state": state}, counts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from this worker's ``state_dict``.
@@ -310,7 +313,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         counts = counts_of(state_dict)
         check_counts(counts, rank=wire.rank, world=wire.world, axis=axis)
         own = own_shards(state_dict, self._parameters(), axis, self._model)
-        groups = [without_bits(group) for group in without_counts(own)["param_groups"]]
+        stored = [without_bits(group) for group in without_counts(own)["param_groups"]]
+        groups = live_groups(stored, self.param_groups)
         super().load_state_dict({**without_counts(own), "param_groups": groups, "state": {}})
         self._buffered.load(counts.get("pending"))
         self._progress.load(counts)
@@ -318,6 +322,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         group_of = {p: group for group in self.param_groups for p in group["params"]}
         for bucket in buckets:
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
+            bucket.exchange.codes = stage_codes(bucket.group["code"])
             self._not_stateless(bucket)
         serial = self.phase == SERIAL
         load_worker_state(buckets, self.param_groups, own, counts, serial=serial)
