@@ -31,7 +31,7 @@ test-slow: install ## run the tests that take minutes
 	$(BIN)/pytest -m slow $(PARALLEL)
 
 test-numerics: install ## run the tests that compute as two other processors would round
-	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest $(PARALLEL) $(COMPUTING)
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest $(PARALLEL) $(COMPUTING)
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(BIN)/pytest $(PARALLEL) $(COMPUTING)
 
 lint: install ## ruff, mypy and the layer rules
