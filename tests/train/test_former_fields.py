@@ -7,6 +7,8 @@ import pytest
 
 from thinwire.cli.train import recipe_of
 from thinwire.cli.usage import UsageError
+from thinwire.train.recipe_files import flat_fields
+from thinwire.train.resume import _completed
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,18 @@ def test_flags_of_a_former_version(recipe: str, flags: list[str], found: Any) ->
 def test_mistakes_in_them_are_named(flags: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         recipe_of("mnist-onebit", flags)
+
+
+def test_a_checkpoint_of_a_former_version_is_of_the_same_run() -> None:
+    """Its manifest has all fields by their former names."""
+    _, recipe = recipe_of("mnist-onebit", ["--exchange.code", "sign", "4-bit"])
+    now = flat_fields(recipe)
+    new = ("exchange.code", "exchange.start", "exchange.start_samples", "exchange.start_steps")
+    former = {name: value for name, value in now.items() if name not in new} | {
+        "exchange.code": "sign",
+        "exchange.bits": [1, 4],
+        "exchange.cold_start": 60000,
+        "exchange.cold_start_mode": "serial",
+    }
+    assert _completed(former) == now
+    assert _completed({**former, "exchange.cold_start": 9}) != now

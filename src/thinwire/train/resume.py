@@ -24,6 +24,7 @@ from thinwire.train.checkpoint import (
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
+from thinwire.train.former_fields import with_present_names
 from thinwire.train.recipe_files import find_recipe, flat_fields
 
 # A run may go on with other values of these; all other fields decide what is computed.
@@ -200,7 +201,7 @@ def _is_finished(job: Job) -> bool:
 def _completed(fields: dict[str, Any]) -> dict[str, Any]:
     """A stored recipe; what a former version did not know was as it is by default."""
     algorithm: Algorithm = fields.get("algorithm", "sgd")
-    return {**flat_fields(Recipe(algorithm=algorithm)), **fields}
+    return {**flat_fields(Recipe(algorithm=algorithm)), **with_present_names(fields)}
 
 
 def _without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
