@@ -79,14 +79,7 @@ class Recipe:
         """
         if self.start is not None and not (self.start.folder / "model.safetensors").exists():
             self.start.measure(curve=False)
-        command = [sys.executable, "-m", "thinwire", "train", *self.words]
-        command += ["--out", str(self.folder)]
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, errors="replace"
-        )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise CellError(said[-1] if said else f"exit code {done.returncode}")
+        thinwire(["train", *self.words, "--out", str(self.folder)])
         run = load_run(self.folder)
         return {**totals(run), **(course(run) if curve else {})}
 
@@ -109,6 +102,19 @@ def course(run: Run) -> dict[str, Any]:
         if row["iterations"] is not None
     ]
     return {"curve": curve, "reached": prices}
+
+
+def thinwire(words: Sequence[str]) -> None:
+    """Run ``thinwire WORDS`` on this machine.
+
+    Raises:
+        CellError: it failed; with its last words.
+    """
+    command = [sys.executable, "-m", "thinwire", *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise CellError(said[-1] if said else f"exit code {done.returncode}")
 
 
 def thinwire_in_lab(hosts: int, rate: str, words: Sequence[str]) -> None:

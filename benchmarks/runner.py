@@ -25,6 +25,10 @@ from benchmarks.tables import Table
 Measure = str | Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class SettingError(ValueError):
+    """A setting on the command line that no cell has."""
+
+
 class CellError(RuntimeError):
     """A cell that cannot be measured; the message is stored in its place."""
 
@@ -145,13 +149,13 @@ def wanted(
     """Return the cells that were asked for, with the given settings.
 
     Raises:
-        ValueError: a given setting that no cell has.
+        SettingError: a given setting that no cell has.
     """
     cells = benchmark.cells(results)
     known = {name for cell in cells for name in cell.settings}
     for name in given:
         if name not in known:
-            raise ValueError(f"--set: expected one of {', '.join(sorted(known))}, got {name!r}")
+            raise SettingError(f"--set: expected one of {', '.join(sorted(known))}, got {name!r}")
     chosen = [cell for cell in cells if not only or any(part in cell.key for part in only)]
     return [
         replace(
@@ -177,8 +181,8 @@ def _on_workers(
 
     told = [{**cell.settings, "seed": cell.seed} for cell in batch]
     error = launch.on_workers(first.measure, told, first.place, finished)
-    if error is not None and (failed := next(left, None)) is not None:
-        enter(_result(benchmark.module, failed, before, error=error))
+    if (failed := next(left, None)) is not None:
+        enter(_result(benchmark.module, failed, before, error=error or "no result"))
 
 
 def _here(benchmark: Benchmark, todo: Sequence[Cell], enter: Callable[[Result], None]) -> None:
@@ -216,6 +220,19 @@ def _plain(cell: Cell) -> dict[str, Any]:
     return plain
 
 
+def _setting(pair: str) -> tuple[str, Any]:
+    """Read NAME=VALUE: a value as JSON has it, or a text.
+
+    >>> _setting("repeats=1"), _setting("values=64k")
+    (('repeats', 1), ('values', '64k'))
+    """
+    name, _, value = pair.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
 def main(benchmark: Benchmark, words: Sequence[str] | None = None) -> int:
     """Be the command line of a benchmark; return the exit status."""
     parser = argparse.ArgumentParser(prog=f"python -m {benchmark.module}")
@@ -225,12 +242,11 @@ def main(benchmark: Benchmark, words: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings")
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # store what is done, as Ctrl-C does
+    given = dict(map(_setting, arguments.set))
     try:
-        pairs = [pair.partition("=") for pair in arguments.set]
-        given = {name: json.loads(value) for name, _, value in pairs}
         if not arguments.show:
             run(benchmark, arguments.only, arguments.again, given)
-    except (lab.LabError, ValueError) as error:
+    except (lab.LabError, SettingError) as error:
         print(f"{benchmark.module}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -2,9 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from benchmarks.store import Results, measured
 from benchmarks.timing import Range
 
 WIRES = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s", "none": "not throttled"}
@@ -30,6 +32,28 @@ class Table:
     def markdown(self) -> str:
         """Return its title and itself."""
         return f"{self.title}\n\n{markdown(self.headings, self.rows)}"
+
+
+def of_measures(
+    title: str, results: Results, columns: Mapping[str, Callable[[dict[str, Any]], str]]
+) -> Table:
+    """Return a table with a line for each result that did not fail.
+
+    Args:
+        title: of the table.
+        results: what was measured.
+        columns: heading -> how a cell's measures become a text.
+    """
+    rows = [
+        [key, *(text(run.measures) for text in columns.values())]
+        for key, run in measured(results).items()
+    ]
+    return Table(title, ("", *columns), rows)
+
+
+def number(name: str, digits: int = 2, scale: float = 1.0) -> Callable[[dict[str, Any]], str]:
+    """Return how a measure becomes a text; a dash where a cell does not have it."""
+    return lambda measures: f"{scale * measures[name]:.{digits}f}" if name in measures else "-"
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks.exchange import deepspeed
 from benchmarks.runner import Benchmark, Cell, main
-from benchmarks.store import Results, measured
-from benchmarks.tables import Table
+from benchmarks.store import Results
+from benchmarks.tables import Table, of_measures
 
 ITERATIONS = 8
 WORLDS, BUCKETS = (2, 3, 4), (2, 3, 4, 5, 6)
@@ -115,11 +115,8 @@ def cells(_: Results) -> list[Cell]:
 
 def tables(results: Results) -> list[Table]:
     """Return the outcomes."""
-    rows = [
-        [key, ", ".join(f"{outcome}: {count}" for outcome, count in result.measures.items())]
-        for key, result in measured(results).items()
-    ]
-    return [Table("DDP hooks on gloo, 2-4 ranks, 2-6 buckets", ("hook", "outcomes"), rows)]
+    columns = {"outcomes": lambda told: ", ".join(f"{how}: {n}" for how, n in told.items())}
+    return [of_measures("DDP hooks on gloo, 2-4 ranks, 2-6 buckets", results, columns)]
 
 
 BENCHMARK = Benchmark("hooks", "benchmarks.exchange.hooks", cells, tables, 200.0, ("kind",))

@@ -32,8 +32,8 @@ from torch.nn.utils import parameters_to_vector
 
 from benchmarks.hessian_free.networks import NETS, Batch, batch, network
 from benchmarks.runner import Benchmark, Cell, main
-from benchmarks.store import Results, measured
-from benchmarks.tables import Table
+from benchmarks.store import Results
+from benchmarks.tables import Table, number, of_measures
 from benchmarks.timing import Job, in_turns, ratios
 from thinwire import GaussNewtonOperator, HessianOperator
 from thinwire.curvature import FlatModel
@@ -41,6 +41,8 @@ from thinwire.curvature import FlatModel
 LARGE = 2**25 - 2**14  # bytes, just below the most that glibc adapts to
 IN_A_ROW = 10  # calls of a job in each round: as many products as a solver makes,
 ROW_SECONDS = 0.5  # or as many gradients as fit in this time
+
+PRODUCTS = ("Hessian", "Gauss-Newton", "rebuilt", "jvp of grad", "loss")
 
 Timing = tuple[float, float]  # CPU and wall-clock seconds
 
@@ -194,21 +196,27 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
 
 def tables(results: Results) -> list[Table]:
     """Return times over one gradient's, and memory."""
-    rows, headings = [], ["", "rounds"]
-    for key, run in measured(results).items():
-        timed_jobs = run.measures["jobs"]
-        headings = ["", "rounds", *timed_jobs, "MiB retained"]
-        cells = [
-            f"{job['ms']:.1f} ms"
-            if name == "gradient"
-            else f"{job['ratio']:.2f} ({job['quartiles'][0]:.2f}-{job['quartiles'][1]:.2f})"
-            for name, job in timed_jobs.items()
-        ]
-        kept = run.measures["retained_mib"] or {}
-        memory = ", ".join(f"{name} {mib:.0f}" for name, mib in kept.items())
-        rows.append([key, str(run.measures["rounds"]), *cells, memory])
+
+    def ratio(name: str) -> Callable[[dict[str, Any]], str]:
+        def text(told: dict[str, Any]) -> str:
+            job = told["jobs"][name]
+            low, high = job["quartiles"]
+            return f"{job['ratio']:.2f} ({low:.2f}-{high:.2f})"
+
+        return text
+
+    def memory(told: dict[str, Any]) -> str:
+        kept = told["retained_mib"] or {}
+        return ", ".join(f"{name} {mib:.0f}" for name, mib in kept.items())
+
+    columns = {
+        "rounds": number("rounds", 0),
+        "gradient": lambda told: f"{told['jobs']['gradient']['ms']:.1f} ms",
+        **{name: ratio(name) for name in PRODUCTS},
+        "MiB retained": memory,
+    }
     title = "time over one gradient's: ratio of medians, and quartiles within a round"
-    return [Table(title, headings, rows)]
+    return [of_measures(title, results, columns)]
 
 
 BENCHMARK = Benchmark("curvature", "benchmarks.hessian_free.curvature", cells, tables, 30.0)

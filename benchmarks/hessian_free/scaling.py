@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from benchmarks.hessian_free.networks import batch, network
 from benchmarks.launch import Place
 from benchmarks.runner import Benchmark, Cell, main
-from benchmarks.store import Results, measured
-from benchmarks.tables import Table
+from benchmarks.store import Results
+from benchmarks.tables import Table, of_measures
 from benchmarks.timing import Job, in_turns, slowest, spread
 from thinwire import GaussNewtonOperator
 from thinwire.curvature.operator import samples_of
@@ -29,6 +29,11 @@ from thinwire.exchange import Ledger, Wire, all_reduce
 NET = "360-512-512-512-1973"
 SAMPLES = 16384
 BATCHES = (1024, 4096)  # of the curvature, over all workers
+
+
+def product_name(batch_size: int) -> str:
+    """Return what a product over a batch is called."""
+    return f"product, batch {batch_size}"
 
 
 def cells(_: Results) -> list[Cell]:
@@ -64,7 +69,7 @@ def parts(samples: int) -> dict[str, Job]:
     }
     for size in BATCHES:
         G = GaussNewtonOperator(model, F.cross_entropy, batch(NET, size // world, rank))
-        work[f"product, batch {size}"] = lambda G=G: G @ theta
+        work[product_name(size)] = lambda G=G: G @ theta
     return work
 
 
@@ -76,13 +81,9 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
 
 def tables(results: Results) -> list[Table]:
     """Return medians in ms, a line for each run."""
-    found = measured(results)
-    names = list(next(iter(found.values())).measures) if found else []
-    rows = [
-        [key, *(f"{1e3 * run.measures[name][0]:.1f}" for name in names)]
-        for key, run in found.items()
-    ]
-    return [Table(f"ms, medians: {NET}, {SAMPLES} samples", ("", *names), rows)]
+    names = ["gradient", "line search", *map(product_name, BATCHES)]
+    columns = {name: lambda told, name=name: f"{1e3 * told[name][0]:.1f}" for name in names}
+    return [of_measures(f"ms, medians: {NET}, {SAMPLES} samples", results, columns)]
 
 
 BENCHMARK = Benchmark(

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks.runner import Benchmark, Cell, CellError, main
-from benchmarks.store import Results, measured
-from benchmarks.tables import Table
+from benchmarks.store import Results
+from benchmarks.tables import Table, number, of_measures
 from benchmarks.timing import Job, in_turns, ratios
 from thinwire.kernels import native, reference
 from thinwire.quantize import Columns
@@ -111,11 +111,8 @@ def measure(settings: dict[str, Any]) -> dict[str, float]:
 
 def tables(results: Results) -> list[Table]:
     """Return all ratios."""
-    rows = [
-        [key, *(f"{run.measures[name]:.2f}" for name in FIGURES)]
-        for key, run in measured(results).items()
-    ]
-    return [Table("Kernels", ("", *FIGURES.values()), rows)]
+    columns = {heading: number(name) for name, heading in FIGURES.items()}
+    return [of_measures("Kernels", results, columns)]
 
 
 BENCHMARK = Benchmark("kernels", "benchmarks.kernels", cells, tables, 10.0, ("size",))

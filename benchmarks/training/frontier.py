@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.launch import Place
 from benchmarks.runner import Benchmark, Cell, main
-from benchmarks.store import Results, measured
-from benchmarks.tables import Table
+from benchmarks.store import Results
+from benchmarks.tables import Table, number, of_measures
 
 STEPS, EPOCHS = 600, 5  # of the transformer, of the perceptron
 
@@ -113,17 +113,12 @@ def cells(_: Results) -> list[Cell]:
 
 def tables(results: Results) -> list[Table]:
     """Return every run."""
-    headings = ("run", "MB sent per worker", "loss", "test error %")
-    rows = [
-        [
-            key,
-            f"{run.measures['bytes'] / 1e6:.1f}",
-            f"{run.measures['loss']:.3f}",
-            f"{run.measures['test error %']:.2f}" if "test error %" in run.measures else "-",
-        ]
-        for key, run in measured(results).items()
-    ]
-    return [Table("Bytes against loss", headings, rows)]
+    columns = {
+        "MB sent per worker": number("bytes", 1, 1e-6),
+        "loss": number("loss", 3),
+        "test error %": number("test error %"),
+    }
+    return [of_measures("Bytes against loss", results, columns)]
 
 
 BENCHMARK = Benchmark("frontier", "benchmarks.training.frontier", cells, tables, 60.0, ("task",))

@@ -8,13 +8,12 @@ steps; its speed is the median over stretches between step events, with quartile
 """
 
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recipes import thinwire_in_lab
+from benchmarks.recipes import thinwire, thinwire_in_lab
 from benchmarks.runner import Benchmark, Cell, main
 from benchmarks.store import Result, Results, measured
 from benchmarks.tables import Table
@@ -77,7 +76,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         command = ["train", *settings["words"], "--out", name]
         if settings["rate"] is None:
-            subprocess.run([sys.executable, "-m", "thinwire", *command], check=True)
+            thinwire(command)
         else:
             thinwire_in_lab(HOSTS, settings["rate"], command)
         low, middle, high = statistics.quantiles(seconds_per_step(load_run(Path(name))), n=4)

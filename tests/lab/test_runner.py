@@ -79,6 +79,7 @@ def test_later_cells_depend_on_what_earlier_ones_gave(here: Path) -> None:
     assert store.read("t")["then"].measures == {"twice": 4}
 
 
+@pytest.mark.slow
 def test_several_at_a_time(here: Path) -> None:
     some = [Cell(f"{x}", {"x": x}, measure) for x in range(3)]
     run(benchmark(*some, processes=2))
