@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Recipe:
         return Cell(
             self.key,
             {"recipe": self.recipe, "flags": list(self.flags)},
-            lambda _: self.measure(curve),
+            lambda told: replace(self, flags=tuple(told["flags"])).measure(curve),
             seed=self.seed,
             command="thinwire train " + " ".join(self.words),
         )

@@ -22,6 +22,8 @@ from benchmarks.launch import Place
 from benchmarks.store import Result, Results
 from benchmarks.tables import Table
 
+PLACES = {"hosts", "rate"}  # settings that say where a cell runs; its place decides that
+
 Measure = str | Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -152,7 +154,7 @@ def wanted(
         SettingError: a given setting that no cell has.
     """
     cells = benchmark.cells(results)
-    known = {name for cell in cells for name in cell.settings}
+    known = {name for cell in cells for name in cell.settings} - PLACES
     for name in given:
         if name not in known:
             raise SettingError(f"--set: expected one of {', '.join(sorted(known))}, got {name!r}")

@@ -70,6 +70,12 @@ def test_what_of_a_run_is_kept(here: Path, trainer: Trainer) -> None:
     assert changed.folder != FIRST.folder
 
 
+def test_flags_of_the_command_line_are_what_is_trained(here: Path, trainer: Trainer) -> None:
+    run(benchmark(FIRST), given={"flags": ["--epochs", "9"]})
+    assert trainer.calls[0][:3] == ["mnist-onebit", "--epochs", "9"]
+    assert store.read("t")["first"].settings["flags"] == ["--epochs", "9"]
+
+
 def test_a_model_that_is_gone_is_trained_again(here: Path, trainer: Trainer) -> None:
     run(benchmark(FIRST))
     (FIRST.folder / "model.safetensors").unlink()

@@ -8,7 +8,16 @@ import pytest
 
 from benchmarks import launch, runner, store, tables, timing
 from benchmarks.launch import Place
-from benchmarks.runner import Benchmark, Cell, CellError, main, missing, run, seconds_left
+from benchmarks.runner import (
+    Benchmark,
+    Cell,
+    CellError,
+    SettingError,
+    main,
+    missing,
+    run,
+    seconds_left,
+)
 from benchmarks.store import Result
 from benchmarks.tables import Table
 
@@ -143,6 +152,12 @@ def test_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(CALLS) == 1
     assert main(benchmark(ONE), ["--set", "y=4"]) == 2
     assert capsys.readouterr().err == "benchmarks.t: --set: expected one of x, got 'y'\n"
+
+
+def test_where_a_cell_runs_is_no_setting_to_change(here: Path) -> None:
+    cell = Cell("a", {"x": 1, "hosts": 2}, measure)
+    with pytest.raises(SettingError, match="--set: expected one of x, got 'hosts'"):
+        run(benchmark(cell), given={"hosts": 4})
 
 
 def test_what_is_made_of_results_is_made_after_measuring_only(here: Path) -> None:
