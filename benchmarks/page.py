@@ -25,16 +25,7 @@ from benchmarks.tables import Table
 from benchmarks.training import figures as training_figures
 from benchmarks.training import paper_tables, speeds
 from benchmarks.training import rows as training_rows
-from benchmarks.training.contenders import (
-    ENTRIES,
-    GRIDS,
-    NEWTON,
-    NEWTON_GRID,
-    SEEDS,
-    START,
-    words,
-)
-from benchmarks.training.tasks import GOALS
+from benchmarks.training.contenders import SEEDS, START
 from thinwire.report.style import figure_style
 
 TEMPLATE = Path(__file__).parent / "page.html"
@@ -51,6 +42,7 @@ class Section:
         note: what to know when reading it.
         figures: by name, how each is drawn; None where results are missing.
         tables: how the tables below them are made.
+        others: targets of the figures that another one measures, by name.
     """
 
     title: str
@@ -59,6 +51,7 @@ class Section:
     note: str
     figures: Mapping[str, Callable[[Results], Drawing | None]] = field(default_factory=dict)
     tables: Callable[[Results], list[Table]] = lambda _: []
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 RULES = (
@@ -119,6 +112,7 @@ SECTIONS = (
         "H ran 32 nodes; here hosts share the processors of one machine. Up to 1024 workers by "
         "the planner, for a calibrated machine (make bench-profile).",
         {"scaling": hessian_free_figures.scaling, "iteration": planner_figures.iteration},
+        others={"iteration": "bench-profile"},
     ),
     Section(
         "The curvature minibatch (H Figure 3)",
@@ -181,7 +175,8 @@ def draw(section: Section, out: Path) -> dict[str, str]:
         with figure_style(name):
             drawing = make(store.read(section.results) if section.results else {})
             if drawing is None:
-                print(f"{name}: left out, there are no results yet; make {section.target}")
+                target = section.others.get(name, section.target)
+                print(f"{name}: left out, there are no results yet; make {target}")
             else:
                 save(drawing[0], out / f"{name}.png")
                 drawn[name] = drawing[1]
@@ -202,7 +197,7 @@ def html(drawn: Mapping[str, str]) -> str:
     found = [s for s in SECTIONS if tables[s.title] or drawn.keys() & s.figures.keys()]
     return template.render(
         rules=RULES,
-        grids=grids(),
+        grids=training_rows.grids(),
         sections=found,
         missing=[section for section in SECTIONS if section not in found],
         tables=tables,
@@ -220,20 +215,6 @@ def about(names: Collection[str]) -> list[list[str]]:
         days = f"{dates[0]} to {dates[-1]}" if dates else "-"
         lines.append([f"{name}.jsonl", days, store.machine_words(results[-1]) if results else "-"])
     return lines
-
-
-def grids() -> Table:
-    """Return what every contender of the training benchmark was tried with."""
-    lines = []
-    for task, goal in GOALS.items():
-        sgd = [name for name in ENTRIES[task] if name not in NEWTON]
-        newton = [name for name in ENTRIES[task] if name in NEWTON]
-        for names, grid in ((sgd, GRIDS[task]), (newton, NEWTON_GRID)):
-            if names:
-                target = f"{goal.score} {goal.target:g}"
-                points = "; ".join(map(words, grid))
-                lines.append([task, target, ", ".join(names), points])
-    return Table("Grids", ("task", "target", "contenders", "points"), lines)
 
 
 def main() -> None:

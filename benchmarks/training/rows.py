@@ -9,7 +9,16 @@ from benchmarks.store import Result, Results, measured
 from benchmarks.tables import WIRES, Table, ranged
 from benchmarks.timing import Range, spread
 from benchmarks.training.cells import best_point, speed_key, train_key
-from benchmarks.training.contenders import ENTRIES, NEWTON, SEEDS, START, Point, words
+from benchmarks.training.contenders import (
+    ENTRIES,
+    GRIDS,
+    NEWTON,
+    NEWTON_GRID,
+    SEEDS,
+    START,
+    Point,
+    words,
+)
 from benchmarks.training.tasks import GOALS
 
 
@@ -141,3 +150,17 @@ def tables(results: Results) -> list[Table]:
             if lines:
                 made.append(Table(title, HEADINGS, lines, bold))
     return made
+
+
+def grids() -> Table:
+    """Return what every contender of the training benchmark was tried with."""
+    lines = []
+    for task, goal in GOALS.items():
+        sgd = [name for name in ENTRIES[task] if name not in NEWTON]
+        newton = [name for name in ENTRIES[task] if name in NEWTON]
+        for names, grid in ((sgd, GRIDS[task]), (newton, NEWTON_GRID)):
+            if names:
+                target = f"{goal.score} {goal.target:g}"
+                points = "; ".join(map(words, grid))
+                lines.append([task, target, ", ".join(names), points])
+    return Table("Grids", ("task", "target", "contenders", "points"), lines)
