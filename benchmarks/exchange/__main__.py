@@ -7,10 +7,11 @@ A cell is a number of hosts, a rate and a number of values; in it all contenders
 
 import sys
 
+from benchmarks.command import main
 from benchmarks.exchange.contenders import CONTENDERS
 from benchmarks.exchange.rows import tables
 from benchmarks.launch import Place
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 
 

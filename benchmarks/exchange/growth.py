@@ -20,9 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from benchmarks.command import main
 from benchmarks.lab import own_counters
 from benchmarks.launch import Place
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Result, Results
 from benchmarks.tables import Table
 from benchmarks.timing import Job, in_turns, mean_over_workers, spread

@@ -30,8 +30,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
+from benchmarks.command import main
 from benchmarks.hessian_free.networks import NETS, Batch, batch, network
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table, number, of_measures
 from benchmarks.timing import Job, in_turns, ratios

@@ -12,8 +12,9 @@ import statistics
 import sys
 from typing import Any
 
+from benchmarks.command import main
 from benchmarks.recipes import Recipe
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Result, Results
 from benchmarks.tables import Table, side_by_side, smallest
 from thinwire.report.thresholds import PERCENTS

@@ -7,8 +7,9 @@ Every method on 784-400-10, one seed a point, its default settings with Kronecke
 
 import sys
 
+from benchmarks.command import main
 from benchmarks.hessian_free.runs import METHODS, cell, reached
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table
 

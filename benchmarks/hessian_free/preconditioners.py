@@ -8,8 +8,9 @@
 import sys
 from collections.abc import Sequence
 
+from benchmarks.command import main
 from benchmarks.hessian_free.runs import METHODS, cell, reached
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table, side_by_side
 

@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from benchmarks.command import main
 from benchmarks.hessian_free.networks import batch, network
 from benchmarks.launch import Place
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table, of_measures
 from benchmarks.timing import Job, in_turns, slowest, spread

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.runner import Benchmark, Cell, CellError, main
+from benchmarks.command import main
+from benchmarks.runner import Benchmark, Cell, CellError
 from benchmarks.store import Results
 from benchmarks.tables import Table, number, of_measures
 from benchmarks.timing import Job, in_turns, ratios

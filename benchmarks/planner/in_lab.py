@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import main
 from benchmarks.planner.runs import compare_run, run_table
 from benchmarks.recipes import thinwire_in_lab
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results, measured
 from benchmarks.tables import Table
 from thinwire.cli.plan.fields import PlanFields

@@ -12,7 +12,8 @@ these contenders go to the target on every wire themselves.
 
 import sys
 
-from benchmarks.runner import Benchmark, main
+from benchmarks.command import main
+from benchmarks.runner import Benchmark
 from benchmarks.training.cells import cells
 from benchmarks.training.rows import tables
 

@@ -12,8 +12,9 @@ order.
 import sys
 from dataclasses import asdict, dataclass
 
+from benchmarks.command import main
 from benchmarks.launch import Place
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table, number, of_measures
 

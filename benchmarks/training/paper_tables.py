@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmarks import store
+from benchmarks.command import main
 from benchmarks.planner.paper import paper_tables
 from benchmarks.recipes import Recipe
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 from benchmarks.tables import Table, markdown, mean_and_spread
 from benchmarks.training import speeds

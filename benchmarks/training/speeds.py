@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import main
 from benchmarks.recipes import thinwire, thinwire_in_lab
-from benchmarks.runner import Benchmark, Cell, main
+from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Result, Results, measured
 from benchmarks.tables import Table
 from thinwire.cli.plan.runs import seconds_per_step

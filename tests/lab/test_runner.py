@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import launch, runner, store, tables, timing
+from benchmarks import command, launch, runner, store, tables, timing
+from benchmarks.command import main
 from benchmarks.launch import Place
-from benchmarks.runner import (
-    Benchmark,
-    Cell,
-    CellError,
-    SettingError,
-    main,
-    missing,
-    run,
-    seconds_left,
-)
+from benchmarks.runner import Benchmark, Cell, CellError, SettingError, missing, run, seconds_left
 from benchmarks.store import Result
 from benchmarks.tables import Table
 
@@ -178,5 +170,5 @@ def test_jobs_take_turns_and_the_first_round_warms_up() -> None:
 
 
 def test_doctests() -> None:
-    for module in (launch, runner, store, tables, timing):
+    for module in (command, launch, runner, store, tables, timing):
         assert doctest.testmod(module).failed == 0
