@@ -45,10 +45,10 @@ format: install ## let ruff rewrite
 	$(BIN)/ruff format .
 
 bench-kernels: install ## time the kernels against an in-place add
-	$(BIN)/python benchmarks/kernels.py
+	THINWIRE_RESULTS=runs/kernels $(BIN)/python -m benchmarks.kernels --again
 
 bench-hooks: install ## how often DDP hooks survive on gloo
-	$(BIN)/python benchmarks/hook_stability.py --json benchmarks/results/hook_stability.json
+	$(BIN)/python -m benchmarks.exchange.hooks --again --only hook
 
 bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 25 minutes)
 	$(BIN)/python -m benchmarks.exchange
@@ -57,44 +57,43 @@ bench-training: install ## time and bytes to a target on throttled wires (root; 
 	$(BIN)/python -m benchmarks.training
 
 bench-methods: install ## what every method takes to a training error (45 minutes, goes on)
-	$(BIN)/python -m benchmarks.methods
+	$(BIN)/python -m benchmarks.hessian_free.methods
 
 bench-scaling: install ## gradient, product and line search against workers (root; 3 minutes)
-	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.hessian_free.scaling
 
 bench-profile: install ## calibrate the planner for its figures (1 minute)
 	$(BIN)/thinwire plan --calibrate --workers 2 --profile benchmarks/results/profile.json
 
 tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (30 minutes, goes on)
-	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.training.paper_tables
 
 bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 12 minutes, goes on)
-	$(BIN)/python -m benchmarks.speeds
+	$(BIN)/python -m benchmarks.training.speeds
 
 bench-growth: install ## bytes, memory and time of one worker as workers are added (1 minute)
-	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.exchange.growth --again
 
 figures: install ## draw docs/results and its page from benchmarks/results
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.page
 
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
-	$(BIN)/python -m benchmarks.frontier
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.training.frontier && $(BIN)/python -m benchmarks.page
 
 bench-curvature: install ## time curvature products against a gradient
-	$(BIN)/python benchmarks/curvature.py --json benchmarks/results/curvature.json
+	$(BIN)/python -m benchmarks.hessian_free.curvature --again
 
 bench-planner: install ## the paper's tables as the planner predicts them
 	$(BIN)/python -m benchmarks.planner paper
 
 bench-planner-lab: install ## predicted against measured steps/s on throttled wires (root; 10 minutes, goes on)
-	$(BIN)/python -m benchmarks.planner_lab
+	$(BIN)/python -m benchmarks.planner.in_lab
 
 bench-minibatch: install ## iterations against the curvature minibatch (30 minutes, goes on)
-	$(BIN)/python -m benchmarks.minibatch
+	$(BIN)/python -m benchmarks.hessian_free.minibatch
 
 bench-preconditioners: install ## what preconditioner and codes do to Hessian-free runs (60 minutes, goes on)
-	$(BIN)/python -m benchmarks.preconditioners
+	$(BIN)/python -m benchmarks.hessian_free.preconditioners
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

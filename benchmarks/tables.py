@@ -1,237 +1,111 @@
-"""S Tables 2 and 3 on MNIST: what quantising, double buffering and AdaGrad's place do to accuracy.
+"""Tables of results, for the terminal, for Markdown pages and for the page of all results."""
 
-    python -m benchmarks.tables            (30 minutes on two quiet cores; interrupted, it goes on)
-    python -m benchmarks.tables --show     (what is stored, time left)
-
-Every cell is ``thinwire train`` with the flags below, seeds 0, 1 and 2. Results go to
-benchmarks/results/tables.json as they come; at the end docs/results.md is written from them. S
-measures word error rate; here it is test error, and training error in place of training frame
-accuracy.
-"""
-
-import argparse
-from collections.abc import Iterable
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks import planner, record, speeds
-from benchmarks.recipe_runs import Cell, missing, run_all, seconds_left
-from benchmarks.record import markdown, mean_and_spread
+from benchmarks.store import Results, measured
+from benchmarks.timing import Range
 
-NAME = "tables"
-SEEDS = (0, 1, 2)
-GUESS = 40.0  # seconds a cell takes on two quiet cores
-OUT = Path(__file__).parents[1] / "docs" / "results.md"
-
-ALONE = ("--workers", "1", "--exchange.code", "float32", "--exchange.cold-start", "0")
-# S's cold start, 24 of 309 hours, is thousands of minibatches; half a pass is 59 of ours.
-ONE_BIT = ("--workers", "4", "--exchange.cold-start", "30000")
-BUFFERED = ("--exchange.double-buffer", "True")
-NO_FEEDBACK = ("--exchange.error-feedback", "False")
-
-TIMES = ("--epochs", "4", "--minibatch", "512", "--optimizer.lr-decay", "0.7")
-PLAIN = (*TIMES, "--optimizer.adagrad", "none")
-SIGMOID = (*PLAIN, "--model.activation", "sigmoid", "--optimizer.lr", "0.3")
-FASTER = (*PLAIN, "--model.activation", "sigmoid", "--optimizer.lr", "1.0")
-RELU = (*PLAIN, "--model.activation", "relu", "--optimizer.lr", "0.1")
-# A trained model's factors are large: at the ReLU's own 0.1 they diverge (seed 0).
-REFINED = (*PLAIN, "--model.activation", "relu", "--optimizer.lr", "0.01")
-LOW_RANK = (*REFINED, "--model.rank", "64", "--model.start", "{model:ReLU, baseline, seed SEED}")
-ADAGRAD = (*TIMES, "--model.activation", "relu", "--optimizer.lr", "0.003")
+WIRES = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s", "none": "not throttled"}
+"""The laboratory's rates as tables and figures have them."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table, for one setup.
+class Table:
+    """A table.
 
     Attributes:
-        setup: the column of S Table 2, or "AdaGrad" for Table 3.
-        label: the line.
-        flags: of ``thinwire train mnist-onebit``.
-        paper: what S has there, word error rate and training frame accuracy in per cent.
+        title: above it.
+        headings: of the columns.
+        rows: texts; a short row is a name and why there is nothing.
+        best: (row, column) of cells in bold on the page.
     """
 
-    setup: str
-    label: str
-    flags: tuple[str, ...]
-    paper: str = "-"
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
 
-    def cells(self) -> list[Cell]:
-        """One for each seed."""
-        return [
-            Cell(
-                self.key(seed),
-                "mnist-onebit",
-                tuple(flag.replace("SEED", str(seed)) for flag in self.flags),
-                seed,
-            )
-            for seed in SEEDS
-        ]
-
-    def key(self, seed: int) -> str:
-        """Under which a run is stored."""
-        return f"{self.setup}, {self.label}, seed {seed}"
+    def markdown(self) -> str:
+        """Return its title and itself."""
+        return f"{self.title}\n\n{markdown(self.headings, self.rows)}"
 
 
-TABLE_2 = (
-    Row("sigmoid", "baseline", (*SIGMOID, *ALONE), "16.5 (55.6)"),
-    Row("sigmoid", "+ 1-bit", (*SIGMOID, *ONE_BIT), "16.3 (55.5)"),
-    Row("sigmoid", "+ double buffering", (*SIGMOID, *ONE_BIT, *BUFFERED), "16.5 (55.3)"),
-    Row("sigmoid", "1-bit, no error feedback", (*SIGMOID, *ONE_BIT, *NO_FEEDBACK), "diverges"),
-    Row("sigmoid, lr 1", "baseline", (*FASTER, *ALONE)),
-    Row("sigmoid, lr 1", "+ 1-bit", (*FASTER, *ONE_BIT)),
-    Row("ReLU", "baseline", (*RELU, *ALONE), "16.5 (62.8)"),
-    Row("ReLU", "+ 1-bit", (*RELU, *ONE_BIT), "16.6 (61.7)"),
-    Row("ReLU", "+ double buffering", (*RELU, *ONE_BIT, *BUFFERED), "16.6 (62.4)"),
-    Row("ReLU", "1-bit, no error feedback", (*RELU, *ONE_BIT, *NO_FEEDBACK), "diverges"),
-    Row("low-rank", "baseline", (*LOW_RANK, *ALONE), "17.6 (61.5)"),
-    Row("low-rank", "+ 1-bit", (*LOW_RANK, *ONE_BIT)),
-    Row("low-rank", "+ double buffering", (*LOW_RANK, *ONE_BIT, *BUFFERED), "17.7 (61.3)"),
-)
+def of_measures(
+    title: str, results: Results, columns: Mapping[str, Callable[[dict[str, Any]], str]]
+) -> Table:
+    """Return a table with a line for each result that did not fail.
 
-
-def _adagrad(place: str, *flags: str) -> tuple[str, ...]:
-    return (*ADAGRAD, "--optimizer.adagrad", place, *flags)
-
-
-TABLE_3 = (
-    Row("AdaGrad", "smoothed, not parallel", _adagrad("smoothed", *ALONE), "16.5 (57.4)"),
-    Row("AdaGrad", "raw, not parallel", _adagrad("aggregate", *ALONE), "16.2 (58.2)"),
-    Row("AdaGrad", "partial, 4 workers", _adagrad("local", *ONE_BIT), "16.1 (57.4)"),
-    Row("AdaGrad", "smoothed, 4 workers", _adagrad("smoothed", *ONE_BIT)),
-    Row("AdaGrad", "aggregate, 4 workers", _adagrad("aggregate", *ONE_BIT), "15.8 (59.1)"),
-    Row(
-        "AdaGrad",
-        "aggregate, double buffering",
-        _adagrad("aggregate", *ONE_BIT, *BUFFERED),
-        "15.8 (59.4)",
-    ),
-    Row(
-        "AdaGrad",
-        "aggregate, no error feedback",
-        _adagrad("aggregate", *ONE_BIT, *NO_FEEDBACK),
-    ),
-)
-NONE = next(row for row in TABLE_2 if (row.setup, row.label) == ("ReLU", "+ 1-bit"))
-HEADINGS = ("setup", "", "test error", "training error", "MB sent", "S: WER (frame acc.)")
-
-
-def cells(rows: Iterable[Row] = (*TABLE_2, *TABLE_3)) -> dict[str, Cell]:
-    """All runs; every one after those it starts from."""
-    return {cell.key: cell for row in rows for cell in row.cells()}
-
-
-def lines(runs: dict[str, Any], rows: Iterable[Row]) -> list[list[str]]:
-    """A table's lines: means over seeds, and their smallest and largest."""
-    return [[row.setup, row.label, *_measured(runs, row), row.paper] for row in rows]
-
-
-def _measured(runs: dict[str, Any], row: Row) -> list[str]:
-    stored = [run for cell in row.cells() if (run := runs.get(cell.key)) is not None]
-    found = [run for run in stored if "error" not in run]
-    if not found:
-        return [f"not run: {stored[0]['error']}" if stored else "not run yet", "-", "-"]
-    few = "" if len(found) == len(SEEDS) else f", {len(found)} of {len(SEEDS)} seeds"
-    per_cent = [
-        mean_and_spread([100 * run[name] for run in found]) + " %" + few
-        for name in ("test_error", "train_error")
+    Args:
+        title: of the table.
+        results: what was measured.
+        columns: heading -> how a cell's measures become a text.
+    """
+    rows = [
+        [key, *(text(run.measures) for text in columns.values())]
+        for key, run in measured(results).items()
     ]
-    sent = [run["bytes_sent_per_worker"] / 1e6 for run in found]
-    return [*per_cent, f"{sum(sent) / len(sent):,.0f}"]
+    return Table(title, ("", *columns), rows)
 
 
-def commands(rows: Iterable[Row]) -> str:
-    """What is typed for each line."""
-    texts = []
-    for row in rows:
-        flags = " ".join(row.flags).replace(
-            "{model:ReLU, baseline, seed SEED}", "runs/RELU-BASELINE"
-        )
-        texts.append(f"# {row.setup}, {row.label}\nthinwire train mnist-onebit {flags} --seed S")
-    return "```\n" + "\n".join(texts) + "\n```"
+def number(name: str, digits: int = 2, scale: float = 1.0) -> Callable[[dict[str, Any]], str]:
+    """Return how a measure becomes a text; a dash where a cell does not have it."""
+    return lambda measures: f"{scale * measures[name]:.{digits}f}" if name in measures else "-"
 
 
-def page(runs: dict[str, Any], about: str) -> str:
-    """docs/results.md."""
-    date = max((run["date"] for run in runs.values()), default="-")
-    fast = record.read(speeds.NAME)["runs"]
-    return f"""# The paper's tables, in our units
-
-Written by `make tables`; do not edit. S is *1-Bit Stochastic Gradient Descent* (Seide et al.,
-2014). S trains speech models for days and measures word error rate (WER); these are perceptrons on
-MNIST, trained for four passes, so only the shape can be compared: which line is better than which.
-Means over seeds {", ".join(map(str, SEEDS))}, smallest and largest in brackets; one learning rate
-for each setup, kept for all its lines; "sigmoid, lr 1" is the sigmoid at a higher one. Lines with
-1 bit: 4 workers, one of which trains alone on the first 30000 samples (S: on the first 24 hours).
-Last run: {date}, {about}.
-
-## Table 2: quantising and double buffering
-
-784-512-512-512-10. Low-rank: the trained ReLU baseline, its layers replaced by two of rank 64 each
-(S's SVD-LL), trained on. S: "Without it [error feedback], training quickly diverges."
-
-{markdown(HEADINGS, lines(runs, TABLE_2))}
-
-## Table 3: where AdaGrad divides
-
-ReLU; "none" is the line "+ 1-bit" of Table 2, at that table's learning rate.
-
-{markdown(HEADINGS, lines(runs, (NONE, *TABLE_3)))}
-
-## Tables 4 and 5: speeds
-
-Here (`make bench-speeds`), the network of Table 2, medians over stretches of a run and quartiles.
-Two hosts that share two processors, without double buffering and with it. It can hide the wire, not
-the exchange's arithmetic, which takes its processor from the computing here; S computed on GPUs:
-
-{markdown(*speeds.double_buffer_rows(fast))}
-
-Grids of data x model workers on one machine with two processors, both of which a single worker
-uses; no double buffering:
-
-{markdown(*speeds.grid_rows(fast))}
-
-The planner predicts all of S's own data-parallel cells from S's own cost measurements
-([planner.md](planner.md); `make bench-planner`); speeds in 1000 samples/s.
-
-{planner.paper_tables()}
-
-## Commands
-
-{commands((*TABLE_2, *TABLE_3))}
-"""
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def main() -> None:
-    """Run what is missing, write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--show", action="store_true", help="only print what is stored")
-    parser.add_argument("--only", nargs="+", metavar="SETUP", help="sigmoid, ReLU, low-rank ...")
-    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
-    parser.add_argument("--out", type=Path, default=OUT, help="the page; docs/results.md")
-    arguments = parser.parse_args()
-    rows = [r for r in (*TABLE_2, *TABLE_3) if arguments.only is None or r.setup in arguments.only]
-    if not arguments.show:
-        some = {k: cell for k, cell in cells(rows).items() if cell.seed in arguments.seeds}
-        run_all(NAME, {**some}, GUESS)
-    stored = record.read(NAME)
-    print(markdown(HEADINGS, lines(stored["runs"], (*TABLE_2, *TABLE_3))))
-    if arguments.show:
-        todo = missing(NAME, cells())
-        minutes = seconds_left(NAME, todo, GUESS) / 60
-        print(f"\n{len(todo)} of {len(cells())} runs missing, about {minutes:.0f} minutes")
-    else:
-        text = page(stored["runs"], machine_words(stored["machine"]))
-        arguments.out.write_text(text, encoding="utf-8")
-        print(f"\nwrote {arguments.out}")
+def smallest(columns: Mapping[int, Sequence[float]]) -> frozenset[tuple[int, int]]:
+    """Return the places of the smallest values; none of a column without a finite one.
+
+    >>> sorted(smallest({1: [3.0, 2.0], 4: [1.0, 5.0]}))
+    [(0, 4), (1, 1)]
+    """
+    return frozenset(
+        (min(range(len(values)), key=values.__getitem__), column)
+        for column, values in columns.items()
+        if any(map(math.isfinite, values))
+    )
 
 
-def machine_words(machine: dict[str, Any]) -> str:
-    """Where results come from, in a line."""
-    names = ("processors", "processor", "torch", "kernels")
-    return ", ".join(f"{name} {machine[name]}" for name in names if name in machine)
+def ranged(values: Range, digits: int = 0) -> str:
+    """Return median and spread.
+
+    >>> ranged((2.0, 1.0, math.inf)), ranged((2.04, 2.0, 2.1), 1)
+    ('2 (1 to never)', '2.0 (2.0 to 2.1)')
+    """
+    middle, low, high = (
+        f"{value:,.{digits}f}" if math.isfinite(value) else "never" for value in values
+    )
+    return f"{middle} ({low} to {high})"
 
 
-if __name__ == "__main__":
-    main()
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return the mean, and from the smallest to the largest.
+
+    >>> mean_and_spread([1.0, 2.0, 3.3])
+    '2.10 (1.00 to 3.30)'
+    """
+    mean = statistics.fmean(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def per_cent(value: float) -> str:
+    """Return a deviation as "+4.2 %"."""
+    return f"{100 * value:+.1f} %"
+
+
+def side_by_side(values: Sequence[float | None], digits: int) -> str:
+    """Return the values of several seeds, a dash for one that there is not.
+
+    >>> side_by_side([7, None, 6], 0)
+    '7 / - / 6'
+    """
+    return " / ".join("-" if value is None else f"{value:,.{digits}f}" for value in values)

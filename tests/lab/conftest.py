@@ -1,4 +1,4 @@
-"""A laboratory, where this machine can have one."""
+"""A laboratory where this machine can have one, and a place for results that are only tried."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lab
+from benchmarks import lab, recipes, store
 from benchmarks.lab.system import check_machine
 
 NAME = "thinwiretest"
@@ -41,3 +41,13 @@ def network(alone: None) -> Iterator[lab.Network]:
     yield lab.find(NAME)
     lab.down(NAME)
     assert namespaces() == []
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results and run folders in a folder of their own."""
+    monkeypatch.setattr(store, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(store, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(recipes, "RUNS", tmp_path / "runs")
+    (tmp_path / "results").mkdir()
+    return tmp_path

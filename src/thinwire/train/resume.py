@@ -21,10 +21,10 @@ from thinwire.train.checkpoint import (
     checkpoints_in,
     open_checkpoint,
 )
+from thinwire.train.former_fields import with_present_names
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
-from thinwire.train.former_fields import with_present_names
 from thinwire.train.recipe_files import find_recipe, flat_fields
 
 # A run may go on with other values of these; all other fields decide what is computed.

@@ -1,0 +1,1 @@
+"""What does one exchange of gradients cost, in seconds, bytes and memory?"""

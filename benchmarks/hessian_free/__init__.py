@@ -1,0 +1,1 @@
+"""What does Hessian-free optimisation cost, and what do its settings change?"""

@@ -1,0 +1,1 @@
+"""How fast are the kernels that quantise and decode?"""

@@ -1,0 +1,1 @@
+"""How well does the planner predict what is measured?"""

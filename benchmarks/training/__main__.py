@@ -1,0 +1,25 @@
+"""Time and bytes to a target over a thin wire, for every contender.
+
+    python -m benchmarks.training [--only "tune, mnist" "speed" ...]    (root for speed; 75 minutes)
+
+What a minibatch does to the network does not depend on the wire, so the two are measured apart.
+``tune`` tries every contender at every point of the same grid for a few steps, on an open wire.
+``train`` takes the best point to the target, with three seeds. ``speed`` measures, on the throttled
+network, what a step takes and sends: of the exact start and of the rest. Seconds to the target are
+steps times seconds per step, each kind its own. Hessian-free iterations differ from each other, so
+these contenders go to the target on every wire themselves.
+"""
+
+import sys
+
+from benchmarks.command import main
+from benchmarks.runner import Benchmark
+from benchmarks.training.cells import cells
+from benchmarks.training.rows import tables
+
+BENCHMARK = Benchmark(
+    "training", "benchmarks.training", cells, tables, 20.0, ("stage", "task", "rate")
+)
+
+if __name__ == "__main__":
+    sys.exit(main(BENCHMARK))

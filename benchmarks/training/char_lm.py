@@ -1,0 +1,51 @@
+"""The character-level language model of the benchmarks: its text, network and loss."""
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONTEXT, WIDTH, BATCH, HELD_OUT = 64, 96, 32, 512
+
+
+class Transformer(nn.Module):
+    """Two layers of width 96 over ASCII; the model of examples/char_transformer.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(128, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, 4, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(WIDTH, 128)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, CONTEXT] characters -> [N, CONTEXT, 128] logits."""
+        return self.out(self.layers(self.token(x) + self.place.weight, self.mask, is_causal=True))
+
+
+def load_text() -> tuple[Tensor, Tensor]:
+    """Train and held-out characters of the standard library's modules a to d."""
+    files = sorted(Path(argparse.__file__).parent.glob("[a-d]*.py"))
+    text = "".join(path.read_text(encoding="utf-8", errors="ignore") for path in files)
+    data = torch.frombuffer(bytearray(text.encode("ascii", "ignore")), dtype=torch.uint8).long()
+    return data[: int(0.95 * len(data))], data[int(0.95 * len(data)) :]
+
+
+def loss_of(net: nn.Module, source: Tensor, starts: Tensor) -> Tensor:
+    """Mean cross entropy in nats of the windows that begin at ``starts``."""
+    batch = torch.stack([source[s : s + CONTEXT + 1] for s in starts.tolist()])
+    return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+
+
+@torch.no_grad()
+def held_out_losses(net: nn.Module, held_out: Tensor) -> Tensor:
+    """[4] mean cross entropies of this worker's share of the held-out windows."""
+    share = slice(dist.get_rank(), None, dist.get_world_size())
+    windows = torch.arange(0, HELD_OUT * CONTEXT, CONTEXT)[share]
+    return torch.stack([loss_of(net, held_out, some) for some in windows.chunk(4)])

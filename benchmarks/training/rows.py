@@ -1,0 +1,166 @@
+"""The training benchmark's figures from its stored cells, and its tables."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.lab import parse_rate
+from benchmarks.store import Result, Results, measured
+from benchmarks.tables import WIRES, Table, ranged
+from benchmarks.timing import Range, spread
+from benchmarks.training.cells import best_point, speed_key, train_key
+from benchmarks.training.contenders import (
+    ENTRIES,
+    GRIDS,
+    NEWTON,
+    NEWTON_GRID,
+    SEEDS,
+    START,
+    Point,
+    words,
+)
+from benchmarks.training.tasks import GOALS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender on one task and wire.
+
+    Attributes:
+        contender: its name.
+        point: the best of its grid; None where the grid is not done.
+        steps_a_second: in steady state: median, slowest, fastest.
+        runs: how many seeds were trained.
+        met: how many of them met the target.
+        steps: to the target, over seeds; None unless most of them met it, like all that follow.
+            The largest is infinite where one did not.
+        seconds: to the target.
+        megabytes: one worker sends to the target.
+    """
+
+    contender: str
+    point: Point | None
+    steps_a_second: Range
+    runs: int
+    met: int
+    steps: Range | None
+    seconds: Range | None
+    megabytes: Range | None
+
+
+def row(results: Results, task: str, contender: str, rate: str) -> Row | str | None:
+    """Return the figures, or the error, or None where nothing is stored."""
+    direct = contender in NEWTON
+    seeds = SEEDS if direct else SEEDS[:1]
+    found = _stored(results, [speed_key(task, contender, rate, seed) for seed in seeds])
+    errors = [run.error for run in found if run.error is not None]
+    if errors or not found:
+        return errors[0] if errors else None
+    steady = found[0].measures["phases"]["steady"]
+    pace = (1 / steady["seconds"], 1 / steady["slowest"], 1 / steady["fastest"])
+    open_wire = _stored(measured(results), [train_key(task, contender, seed) for seed in SEEDS])
+    trained = found if direct else open_wire
+    met = sum(run.measures["reached"] is not None for run in trained)
+    outcomes = [_totals(run) if direct else _product(run, found[0]) for run in trained]
+    if 2 * met <= len(trained):
+        steps = seconds = megabytes = None
+    else:
+        steps, seconds, megabytes = (spread(values) for values in zip(*outcomes, strict=True))
+    best = best_point(results, task, contender)
+    return Row(contender, best, pace, len(trained), met, steps, seconds, megabytes)
+
+
+def _stored(results: Results, keys: Sequence[str]) -> list[Result]:
+    return [results[key] for key in keys if key in results]
+
+
+def _totals(run: Result) -> Range:
+    """Steps, seconds and megabytes of a run that went to the target on the wire itself."""
+    reached, total = run.measures["reached"], run.measures["total"]
+    if reached is None:
+        return math.inf, math.inf, math.inf
+    return reached, total["seconds"], total["bytes"] / 1e6
+
+
+def _product(run: Result, wire: Result) -> Range:
+    """The same of a run on an open wire: its steps, times what a step takes on this one."""
+    steps, phases = run.measures["reached"], wire.measures["phases"]
+    if steps is None:
+        return math.inf, math.inf, math.inf
+    first, steady = phases.get("start", phases["steady"]), phases["steady"]
+    start = min(steps, START) if "start" in phases else 0
+
+    def both(name: str) -> float:
+        return start * first[name] + (steps - start) * steady[name]
+
+    return steps, both("seconds"), both("bytes") / 1e6
+
+
+def stored_rates(results: Results) -> list[str]:
+    """Return the wires there are results of, the thinnest first."""
+    rates = {run.settings["rate"] for run in results.values()} - {None}
+    return sorted(rates, key=lambda rate: parse_rate(rate) or math.inf)
+
+
+HEADINGS = ("contender", "settings", "steps/s", "steps", "seconds to target", "MB to target")
+
+
+def texts(found: Row) -> list[str]:
+    """Return a row for people: medians, and smallest to largest in brackets."""
+    pace, low, high = found.steps_a_second
+    point = "grid not done" if found.point is None else words(found.point)
+    missed = f"met by {found.met} of {found.runs} seeds" if found.runs else "not trained yet"
+    return [
+        found.contender,
+        point,
+        f"{pace:.2f} ({low:.2f} to {high:.2f})",
+        missed if found.steps is None else ranged(found.steps),
+        "-" if found.seconds is None else ranged(found.seconds),
+        "-" if found.megabytes is None else ranged(found.megabytes),
+    ]
+
+
+def rows(results: Results, task: str, rate: str) -> list[Row | tuple[str, str]]:
+    """Return all contenders there are results of: rows, or (name, error)."""
+    found = [(name, row(results, task, name, rate)) for name in ENTRIES[task]]
+    return [(name, r) if isinstance(r, str) else r for name, r in found if r is not None]
+
+
+def best(found: Sequence[Row | tuple[str, str]], what: str) -> int | None:
+    """Return the place of the smallest median; None where nobody met the target."""
+    met = [
+        (values[0], place)
+        for place, one in enumerate(found)
+        if isinstance(one, Row) and (values := getattr(one, what))
+    ]
+    return min(met)[1] if met else None
+
+
+def tables(results: Results) -> list[Table]:
+    """Return a table for each task and wire."""
+    made = []
+    for task, goal in GOALS.items():
+        for rate in stored_rates(results):
+            found = rows(results, task, rate)
+            columns = {4: best(found, "seconds"), 5: best(found, "megabytes")}
+            bold = frozenset((place, n) for n, place in columns.items() if place is not None)
+            lines = [texts(one) if isinstance(one, Row) else one for one in found]
+            wire = WIRES.get(rate, rate)
+            title = f"{task} at {wire}, 4 hosts, to {goal.score} {goal.target:g}"
+            if lines:
+                made.append(Table(title, HEADINGS, lines, bold))
+    return made
+
+
+def grids() -> Table:
+    """Return what every contender of the training benchmark was tried with."""
+    lines = []
+    for task, goal in GOALS.items():
+        sgd = [name for name in ENTRIES[task] if name not in NEWTON]
+        newton = [name for name in ENTRIES[task] if name in NEWTON]
+        for names, grid in ((sgd, GRIDS[task]), (newton, NEWTON_GRID)):
+            if names:
+                target = f"{goal.score} {goal.target:g}"
+                points = "; ".join(map(words, grid))
+                lines.append([task, target, ", ".join(names), points])
+    return Table("Grids", ("task", "target", "contenders", "points"), lines)
