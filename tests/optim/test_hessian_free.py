@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import thinwire
 from thinwire import HessianFree, Objective
 from thinwire.curvature import Samples
-from thinwire.optim import hessian_free, newton
+from thinwire.optim import evaluator, hessian_free, newton
 from thinwire.search import sufficient
 
 METHODS = ("gauss-newton", "bicgstab", "hybrid", "cg")
@@ -269,17 +269,15 @@ def test_solves_a_quadratic_and_then_stands_still(method):
 
 
 def test_every_accepted_step_keeps_armijos_promise(monkeypatch):
-    from thinwire.optim import hessian_free
+    original, kept = evaluator.search, []
 
-    original, kept = newton.search, []
-
-    def search(start, direction, *rest):
-        trial, taken = original(start, direction, *rest)
+    def search(start, *rest):
+        trial = original(start, *rest)
         if trial.alpha:
-            kept.append(sufficient(start.loss, trial.loss, trial.alpha, taken))
-        return trial, taken
+            kept.append(sufficient(start.loss, trial.loss, trial.alpha, trial.direction))
+        return trial
 
-    monkeypatch.setattr(hessian_free, "search", search)
+    monkeypatch.setattr(evaluator, "search", search)
     for method in METHODS:
         train(5, method=method)
     assert len(kept) >= 16

@@ -5,8 +5,7 @@ from typing import Literal
 
 from thinwire.models import Activation, Initialisation, NormalisedBy
 from thinwire.optim import AdaGrad
-from thinwire.optim.evaluator import Curvature, Preconditioning
-from thinwire.optim.newton import Method
+from thinwire.optim.newton_options import Curvature, Method, Preconditioning
 from thinwire.quantize import Axis, stage_codes
 
 
