@@ -13,6 +13,7 @@ from thinwire import HessianFree, Objective
 from thinwire.curvature import Samples
 from thinwire.optim import evaluator, hessian_free, newton
 from thinwire.search import sufficient
+from thinwire.train.counts import communications
 
 METHODS = ("gauss-newton", "bicgstab", "hybrid", "cg")
 
@@ -453,3 +454,65 @@ def test_a_worker_may_hold_nothing(run_ranks, as_tensors, curvature):
     alone, _, _ = train(3, curvature=curvature, curvature_batch=16)
     for losses in run_ranks(3, with_an_empty_shard, as_tensors, curvature):
         assert losses == pytest.approx(alone, rel=1e-8)
+
+
+def report_and_ledger(rank, world, changed, how):
+    """For each step (its report, collectives the ledger entered meanwhile, passes it took)."""
+    model, inputs, targets = problem(torch.float32)
+    optimizer = HessianFree(model.parameters(), **options(**changed))
+    half = slice(150 * rank, 150 * (rank + 1))
+    objective = Objective(
+        model,
+        F.cross_entropy,
+        (inputs[half], targets[half]) if how == "own" else (inputs, targets),
+        everywhere=how != "own",
+    )
+
+    def closure():
+        outputs = model(inputs[half])
+        return F.cross_entropy(outputs, targets[half]), outputs
+
+    found = []
+    for _ in range(3):
+        before, passes = communications(optimizer.ledger), optimizer.passes
+        optimizer.step(closure if how == "closure" else objective)
+        after = communications(optimizer.ledger)
+        sent = {name: after[name] - before[name] for name in after}
+        found.append((optimizer.last_step, sent, optimizer.passes - passes))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [
+        ({"curvature": "replicated"}, "everywhere"),
+        ({"curvature": "replicated"}, "own"),
+        ({"curvature": "auto"}, "everywhere"),
+        ({"curvature": "sharded", "method": "bicgstab"}, "everywhere"),
+        ({"curvature": "sharded", "gradient_code": "8-bit", "product_code": "4-bit"}, "own"),
+        (
+            {"curvature": "sharded", "solver_vectors": "sharded", "preconditioner": "diagonal"},
+            "everywhere",
+        ),
+        ({"preconditioner": "none", "gradient_code": "8-bit"}, "closure"),
+    ],
+    ids=str,
+)
+def test_a_report_says_what_was_really_sent_and_passed_over(run_ranks, changed, how):
+    """The ledger is the oracle of sums, counts by hand of passes."""
+    share = {"closure": 1.0, "own": 128 / 300, "everywhere": 128 / 301}[how]
+    for found in run_ranks(2, report_and_ledger, changed, how):
+        for i, (step, sent, passes) in enumerate(found):
+            assert step.vector_sums == sent["communications"]
+            assert step.small_sums == sent["scalar_communications"]
+            in_batch, whole = step.products + step.candidates, step.trials
+            if how == "closure":
+                whole += 1  # its gradient
+            elif i == 0:
+                whole += 1  # later gradients are the trials before
+            if changed.get("curvature") == "sharded":  # a Fisher matrix rides with each gradient
+                in_batch += 1 + (i == 0)
+            elif how != "closure" and changed["curvature"] == "replicated":
+                in_batch += 1
+            if changed.get("curvature") != "auto":
+                assert passes == pytest.approx(whole + share * in_batch)

@@ -34,7 +34,8 @@ class Objective:
         model: its forward must be deterministic and treat samples independently; probed at
             construction. It must not be wrapped in DistributedDataParallel.
         loss: (outputs, targets) -> mean over samples.
-        data: (inputs, targets), tensors of n rows each, or a map-style data set of such pairs.
+        data: (inputs, targets), tensors of n rows each, or a map-style data set of such pairs. They
+            go to the model's device when they are used, a chunk at a time.
         everywhere: every worker passes the whole data set and works on its share. False: each
             passes only samples of its own, and what others hold is sent where it is needed.
         chunk: samples in one forward; of a whole pass, only one chunk's activations are held.
@@ -65,10 +66,19 @@ class Objective:
             check_deterministic(FlatModel(model), *self.rows(range(min(8, self.samples))))
 
     def rows(self, indices: range | Tensor) -> Batch:
-        """The samples of these numbers, in order."""
+        """The samples of these numbers, in order, on the model's device."""
+        device = next(self.model.parameters()).device
+        inputs, targets = self._rows(indices)
+        inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
+        return inputs, targets.to(device) if isinstance(targets, Tensor) else targets
+
+    def _rows(self, indices: range | Tensor) -> Batch:
         if isinstance(self._data, tuple):
-            chosen = slice(indices.start, indices.stop) if isinstance(indices, range) else indices
-            return self._data[0][chosen], self._data[1][chosen]
+            if isinstance(indices, range):
+                run = slice(indices.start, indices.stop)
+                return self._data[0][run], self._data[1][run]
+            inputs, targets = self._data
+            return inputs[indices.to(inputs.device)], targets[indices.to(targets.device)]
         numbers = list(indices) if isinstance(indices, range) else indices.tolist()
         # No samples still have a shape, which another one tells.
         inputs, targets = default_collate([self._data[i] for i in numbers or [0]])
