@@ -1,6 +1,6 @@
 """The loop: steps of an algorithm, with events, evaluation, checkpoints and summary.
 
-What a step is, ``minibatch`` and ``hessian_free`` say; read one of them next.
+What a step is, ``minibatch`` and ``outer_iterations`` say; read one of them next.
 """
 
 import signal
@@ -17,8 +17,8 @@ from thinwire.train.counts import communications
 from thinwire.train.display import Display
 from thinwire.train.evaluate import evaluate
 from thinwire.train.folder import start_folder
-from thinwire.train.hessian_free import HessianFreeTraining
 from thinwire.train.minibatch import MinibatchTraining
+from thinwire.train.outer_iterations import HessianFreeTraining
 from thinwire.train.prepare import Job
 from thinwire.train.recipe_files import to_jsonable
 from thinwire.train.replicas import compare_replicas
