@@ -456,6 +456,47 @@ def test_a_worker_may_hold_nothing(run_ranks, as_tensors, curvature):
         assert losses == pytest.approx(alone, rel=1e-8)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["objective", "closure"])
+def test_frozen_layers_are_left_alone(method, how):
+    """The same as an optimiser that was given the other parameters alone."""
+    found = []
+    for everything in (True, False):
+        model, inputs, targets = problem()
+        model[0].requires_grad_(False)
+        before = model[0].weight.clone()
+        given = model.parameters() if everything else model[2].parameters()
+        optimizer = HessianFree(given, **options(method=method))
+
+        def closure(model=model, inputs=inputs, targets=targets):
+            outputs = model(inputs)
+            return F.cross_entropy(outputs, targets), outputs
+
+        objective = Objective(model, F.cross_entropy, (inputs, targets))
+        losses = [optimizer.step(objective if how == "objective" else closure) for _ in range(2)]
+        resumed = HessianFree(model.parameters() if everything else model[2].parameters())
+        resumed.load_state_dict(optimizer.state_dict())
+        assert torch.equal(model[0].weight, before)
+        assert losses[1] < losses[0]
+        assert not everything or set(optimizer.state_dict()["state"]) == {2, 3}
+        found.append((losses, model[2].weight.detach().clone()))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("frozen_first", [True, False])
+def test_what_is_frozen_or_unfrozen_later_is_refused(frozen_first):
+    model, inputs, targets = problem()
+    model[0].requires_grad_(not frozen_first)
+    optimizer = HessianFree(model.parameters())
+    objective = Objective(model, F.cross_entropy, (inputs, targets))
+    optimizer.step(objective)
+    model[0].requires_grad_(frozen_first)
+    was = "frozen" if frozen_first else "trained"
+    with pytest.raises(ValueError, match=rf"parameter 0, of shape \[8, 6\]: it was {was} when"):
+        optimizer.step(objective)
+
+
 def report_and_ledger(rank, world, changed, how):
     """For each step (its report, collectives the ledger entered meanwhile, passes it took)."""
     model, inputs, targets = problem(torch.float32)

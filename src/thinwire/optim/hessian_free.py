@@ -43,7 +43,8 @@ class HessianFree(torch.optim.Optimizer):
     (the same, with one Gauss-Newton iteration after each that met negative curvature).
 
     Args:
-        params: parameters, one group.
+        params: parameters, one group. Frozen ones (``requires_grad`` false) are left alone, and
+            stay frozen as long as this optimiser is used.
         method: see above.
         damping: lambda of the first iteration; by default 0.03, and 0.1 for "cg" and "hybrid".
         adapt_damping: change lambda by the reduction ratio, or leave it fixed.
@@ -73,7 +74,8 @@ class HessianFree(torch.optim.Optimizer):
         passes: effective passes over the data so far.
 
     Raises:
-        ValueError: an argument out of range, naming it.
+        ValueError: an argument out of range, naming it; from ``step``, a parameter that was frozen
+            or unfrozen since.
         FloatingPointError: from ``step``, on every worker alike, if loss or gradient are not finite
             where a step begins. Those met on the way make the step shorter.
     """
@@ -118,13 +120,15 @@ class HessianFree(torch.optim.Optimizer):
             )
         self._options = options
         self.ledger = Ledger()
-        self._flat = FlatParameters(self.param_groups[0]["params"])
+        everything = FlatParameters(self.param_groups[0]["params"])
+        self._trained = [p.requires_grad for p in everything.parameters]
+        self._flat = FlatParameters(p for p in everything.parameters if p.requires_grad)
         self._workers = Workers(process_group, self.ledger)
         self._evaluator = Evaluator(self._flat.parameters, self._workers, options)
         self._carried = Carried()
         self.last_step: HessianFreeStep | None = None
-        first = self._workers.take_first(self._flat.read(), "initial parameters")
-        self._flat.write(first.result)
+        first = self._workers.take_first(everything.read(), "initial parameters")
+        everything.write(first.result)
 
     @property
     def damping(self) -> float:
@@ -150,6 +154,7 @@ class HessianFree(torch.optim.Optimizer):
             higher than before.
         """
         work, options, before = self._evaluator, self._options, self._carried
+        self._check_trained()
         taken = work.take(objective)
         start = self._start().after(taken)
         solved = self._solve(start.result)
@@ -212,6 +217,17 @@ class HessianFree(torch.optim.Optimizer):
             note=joined(matrix, M, direction),
         )
 
+    def _check_trained(self) -> None:
+        """Raise ValueError if a parameter was frozen or unfrozen since construction."""
+        for i, parameter in enumerate(self.param_groups[0]["params"]):
+            if parameter.requires_grad != self._trained[i]:
+                was = "trained" if self._trained[i] else "frozen"
+                raise ValueError(
+                    f"parameter {i}, of shape {[*parameter.shape]}: it was {was} when HessianFree "
+                    f"was made, and requires_grad is {parameter.requires_grad} now; make a new "
+                    "HessianFree for it"
+                )
+
     # --- state ----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,11 +237,13 @@ class HessianFree(torch.optim.Optimizer):
             torch's "state" and "param_groups"; ``state[i]`` has, as far as they exist, "step" (the
             last one, for the warm start) and "gradient" (where the next step begins), of the
             parameter's shape, and with a ``gradient_code`` this worker's residuals. All but these
-            and the ledger is the same on every worker. ``state[0]["fisher"]`` is the Fisher matrix
-            that belongs to the gradient, flat. The first param group's "thinwire" holds counts.
+            and the ledger is the same on every worker. The first trained parameter's also has
+            "fisher", the Fisher matrix that belongs to the gradient, flat. The first param group's
+            "thinwire" holds counts.
         """
         work, workers = self._evaluator, self._workers
-        entries = self._carried.entries(self._flat, work.residuals())
+        trained = self._carried.entries(self._flat, work.residuals())
+        entries = dict(zip(self._indices(), trained, strict=True))
         counts = {
             "rank": workers.rank,
             "world": workers.world,
@@ -234,6 +252,10 @@ class HessianFree(torch.optim.Optimizer):
             "ledger": self.ledger.state_dict(),
         }
         return with_counts({**super().state_dict(), "state": entries}, counts)
+
+    def _indices(self) -> list[int]:
+        """Of the trained parameters in the group."""
+        return [i for i, trained in enumerate(self._trained) if trained]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a ``state_dict``.
@@ -250,7 +272,7 @@ class HessianFree(torch.optim.Optimizer):
         if "gauss_newton_next" not in counts:
             raise ValueError("state_dict: it was not made by HessianFree")
         work, workers = self._evaluator, self._workers
-        entries = [state_dict["state"].get(i, {}) for i in range(len(self._flat.parameters))]
+        entries = [state_dict["state"].get(i, {}) for i in self._indices()]
         carried = carried_from(entries, counts, self._flat)
         if work.carries_residuals:
             check_counts(counts, rank=workers.rank, world=workers.world)

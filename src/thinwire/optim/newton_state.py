@@ -30,9 +30,9 @@ class Carried:
 
     def entries(
         self, flat: FlatParameters, residuals: Sequence[Mapping[str, Any]]
-    ) -> dict[int, dict[str, Any]]:
-        """Tensors by parameter, beside this worker's residuals; see ``HessianFree.state_dict``."""
-        entries = {i: dict(entry) for i, entry in enumerate(residuals)}
+    ) -> list[dict[str, Any]]:
+        """Each parameter's tensors and residuals, as ``HessianFree.state_dict`` stores them."""
+        entries = [dict(entry) for entry in residuals]
         gradient = self.point.gradient if self.point else None
         for name, vector in (("step", self.step), ("gradient", gradient)):
             for i, piece in enumerate(flat.pieces(vector) if vector is not None else ()):
