@@ -14,8 +14,9 @@ import thinwire
 from tests.rounding import apart, nudge
 from thinwire import HessianFree, Objective
 from thinwire.curvature import Samples
-from thinwire.optim import hessian_free, newton
+from thinwire.optim import evaluator, hessian_free, newton
 from thinwire.search import sufficient
+from thinwire.train.counts import communications
 
 METHODS = ("gauss-newton", "bicgstab", "hybrid", "cg")
 
@@ -347,17 +348,15 @@ def test_solves_a_quadratic_and_then_stands_still(method):
 
 
 def test_every_accepted_step_keeps_armijos_promise(monkeypatch):
-    from thinwire.optim import hessian_free
+    original, kept = evaluator.search, []
 
-    original, kept = newton.search, []
-
-    def search(start, direction, *rest):
-        trial, taken = original(start, direction, *rest)
+    def search(start, *rest):
+        trial = original(start, *rest)
         if trial.alpha:
-            kept.append(sufficient(start.loss, trial.loss, trial.alpha, taken))
-        return trial, taken
+            kept.append(sufficient(start.loss, trial.loss, trial.alpha, trial.direction))
+        return trial
 
-    monkeypatch.setattr(hessian_free, "search", search)
+    monkeypatch.setattr(evaluator, "search", search)
     for method in METHODS:
         train(5, method=method)
     assert len(kept) >= 16
@@ -536,3 +535,106 @@ def test_a_worker_may_hold_nothing(run_ranks, as_tensors, curvature):
     alone, bound = run()[0], rounding_bound(3, run)
     for losses in run_ranks(3, with_an_empty_shard, as_tensors, curvature):
         assert apart(alone, losses) <= bound
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["objective", "closure"])
+def test_frozen_layers_are_left_alone(method, how):
+    """The same as an optimiser that was given the other parameters alone."""
+    found = []
+    for everything in (True, False):
+        model, inputs, targets = problem()
+        model[0].requires_grad_(False)
+        before = model[0].weight.clone()
+        given = model.parameters() if everything else model[2].parameters()
+        optimizer = HessianFree(given, **options(method=method))
+
+        def closure(model=model, inputs=inputs, targets=targets):
+            outputs = model(inputs)
+            return F.cross_entropy(outputs, targets), outputs
+
+        objective = Objective(model, F.cross_entropy, (inputs, targets))
+        losses = [optimizer.step(objective if how == "objective" else closure) for _ in range(2)]
+        resumed = HessianFree(model.parameters() if everything else model[2].parameters())
+        resumed.load_state_dict(optimizer.state_dict())
+        assert torch.equal(model[0].weight, before)
+        assert losses[1] < losses[0]
+        assert not everything or set(optimizer.state_dict()["state"]) == {2, 3}
+        found.append((losses, model[2].weight.detach().clone()))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("frozen_first", [True, False])
+def test_what_is_frozen_or_unfrozen_later_is_refused(frozen_first):
+    model, inputs, targets = problem()
+    model[0].requires_grad_(not frozen_first)
+    optimizer = HessianFree(model.parameters())
+    objective = Objective(model, F.cross_entropy, (inputs, targets))
+    optimizer.step(objective)
+    model[0].requires_grad_(frozen_first)
+    was = "frozen" if frozen_first else "trained"
+    with pytest.raises(ValueError, match=rf"parameter 0, of shape \[8, 6\]: it was {was} when"):
+        optimizer.step(objective)
+
+
+def report_and_ledger(rank, world, changed, how):
+    """For each step (its report, collectives the ledger entered meanwhile, passes it took)."""
+    model, inputs, targets = problem(torch.float32)
+    optimizer = HessianFree(model.parameters(), **options(**changed))
+    half = slice(150 * rank, 150 * (rank + 1))
+    objective = Objective(
+        model,
+        F.cross_entropy,
+        (inputs[half], targets[half]) if how == "own" else (inputs, targets),
+        everywhere=how != "own",
+    )
+
+    def closure():
+        outputs = model(inputs[half])
+        return F.cross_entropy(outputs, targets[half]), outputs
+
+    found = []
+    for _ in range(3):
+        before, passes = communications(optimizer.ledger), optimizer.passes
+        optimizer.step(closure if how == "closure" else objective)
+        after = communications(optimizer.ledger)
+        sent = {name: after[name] - before[name] for name in after}
+        found.append((optimizer.last_step, sent, optimizer.passes - passes))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [
+        ({"curvature": "replicated"}, "everywhere"),
+        ({"curvature": "replicated"}, "own"),
+        ({"curvature": "auto"}, "everywhere"),
+        ({"curvature": "sharded", "method": "bicgstab"}, "everywhere"),
+        ({"curvature": "sharded", "gradient_code": "8-bit", "product_code": "4-bit"}, "own"),
+        (
+            {"curvature": "sharded", "solver_vectors": "sharded", "preconditioner": "diagonal"},
+            "everywhere",
+        ),
+        ({"preconditioner": "none", "gradient_code": "8-bit"}, "closure"),
+    ],
+    ids=str,
+)
+def test_a_report_says_what_was_really_sent_and_passed_over(run_ranks, changed, how):
+    """The ledger is the oracle of sums, counts by hand of passes."""
+    share = {"closure": 1.0, "own": 128 / 300, "everywhere": 128 / 301}[how]
+    for found in run_ranks(2, report_and_ledger, changed, how):
+        for i, (step, sent, passes) in enumerate(found):
+            assert step.vector_sums == sent["communications"]
+            assert step.small_sums == sent["scalar_communications"]
+            in_batch, whole = step.products + step.candidates, step.trials
+            if how == "closure":
+                whole += 1  # its gradient
+            elif i == 0:
+                whole += 1  # later gradients are the trials before
+            if changed.get("curvature") == "sharded":  # a Fisher matrix rides with each gradient
+                in_batch += 1 + (i == 0)
+            elif how != "closure" and changed["curvature"] == "replicated":
+                in_batch += 1
+            if changed.get("curvature") != "auto":
+                assert passes == pytest.approx(whole + share * in_batch)

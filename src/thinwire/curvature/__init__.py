@@ -1,7 +1,9 @@
 """Gradient, Hessian and Gauss-Newton products of a mean loss over samples sharded over workers."""
 
+from thinwire.curvature.cost import NOTHING, Cost, Evaluation, joined
 from thinwire.curvature.fisher import kronecker_layers
 from thinwire.curvature.flat import FlatModel, FlatParameters, twice_differentiable
+from thinwire.curvature.host import added, all_finite, read
 from thinwire.curvature.operator import (
     CurvatureOperator,
     GaussNewtonOperator,
@@ -13,10 +15,14 @@ from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.products import gauss_newton_product, hessian_product
 from thinwire.curvature.samples import Batch, FisherKind, Samples
 from thinwire.curvature.striped import StripedOperator
+from thinwire.curvature.workers import Workers
 
 __all__ = [
+    "NOTHING",
     "Batch",
+    "Cost",
     "CurvatureOperator",
+    "Evaluation",
     "FisherKind",
     "FlatModel",
     "FlatParameters",
@@ -25,12 +31,17 @@ __all__ = [
     "Loss",
     "Samples",
     "StripedOperator",
+    "Workers",
+    "added",
+    "all_finite",
     "by_differentiation",
     "check_deterministic",
     "gauss_newton_product",
     "gradient",
     "hessian_product",
+    "joined",
     "kronecker_layers",
     "output_hessian",
+    "read",
     "twice_differentiable",
 ]

@@ -10,13 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from thinwire.curvature.cost import Cost
 from thinwire.curvature.flat import FlatModel
+from thinwire.curvature.host import read
 from thinwire.curvature.output_hessian import Loss
 from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.samples import Batch, Samples
-from thinwire.exchange import CodedSum, Ledger, Wire, all_reduce, shared_wire
+from thinwire.curvature.workers import Workers
+from thinwire.exchange import CodedSum, Ledger
+from thinwire.solve.operator import Pair
 
-Pair = tuple[Tensor, Tensor]
 STAGE = "curvature products"
 
 
@@ -25,31 +28,36 @@ class CurvatureOperator:
 
     Args:
         local: v -> this worker's summand of C v.
-        wire: the workers.
+        workers: who holds the summands.
         damping: lambda.
-        coded: sums the products by a code; inner products then take a small reduction of their own.
+        coded: sums the products by a code; inner products then take a small sum of their own.
 
     Attributes:
         damping: lambda; may be changed at any time.
-        products: products so far.
+        cost: what it took so far.
     """
 
     def __init__(
         self,
         local: Callable[[Tensor], Tensor],
-        wire: Wire,
+        workers: Workers,
         *,
         damping: float = 0.0,
         coded: CodedSum | None = None,
     ) -> None:
-        self._summand, self._wire, self._coded = local, wire, coded
+        self._summand, self._workers, self._coded = local, workers, coded
         self.damping = damping
-        self.products = 0
+        self.cost = Cost()
+
+    @property
+    def products(self) -> int:
+        """Products so far."""
+        return self.cost.products
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """C v, [P]: undamped."""
-        total, _ = self._sum(v, lambda mine: [])
-        return total
+        Cv, _ = self._sum(self._summand(v), [])
+        return Cv
 
     def __call__(self, v: Tensor) -> Tensor:
         """B v = C v + lambda v, [P]."""
@@ -58,7 +66,7 @@ class CurvatureOperator:
     def product(
         self, v: Tensor, against: Sequence[Tensor] = (), pairs: Sequence[Pair] = ()
     ) -> tuple[Tensor, list[float]]:
-        """B v with inner products, all in one reduction.
+        """B v with inner products, all in one sum over workers; one read on the host before it.
 
         Args:
             v: [P].
@@ -70,14 +78,14 @@ class CurvatureOperator:
             of each worker's part of C or slice of the vectors, hence the same on every worker to
             the bit, and a branch taken on them is taken by all.
         """
-        mine, sums = self._sum(v, lambda mine: self._inner_products(mine, v, against, pairs))
-        return mine.add(v, alpha=self.damping), sums
+        mine = self._summand(v)
+        Cv, sums = self._sum(mine, self._inner_products(mine, v, against, pairs))
+        return Cv.add(v, alpha=self.damping), sums
 
     def dots(self, pairs: Sequence[Pair]) -> list[float]:
-        """Inner products of pairs of vectors, the same on every worker; one small reduction."""
-        mine = torch.tensor([self._slice_dot(*pair) for pair in pairs], dtype=torch.float64)
-        sums: list[float] = self._wire.sum(mine, "inner products").tolist()
-        return sums
+        """Inner products of pairs of vectors, the same on every worker; one small sum."""
+        mine = read([self._slice_dot(a, b) for a, b in pairs])
+        return self._sum_numbers(mine)
 
     def part(self, vector: Tensor) -> Tensor:
         """What the solver holds of a vector on this worker: all of it."""
@@ -87,30 +95,41 @@ class CurvatureOperator:
         """The vector of which the solver holds a part."""
         return part
 
-    def _sum(
-        self, v: Tensor, riders: Callable[[Tensor], list[float]]
-    ) -> tuple[Tensor, list[float]]:
-        """C v, and the sums of what rides along with this worker's summand of it."""
-        self.products += 1
-        mine = self._summand(v)
-        if self._coded is None:
-            return all_reduce(mine, riders(mine), self._wire, STAGE)
-        scalars = torch.tensor(riders(mine), dtype=torch.float64)
-        sums: list[float] = self._wire.sum(scalars, "inner products").tolist()
-        return self._coded(mine, STAGE), sums
+    def _sum(self, mine: Tensor, riders: Sequence[float]) -> tuple[Tensor, list[float]]:
+        """C v from this worker's summand of it, and the sums of what rides along."""
+        self.cost += Cost(products=1)
+        if self._coded is not None:
+            sums = self._sum_numbers(riders)
+            coded = self._workers.sum_coded(mine, self._coded, STAGE)
+            self.cost += coded.cost
+            return coded.result, sums
+        exact = self._workers.sum(mine, riders, STAGE)
+        self.cost += exact.cost
+        return exact.result
+
+    def _sum_numbers(self, own: Sequence[float]) -> list[float]:
+        sums = self._workers.sum_numbers(own, "inner products")
+        self.cost += sums.cost
+        return sums.result
 
     def _inner_products(
         self, mine: Tensor, v: Tensor, against: Sequence[Tensor], pairs: Sequence[Pair]
     ) -> list[float]:
         """This worker's summands of (B v) . w and of a . b."""
-        with_Bv = [_dot(mine, w) + self.damping * self._slice_dot(v, w) for w in against]
-        return with_Bv + [self._slice_dot(*pair) for pair in pairs]
+        with_v = [(v, w) for w in against]
+        dots = [torch.dot(mine, w) for w in against]
+        dots += [self._slice_dot(a, b) for a, b in (*with_v, *pairs)]
+        numbers, n = read(dots), len(against)
+        damped = [
+            c + self.damping * d for c, d in zip(numbers[:n], numbers[n : 2 * n], strict=True)
+        ]
+        return damped + numbers[2 * n :]
 
-    def _slice_dot(self, a: Tensor, b: Tensor) -> float:
+    def _slice_dot(self, a: Tensor, b: Tensor) -> Tensor:
         """The inner product a . b over this worker's slice of the indices."""
-        rank, world, size = self._wire.rank, self._wire.world, len(a)
+        rank, world, size = self._workers.rank, self._workers.world, len(a)
         mine = slice(size * rank // world, size * (rank + 1) // world)
-        return _dot(a[mine], b[mine])
+        return torch.dot(a[mine], b[mine])
 
 
 class _OfBatch(CurvatureOperator):
@@ -125,11 +144,11 @@ class _OfBatch(CurvatureOperator):
         damping: float = 0.0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        wire = shared_wire(process_group, Ledger())
-        flat, samples = samples_of(model, loss, batch, wire)
-        super().__init__(self._record(samples, flat.read()), wire, damping=damping)
+        workers = Workers(process_group, Ledger())
+        flat, samples = samples_of(model, loss, batch, workers)
+        super().__init__(self._record(samples, flat.read()), workers, damping=damping)
         self._batch_size = len(batch[1])
-        self.ledger = wire.ledger
+        self.ledger = workers.ledger
 
     @property
     def samples(self) -> int:
@@ -161,6 +180,7 @@ class HessianOperator(_OfBatch):
 
     Attributes:
         damping: lambda.
+        cost: what it took so far.
         products: products so far.
         samples: sample-products on this worker so far.
         ledger: this worker's traffic.
@@ -198,21 +218,18 @@ def gradient(
     Returns:
         f and g, [P], at the model's present parameters.
     """
-    wire = shared_wire(process_group, Ledger())
-    flat, samples = samples_of(model, loss, batch, wire)
+    workers = Workers(process_group, Ledger())
+    flat, samples = samples_of(model, loss, batch, workers)
     value, summand = samples.gradient(flat.read())
-    g, (f,) = all_reduce(summand, [value], wire, "gradient")
+    g, (f,) = workers.sum(summand, [value], "gradient").result
     return f, g
 
 
-def samples_of(model: nn.Module, loss: Loss, batch: Batch, wire: Wire) -> tuple[FlatModel, Samples]:
-    """A batch as samples of a model whose forward has been probed; one small reduction."""
+def samples_of(
+    model: nn.Module, loss: Loss, batch: Batch, workers: Workers
+) -> tuple[FlatModel, Samples]:
+    """A batch as samples of a model whose forward has been probed; one small sum."""
     flat = FlatModel(model)
     check_deterministic(flat, *batch)
-    own = torch.tensor([len(batch[1])], dtype=torch.float64)
-    total = int(wire.sum(own, "inner products"))
-    return flat, Samples(flat, loss, [batch] if len(batch[1]) else [], total)
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a, b))
+    (total,) = workers.sum_numbers([len(batch[1])], "inner products").result
+    return flat, Samples(flat, loss, [batch] if len(batch[1]) else [], int(total))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from thinwire.curvature.fisher import fisher_size, kronecker_factors, squared_gradients
 from thinwire.curvature.flat import FlatModel, twice_differentiable
+from thinwire.curvature.host import added, read
 from thinwire.curvature.output_hessian import Loss, output_hessian
 from thinwire.curvature.products import LocalProduct, gauss_newton_product, hessian_product
 
@@ -39,25 +40,27 @@ class Samples:
 
     @torch.enable_grad()
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
-        """Summands of f and of its gradient, [P]."""
-        value, gradient = 0.0, None
+        """Summands of f and of its gradient, [P]; one read on the host."""
+        losses, gradient = list[Tensor](), None
         leaves = self.model.leaves(theta)
         for inputs, targets in self._chunks:
             loss = self._weighted(leaves, inputs, targets)
             parts = torch.autograd.grad(loss, leaves, materialize_grads=True)
             gradient = self._add(parts, gradient)
-            value += float(loss.detach())
-        return value, torch.zeros_like(theta) if gradient is None else gradient
+            losses.append(loss.detach())
+        return added(read(losses)), torch.zeros_like(theta) if gradient is None else gradient
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
-        """Summands of f at several points, in one sweep over the samples."""
-        values = [0.0] * len(thetas)
-        pieces = [self.model.pieces(theta) for theta in thetas]
+        """Summands of f at several points, in one sweep over the samples; one read on the host."""
+        points = [self.model.pieces(theta) for theta in thetas]
         with torch.no_grad():
-            for inputs, targets in self._chunks:
-                for i, point in enumerate(pieces):
-                    values[i] += float(self._weighted(point, inputs, targets))
-        return values
+            losses = [
+                self._weighted(point, inputs, targets)
+                for inputs, targets in self._chunks
+                for point in points
+            ]
+        numbers = read(losses)
+        return [added(numbers[i :: len(points)]) for i in range(len(points))]
 
     def fisher(self, theta: Tensor, kind: FisherKind) -> Tensor:
         """Summand of the empirical Fisher matrix, as ``curvature.fisher`` lays it out: [F]."""

@@ -6,12 +6,17 @@ small third.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from thinwire.curvature.operator import Pair
-from thinwire.exchange import Wire
+from thinwire.curvature.cost import Cost
+from thinwire.curvature.host import read
+from thinwire.curvature.workers import Workers
+from thinwire.solve.operator import Pair
+
+STAGE = "curvature products"
 
 
 class StripedOperator:
@@ -19,48 +24,51 @@ class StripedOperator:
 
     Args:
         local: v -> this worker's summand of C v, both whole.
-        wire: the workers.
+        workers: who holds the stripes.
         size: P.
         damping: lambda.
 
     Attributes:
         damping: lambda.
-        products: products so far.
+        cost: what it took so far.
     """
 
     def __init__(
-        self, local: Callable[[Tensor], Tensor], wire: Wire, size: int, *, damping: float
+        self, local: Callable[[Tensor], Tensor], workers: Workers, size: int, *, damping: float
     ) -> None:
-        self._local, self._wire = local, wire
-        self._cuts = [size * k // wire.world for k in range(wire.world + 1)]
-        self._longest = max(b - a for a, b in zip(self._cuts, self._cuts[1:], strict=False))
+        self._summand, self._workers = local, workers
+        self._cuts = [size * k // workers.world for k in range(workers.world + 1)]
+        self._lengths = [b - a for a, b in pairwise(self._cuts)]
         self.damping = damping
-        self.products = 0
+        self.cost = Cost()
 
     def part(self, vector: Tensor) -> Tensor:
         """This worker's stripe of a whole vector."""
-        return vector[self._cuts[self._wire.rank] : self._cuts[self._wire.rank + 1]].clone()
+        first, last = self._cuts[self._workers.rank : self._workers.rank + 2]
+        return vector[first:last].clone()
 
     def whole(self, stripe: Tensor) -> Tensor:
         """All workers' stripes, end to end."""
-        padded = torch.cat([stripe, stripe.new_zeros(self._longest - len(stripe))])
-        stripes = self._wire.all_gather(padded, "curvature products")
-        lengths = [b - a for a, b in zip(self._cuts, self._cuts[1:], strict=False)]
-        return torch.cat([s[:n] for s, n in zip(stripes, lengths, strict=True)])
+        padding = stripe.new_zeros(max(self._lengths) - len(stripe))
+        gathered = self._workers.gather(torch.cat([stripe, padding]), STAGE)
+        self.cost += gathered.cost
+        return torch.cat([s[:n] for s, n in zip(gathered.result, self._lengths, strict=True)])
 
     def product(
         self, v: Tensor, against: Sequence[Tensor] = (), pairs: Sequence[Pair] = ()
     ) -> tuple[Tensor, list[float]]:
         """B v with inner products; see ``CurvatureOperator.product``. All vectors are stripes."""
-        self.products += 1
-        mine = self._local(self.whole(v))
-        runs = [mine[a:b] for a, b in zip(self._cuts, self._cuts[1:], strict=False)]
-        received = self._wire.exchange(runs, [len(v)] * self._wire.world, "curvature products")
-        total = torch.stack(received).sum(0).add_(v, alpha=self.damping)  # in rank order
+        mine = self._summand(self.whole(v))
+        runs = [mine[a:b] for a, b in pairwise(self._cuts)]
+        received = self._workers.swap(runs, [len(v)] * self._workers.world, STAGE)
+        total = torch.stack(received.result).sum(0)  # in rank order
+        total.add_(v, alpha=self.damping)
+        self.cost += Cost(products=1) + received.cost
         return total, self.dots([*((total, w) for w in against), *pairs])
 
     def dots(self, pairs: Sequence[Pair]) -> list[float]:
-        """Inner products a . b of whole vectors from their stripes; one small reduction."""
-        mine = torch.tensor([float(torch.dot(a, b)) for a, b in pairs], dtype=torch.float64)
-        sums: list[float] = self._wire.sum(mine, "inner products").tolist()
-        return sums
+        """Inner products a . b of whole vectors from their stripes; one read, one small sum."""
+        mine = read([torch.dot(a, b) for a, b in pairs])
+        sums = self._workers.sum_numbers(mine, "inner products")
+        self.cost += sums.cost
+        return sums.result

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from thinwire.curvature import (
+    Evaluation,
     FisherKind,
     FlatParameters,
+    Workers,
     by_differentiation,
     gauss_newton_product,
     hessian_product,
+    read,
     twice_differentiable,
 )
-from thinwire.exchange import Wire
 
 Closure = Callable[[], tuple[Tensor, Tensor]]
 """() -> (mean loss, outputs [n, ...]) of this worker's minibatch, at the present parameters."""
@@ -28,11 +30,12 @@ class ClosureProblem:
     Args:
         closure: called several times for each step; at the same parameters it must return the same.
         model: the optimiser's parameters.
-        wire: the workers; one small reduction.
+        workers: who has a minibatch; one small sum.
 
     Attributes:
         model: as given.
         total: samples in all workers' minibatches, as the outputs' first dimension has it.
+        cost: what it took to count them.
         lasting: False: the next step brings another minibatch.
 
     Raises:
@@ -41,7 +44,7 @@ class ClosureProblem:
 
     lasting = False
 
-    def __init__(self, closure: Closure, model: FlatParameters, wire: Wire) -> None:
+    def __init__(self, closure: Closure, model: FlatParameters, workers: Workers) -> None:
         self.model, self._closure = model, closure
         with torch.no_grad():
             returned = closure()
@@ -49,8 +52,8 @@ class ClosureProblem:
             raise TypeError(
                 f"closure: expected it to return (loss, outputs), got {type(returned).__name__}"
             )
-        own = torch.tensor([len(returned[1])], dtype=torch.float64)
-        self.total = int(wire.sum(own, "sample counts"))
+        counted = workers.sum_numbers([len(returned[1])], "sample counts")
+        self.total, self.cost = int(counted.result[0]), counted.cost
         if not self.total:
             raise ValueError("closure: expected outputs of at least one sample on some worker")
         self._share = len(returned[1]) / self.total
@@ -59,9 +62,9 @@ class ClosureProblem:
         """The minibatch."""
         return self
 
-    def batch(self, numbers: Tensor, *, replicated: bool) -> "ClosureProblem":
+    def batch(self, numbers: Tensor, *, replicated: bool) -> Evaluation["ClosureProblem"]:
         """The minibatch again, whatever the numbers."""
-        return self
+        return Evaluation(self)
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """See ``thinwire.curvature.Samples``."""
@@ -74,13 +77,13 @@ class ClosureProblem:
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
         """See ``thinwire.curvature.Samples``."""
-        values: list[float] = []
         if not self._share:
             return [0.0] * len(thetas)
+        losses = list[Tensor]()
         for theta in thetas:
             with self._at(theta), torch.no_grad():
-                values.append(float(self._call()[0]))
-        return values
+                losses.append(self._call()[0])
+        return read(losses)
 
     def fisher(self, theta: Tensor, kind: FisherKind) -> Tensor:
         """Not to be had from a closure, which does not give the samples' own gradients."""

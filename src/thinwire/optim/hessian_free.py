@@ -1,74 +1,29 @@
 """HessianFree: few, large steps, each the solution of a Newton-type system (H Algorithm 2)."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from thinwire.curvature import CurvatureOperator, FlatParameters, StripedOperator
-from thinwire.exchange import (
-    Ledger,
-    check_counts,
-    copy_entry,
-    counts_of,
-    shared_wire,
-    with_counts,
-    without_counts,
-)
+from thinwire.curvature import Evaluation, FlatParameters, Workers, all_finite, joined
+from thinwire.exchange import Ledger, check_counts, counts_of, with_counts, without_counts
 from thinwire.optim.closure import Closure
-from thinwire.optim.evaluator import Curvature, Evaluator, Preconditioning, SolverVectors
-from thinwire.optim.newton import Method, Point, Trial, candidates, choose, probe, search, solve
-from thinwire.optim.objective import Objective, draw_seed
-from thinwire.search import Direction, after_failure, after_step
-from thinwire.solve import Outcome, Solution
-
-TRUSTED = 0.25  # least reduction ratio after which a step warm-starts the next solve
-
-
-@dataclass(frozen=True)
-class HessianFreeStep:
-    """What one iteration did; the same on every worker.
-
-    Attributes:
-        iteration: its number, from 1.
-        loss_before: the objective where it began.
-        loss: the objective where it ended.
-        alpha: step length; 0 if no step was acceptable.
-        damping: lambda for the next iteration.
-        ratio: decrease over what the quadratic model foretold; None where it foretold none.
-        kind: "newton", "negative curvature", "probe", "gradient", or "none" at a stationary point.
-        matrix: "gauss-newton" or "hessian".
-        outcome: why the solver stopped, in words.
-        solver_iterations: of the solver.
-        products: curvature products, those of a probe included.
-        negative: search directions of negative curvature met by the solver.
-        candidates: iterates whose loss over the curvature batch was computed.
-        trials: evaluations of the objective for the line search.
-        passes: effective passes over the data so far, over all workers: 1 for a gradient or a
-            trial, b / n for a product, candidate or Fisher matrix over a batch of b of n samples.
-        note: what else there is to know, such as how "auto" decided.
-    """
-
-    iteration: int
-    loss_before: float
-    loss: float
-    alpha: float
-    damping: float
-    ratio: float | None
-    kind: str
-    matrix: str
-    outcome: str
-    solver_iterations: int
-    products: int
-    negative: int
-    candidates: int
-    trials: int
-    passes: float
-    note: str = ""
+from thinwire.optim.evaluator import Evaluator
+from thinwire.optim.newton import Solved, learn, solve
+from thinwire.optim.newton_options import (
+    Curvature,
+    Method,
+    NewtonOptions,
+    Preconditioning,
+    SolverVectors,
+)
+from thinwire.optim.newton_report import HessianFreeStep, report
+from thinwire.optim.newton_state import Carried, carried_from
+from thinwire.optim.objective import Objective
+from thinwire.optim.point import Point
+from thinwire.quantize import Code
 
 
 class HessianFree(torch.optim.Optimizer):
@@ -89,7 +44,8 @@ class HessianFree(torch.optim.Optimizer):
     (the same, with one Gauss-Newton iteration after each that met negative curvature).
 
     Args:
-        params: parameters, one group.
+        params: parameters, one group. Frozen ones (``requires_grad`` false) are left alone, and
+            stay frozen as long as this optimiser is used.
         method: see above.
         damping: lambda of the first iteration; by default 0.03, and 0.1 for "cg" and "hybrid".
         adapt_damping: change lambda by the reduction ratio, or leave it fixed.
@@ -122,7 +78,8 @@ class HessianFree(torch.optim.Optimizer):
         passes: effective passes over the data so far.
 
     Raises:
-        ValueError: an argument out of range, naming it.
+        ValueError: an argument out of range, naming it; from ``step``, a parameter that was frozen
+            or unfrozen since.
         FloatingPointError: from ``step``, on every worker alike, if loss or gradient are not finite
             where a step begins. Those met on the way make the step shorter.
     """
@@ -141,66 +98,43 @@ class HessianFree(torch.optim.Optimizer):
         preconditioner: Preconditioning = "auto",
         least_cosine: float = 0.0,
         solver_vectors: SolverVectors = "replicated",
-        gradient_code: str = "float32",
-        product_code: str = "float32",
+        gradient_code: str | Code = "float32",
+        product_code: str | Code = "float32",
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        _expect_one_of("method", method, get_args(Method))
-        _expect_one_of("curvature", curvature, get_args(Curvature))
-        _expect_one_of("preconditioner", preconditioner, get_args(Preconditioning))
-        _expect_one_of("solver_vectors", solver_vectors, get_args(SolverVectors))
-        if solver_vectors == "sharded" and curvature != "sharded":
-            raise ValueError(
-                f'solver_vectors: "sharded" needs curvature="sharded", got {curvature!r}'
-            )
-        if damping is None:
-            damping = 0.03 if method in ("gauss-newton", "bicgstab") else 0.1
-        if not damping > 0:
-            raise ValueError(f"damping: expected > 0, got {damping}")
-        for name, value in {
-            "solver_iterations": solver_iterations,
-            "curvature_batch": curvature_batch,
-        }.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected >= 1, got {value}")
-        if not 0 <= warm_start <= 1:
-            raise ValueError(f"warm_start: expected 0 to 1, got {warm_start}")
-        if not 0 <= least_cosine < 1:
-            raise ValueError(f"least_cosine: expected 0 to below 1, got {least_cosine}")
-        if least_cosine and method != "bicgstab":
-            raise ValueError(f'least_cosine: expected 0 unless method="bicgstab", got {method!r}')
-        super().__init__(params, {"damping": damping})
-        if len(self.param_groups) != 1:
-            raise ValueError(
-                f"params: expected one group, got {len(self.param_groups)}: a Newton-type step has "
-                "one damping for all parameters"
-            )
-        self._method: Method = method
-        self._adapt_damping = adapt_damping
-        self._solver_iterations = solver_iterations
-        self._warm_start = warm_start
-        self._least_cosine = least_cosine
-        self._seed = seed
-        self.ledger = Ledger()
-        self._parameters: list[torch.nn.Parameter] = self.param_groups[0]["params"]
-        self._evaluator = Evaluator(
-            self._parameters,
-            shared_wire(process_group, self.ledger),
-            batch_size=curvature_batch,
+        options = NewtonOptions(
+            method=method,
+            damping=damping,
+            adapt_damping=adapt_damping,
+            solver_iterations=solver_iterations,
+            curvature_batch=curvature_batch,
             curvature=curvature,
+            warm_start=warm_start,
             preconditioner=preconditioner,
+            least_cosine=least_cosine,
             solver_vectors=solver_vectors,
             gradient_code=gradient_code,
             product_code=product_code,
             seed=seed,
         )
-        self._iteration = 0
-        self._gauss_newton_next = False
-        self._previous: Tensor | None = None
-        self._point: Point | None = None
+        super().__init__(params, {"damping": options.first_damping})
+        if len(self.param_groups) != 1:
+            raise ValueError(
+                f"params: expected one group, got {len(self.param_groups)}: a Newton-type step has "
+                "one damping for all parameters"
+            )
+        self._options = options
+        self.ledger = Ledger()
+        everything = FlatParameters(self.param_groups[0]["params"])
+        self._trained = [p.requires_grad for p in everything.parameters]
+        self._flat = FlatParameters(p for p in everything.parameters if p.requires_grad)
+        self._workers = Workers(process_group, self.ledger)
+        self._evaluator = Evaluator(self._flat.parameters, self._workers, options)
+        self._carried = Carried()
         self.last_step: HessianFreeStep | None = None
-        self._share_parameters()
+        first = self._workers.take_first(everything.read(), "initial parameters")
+        everything.write(first.result)
 
     @property
     def damping(self) -> float:
@@ -210,7 +144,7 @@ class HessianFree(torch.optim.Optimizer):
     @property
     def passes(self) -> float:
         """Effective passes over the data so far, over all workers."""
-        return self._evaluator.passes
+        return self._carried.passes
 
     @torch.no_grad()
     def step(self, objective: Objective | Closure) -> float:  # type: ignore[override]
@@ -225,141 +159,80 @@ class HessianFree(torch.optim.Optimizer):
             The objective (with a closure: the minibatches' loss) after the step. It is never
             higher than before.
         """
-        work = self._evaluator
-        work.take(objective)
-        start = self._begin()
-        exact = self._takes_exact_hessian()
-        B = work.operator(start, self._iteration, exact=exact, damping=self.damping)
-        solution = solve(
-            self._method,
-            B,
-            B.part(start.gradient),
-            None if self._previous is None else self._warm_start * B.part(self._previous),
-            work.preconditioner(start, self._iteration, B),
-            self._solver_iterations or self._usual_iterations(),
-            self._least_cosine,
+        work, options, before = self._evaluator, self._options, self._carried
+        self._check_trained()
+        taken = work.take(objective)
+        start = self._start().after(taken)
+        solved = self._solve(start.result)
+        trial = work.trial(start.result, solved.direction, before.iteration + 1)
+        lesson = learn(options, self.damping, start.result.loss, trial, solved.solution)
+        if lesson.moved:
+            work.keep_residuals()
+        self._flat.write(trial.theta)
+        self.param_groups[0]["damping"] = lesson.damping
+        passes = before.passes
+        for cost in (start.cost, solved.prepared, trial.first, solved.cost + trial.shorter):
+            passes += cost.passes(work.share)
+        self._carried = Carried(
+            iteration=before.iteration + 1,
+            gauss_newton_next=lesson.gauss_newton_next,
+            step=lesson.step,
+            point=trial.point if taken.result.lasting else None,
+            passes=passes,
         )
-        direction, tried = self._direction(B, start, solution, exact)
-        products = B.products
-        del B  # with the graphs of the curvature batch
-        trial, direction = self._search(start, direction)
-        work.passes += work.share * (products + tried) + trial.losses
-        ratio = self._adapt(start, direction, trial, solution)
-        work.problem.model.write(trial.theta)
-        self._point = trial.point if work.problem.lasting else None
-        self._iteration += 1
-        self.last_step = HessianFreeStep(
-            iteration=self._iteration,
-            loss_before=start.loss,
-            loss=trial.loss,
-            alpha=trial.alpha,
-            damping=self.damping,
-            ratio=ratio,
-            kind=direction.kind,
-            matrix="hessian" if exact else "gauss-newton",
-            outcome=str(solution.outcome),
-            solver_iterations=solution.iterations,
-            products=products,
-            negative=sum(curvature <= 0 for curvature in solution.curvatures),
-            candidates=tried,
-            trials=trial.gradients + trial.losses,
-            passes=self.passes,
-            note=work.note,
-        )
-        work.note = ""
+        self.last_step = report(self._carried, start, solved, trial, lesson)
         return trial.loss
 
-    # --- the parts of a step --------------------------------------------------------------------
-
-    def _begin(self) -> Point:
+    def _start(self) -> Evaluation[Point]:
         """Loss and gradient where the step begins: known from the last step, or computed now."""
-        work = self._evaluator
-        theta = work.problem.model.read()
-        known = self._point
+        work, known = self._evaluator, self._carried.point
+        theta, iteration = self._flat.read(), self._carried.iteration
         if work.problem.lasting and known is not None and torch.equal(known.theta, theta):
-            return known
-        point = work.evaluate(theta, self._iteration)
-        work.problem.model.write(point.theta)
-        finite = bool(point.gradient.isfinite().all())
+            return Evaluation(known)
+        start = work.gradient(theta, iteration)
+        point = start.result
+        self._flat.write(point.theta)
+        finite = all_finite(point.gradient)
         if not (math.isfinite(point.loss) and finite):
             raise FloatingPointError(
-                f"iteration {self._iteration + 1}: where it begins, the loss is {point.loss} and "
+                f"iteration {iteration + 1}: where it begins, the loss is {point.loss} and "
                 f"its gradient {'' if finite else 'not '}finite; look at the data, or at the "
                 "parameters it began with"
             )
-        if work.coded:
-            work.coded.keep()
-        return point
+        work.keep_residuals()
+        return start
 
-    def _takes_exact_hessian(self) -> bool:
-        if self._method == "hybrid":
-            return not self._gauss_newton_next
-        return self._method != "gauss-newton"
+    def _solve(self, start: Point) -> Solved:
+        """(C + lambda I) d = -g, and the best direction among the solver's iterates."""
+        work, options, before = self._evaluator, self._options, self._carried
+        k, exact = before.iteration, options.takes_hessian(before.gauss_newton_next)
+        matrix = work.matrix(start, k, exact=exact, damping=self.damping)
+        B = matrix.result
+        M = work.preconditioner(start, k, B)
+        g = B.part(start.gradient)
+        warm = None if before.step is None else options.warm_start * B.part(before.step)
+        iterations = options.iterations(work.preconditioning)
+        solution = solve(*(options.method, B, g, warm, M.result, iterations), options.least_cosine)
+        direction = work.direction(start, k, B, solution, exact=exact)
+        return Solved(
+            solution,
+            direction.result,
+            matrix="hessian" if exact else "gauss-newton",
+            prepared=M.cost,
+            cost=matrix.cost + B.cost + direction.cost,
+            note=joined(matrix, M, direction),
+        )
 
-    def _usual_iterations(self) -> int:
-        """What a solve is worth with the preconditioner at hand."""
-        unaided = 10 if self._method == "bicgstab" else 20
-        return {"kronecker": 5, "diagonal": 10, None: unaided}[self._evaluator.preconditioning]
-
-    def _direction(
-        self, B: CurvatureOperator | StripedOperator, start: Point, solution: Solution, exact: bool
-    ) -> tuple[Direction, int]:
-        """Where to go, and how many candidates' losses it took to tell."""
-        work = self._evaluator
-        found, g_square = candidates(self._method, B, B.part(start.gradient), solution)
-        negligible = torch.finfo(start.theta.dtype).eps * abs(start.loss)
-        if all(direction.model(1.0) >= -negligible for direction in found):
-            # Nothing to gain by the model: a stationary point, maybe a saddle.
-            seed = draw_seed(self._seed, "probe", self._iteration)
-            escape = probe(B, start.gradient, start.theta, seed) if exact else None
-            if escape is not None:
-                return escape, 0
-            if found or g_square == 0:
-                nowhere = torch.zeros_like(start.theta)
-                return Direction(nowhere, 0.0, 0.0, 0.0, B.damping, "none"), 0
-        chosen = None
-        if found:
-            batch = work.batch(self._iteration)
-            chosen = choose(found, B, start.theta, batch, work.solver_wire)
-        if chosen is None:  # the solver came to nothing
-            chosen = Direction(-start.gradient, -g_square, 0.0, g_square, B.damping, "gradient")
-        return chosen, len(found)
-
-    def _search(self, start: Point, direction: Direction) -> tuple[Trial, Direction]:
-        """How far to go, and the direction that all workers agreed on."""
-        work = self._evaluator
-
-        def at(direction: Direction) -> tuple[Point, Direction]:
-            return work.trial(start.theta, direction, self._iteration + 1)
-
-        reusable = at if work.problem.lasting else None
-        return search(start, direction, work.problem.full(), reusable, work.wire)
-
-    def _adapt(
-        self, start: Point, direction: Direction, trial: Trial, solution: Solution
-    ) -> float | None:
-        """Learn from the step: damping, warm start, the hybrid's next matrix. Returns the ratio."""
-        met = any(curvature <= 0 for curvature in solution.curvatures)
-        self._gauss_newton_next = self._method == "hybrid" and met
-        self._previous = None
-        if direction.kind == "none":
-            return None
-        group = self.param_groups[0]
-        if trial.alpha == 0:
-            group["damping"] = after_failure(self.damping)
-            return None
-        if self._evaluator.coded:
-            self._evaluator.coded.keep()
-        ratio = None
-        foretold = direction.model(trial.alpha)
-        if direction.kind == "newton" and foretold < 0:
-            ratio = (trial.loss - start.loss) / foretold
-        if self._adapt_damping:
-            unused = solution.outcome is Outcome.NEGATIVE_CURVATURE
-            group["damping"] = after_step(self.damping, ratio, hesitant=trial.alpha < 1 or unused)
-        if ratio is not None and ratio > TRUSTED and trial.alpha == 1 and self._warm_start:
-            self._previous = direction.d
-        return ratio
+    def _check_trained(self) -> None:
+        """Raise ValueError if a parameter was frozen or unfrozen since construction."""
+        for i, parameter in enumerate(self.param_groups[0]["params"]):
+            if parameter.requires_grad != self._trained[i]:
+                was = "trained" if self._trained[i] else "frozen"
+                raise ValueError(
+                    f"parameter {i}, of shape {[*parameter.shape]}: it was {was} when HessianFree "
+                    f"was made, and requires_grad is {parameter.requires_grad} now; make a new "
+                    "HessianFree for it"
+                )
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -370,31 +243,25 @@ class HessianFree(torch.optim.Optimizer):
             torch's "state" and "param_groups"; ``state[i]`` has, as far as they exist, "step" (the
             last one, for the warm start) and "gradient" (where the next step begins), of the
             parameter's shape, and with a ``gradient_code`` this worker's residuals. All but these
-            and the ledger is the same on every worker. ``state[0]["fisher"]`` is the Fisher matrix
-            that belongs to the gradient, flat. The first param group's "thinwire" holds counts.
+            and the ledger is the same on every worker. The first trained parameter's also has
+            "fisher", the Fisher matrix that belongs to the gradient, flat. The first param group's
+            "thinwire" holds counts.
         """
-        work = self._evaluator
-        state = super().state_dict()
-        flat, point = FlatParameters(self._parameters), self._point
-        coded = work.coded.state() if work.coded else [{} for _ in self._parameters]
-        entries = dict(enumerate(coded))
-        gradient = point.gradient if point else None
-        for name, vector in (("step", self._previous), ("gradient", gradient)):
-            for i, piece in enumerate(flat.pieces(vector) if vector is not None else ()):
-                entries[i][name] = piece
-        if point is not None and point.fisher is not None:
-            entries[0]["fisher"] = point.fisher
+        work, workers = self._evaluator, self._workers
+        trained = self._carried.entries(self._flat, work.residuals())
+        entries = dict(zip(self._indices(), trained, strict=True))
         counts = {
-            "rank": work.wire.rank,
-            "world": work.wire.world,
-            "iteration": self._iteration,
-            "gauss_newton_next": self._gauss_newton_next,
+            "rank": workers.rank,
+            "world": workers.world,
+            **self._carried.counts(),
             "curvature": work.curvature,
-            "passes": self.passes,
-            "loss": point.loss if point else None,
             "ledger": self.ledger.state_dict(),
         }
-        return with_counts({**state, "state": entries}, counts)
+        return with_counts({**super().state_dict(), "state": entries}, counts)
+
+    def _indices(self) -> list[int]:
+        """Of the trained parameters in the group."""
+        return [i for i, trained in enumerate(self._trained) if trained]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a ``state_dict``.
@@ -410,46 +277,12 @@ class HessianFree(torch.optim.Optimizer):
         counts = counts_of(state_dict)
         if "gauss_newton_next" not in counts:
             raise ValueError("state_dict: it was not made by HessianFree")
-        entries = {i: state_dict["state"].get(i, {}) for i in range(len(self._parameters))}
-        flat = FlatParameters(self._parameters)
-        previous, gradient = (_join(name, entries, flat) for name in ("step", "gradient"))
-        work = self._evaluator
-        if work.coded:
-            check_counts(counts, rank=work.wire.rank, world=work.wire.world)
-            for i, own in enumerate(work.coded.state()):
-                copy_entry(f"parameter {i}", entries[i], own)
+        work, workers = self._evaluator, self._workers
+        entries = [state_dict["state"].get(i, {}) for i in self._indices()]
+        carried = carried_from(entries, counts, self._flat)
+        if work.carries_residuals:
+            check_counts(counts, rank=workers.rank, world=workers.world)
+        work.load(counts["curvature"], entries)
         super().load_state_dict(without_counts({**state_dict, "state": {}}))
-        self._iteration = counts["iteration"]
-        self._gauss_newton_next = counts["gauss_newton_next"]
-        work.curvature = counts["curvature"]
-        work.passes = counts["passes"]
         self.ledger.load_state_dict(counts["ledger"])
-        self._previous, self._point = previous, None
-        if gradient is not None:
-            self._point = Point(flat.read(), counts["loss"], gradient, entries[0].get("fisher"))
-
-    def _share_parameters(self) -> None:
-        """Every worker begins with worker 0's parameters."""
-        parameters = FlatParameters(self._parameters)
-        theta = parameters.read()
-        self._evaluator.wire.broadcast(theta, "initial parameters")
-        parameters.write(theta)
-
-
-def _expect_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
-def _join(
-    name: str, entries: Mapping[int, Mapping[str, Any]], flat: FlatParameters
-) -> Tensor | None:
-    """One kind of the parameters' tensors as a flat vector; None where there is none."""
-    tensors = [entry.get(name) for entry in entries.values()]
-    known = [tensor for tensor in tensors if tensor is not None]
-    if not known:
-        return None
-    got, expected = [[*t.shape] for t in known], [[*p.shape] for p in flat.parameters]
-    if got != expected:
-        raise ValueError(f"state_dict: {name}: expected tensors of shapes {expected}, got {got}")
-    return flat.flatten(known).to(flat.parameters[0])
+        self._carried = carried

@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from thinwire.curvature import Batch, FlatModel, Loss, Samples, check_deterministic
-from thinwire.exchange import Wire
+from thinwire.curvature import (
+    Batch,
+    Evaluation,
+    FlatModel,
+    Loss,
+    Samples,
+    Workers,
+    check_deterministic,
+)
 
 
 class Rows(Protocol):
@@ -27,7 +34,8 @@ class Objective:
         model: its forward must be deterministic and treat samples independently; probed at
             construction. It must not be wrapped in DistributedDataParallel.
         loss: (outputs, targets) -> mean over samples.
-        data: (inputs, targets), tensors of n rows each, or a map-style data set of such pairs.
+        data: (inputs, targets), tensors of n rows each, or a map-style data set of such pairs. They
+            go to the model's device when they are used, a chunk at a time.
         everywhere: every worker passes the whole data set and works on its share. False: each
             passes only samples of its own, and what others hold is sent where it is needed.
         chunk: samples in one forward; of a whole pass, only one chunk's activations are held.
@@ -58,10 +66,19 @@ class Objective:
             check_deterministic(FlatModel(model), *self.rows(range(min(8, self.samples))))
 
     def rows(self, indices: range | Tensor) -> Batch:
-        """The samples of these numbers, in order."""
+        """The samples of these numbers, in order, on the model's device."""
+        device = next(self.model.parameters()).device
+        inputs, targets = self._rows(indices)
+        inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
+        return inputs, targets.to(device) if isinstance(targets, Tensor) else targets
+
+    def _rows(self, indices: range | Tensor) -> Batch:
         if isinstance(self._data, tuple):
-            chosen = slice(indices.start, indices.stop) if isinstance(indices, range) else indices
-            return self._data[0][chosen], self._data[1][chosen]
+            if isinstance(indices, range):
+                run = slice(indices.start, indices.stop)
+                return self._data[0][run], self._data[1][run]
+            inputs, targets = self._data
+            return inputs[indices.to(inputs.device)], targets[indices.to(targets.device)]
         numbers = list(indices) if isinstance(indices, range) else indices.tolist()
         # No samples still have a shape, which another one tells.
         inputs, targets = default_collate([self._data[i] for i in numbers or [0]])
@@ -74,51 +91,52 @@ class SharedObjective:
     Args:
         objective: what to minimise.
         model: its model as a function of theta.
-        wire: the workers.
+        workers: who holds the samples; one small collective.
 
     Attributes:
         model: as given.
         total: n, samples over all workers.
+        cost: what it took to count them.
         lasting: True: every step minimises the same function.
     """
 
     lasting = True
 
-    def __init__(self, objective: Objective, model: FlatModel, wire: Wire) -> None:
+    def __init__(self, objective: Objective, model: FlatModel, workers: Workers) -> None:
         self.model = model
-        self._objective, self._wire = objective, wire
-        own = torch.tensor([float(objective.samples)], dtype=torch.float64)
-        counts = [int(n) for n in torch.cat(wire.all_gather(own, "sample counts")).tolist()]
+        self._objective, self._workers = objective, workers
+        counted = workers.gather_numbers([objective.samples], "sample counts")
+        counts, self.cost = [int(n) for (n,) in counted.result], counted.cost
         if objective.everywhere:
             if len(set(counts)) > 1:
                 raise ValueError(f"data: workers hold different numbers of samples: {counts}")
             self.total = counts[0]
-            self._starts = [self.total * k // wire.world for k in range(wire.world + 1)]
+            self._starts = [self.total * k // workers.world for k in range(workers.world + 1)]
         else:
-            self._starts = [sum(counts[:k]) for k in range(wire.world + 1)]
+            self._starts = [sum(counts[:k]) for k in range(workers.world + 1)]
             self.total = self._starts[-1]
             if not self.total:
                 raise ValueError("data: no worker has any samples")
 
     def full(self) -> Samples:
         """This worker's share of all samples."""
-        first, last = self._starts[self._wire.rank : self._wire.rank + 2]
+        first, last = self._starts[self._workers.rank : self._workers.rank + 2]
         offset = 0 if self._objective.everywhere else first
         return self._samples(range(first - offset, last - offset), self.total)
 
-    def batch(self, numbers: Tensor, *, replicated: bool) -> Samples:
+    def batch(self, numbers: Tensor, *, replicated: bool) -> Evaluation[Samples]:
         """Samples of these numbers among all; this worker's part of them, or all on each worker."""
         if self._objective.everywhere:
             mine = numbers if replicated else self._share(numbers)
-            return self._samples(mine, len(numbers))
-        first, last = self._starts[self._wire.rank : self._wire.rank + 2]
+            return Evaluation(self._samples(mine, len(numbers)))
+        first, last = self._starts[self._workers.rank : self._workers.rank + 2]
         mine = numbers[(numbers >= first) & (numbers < last)] - first
         if not replicated:
-            return self._samples(mine, len(numbers))
+            return Evaluation(self._samples(mine, len(numbers)))
         return self._gathered(mine, numbers)
 
     def _share(self, numbers: Tensor) -> Tensor:
-        rank, world, size = self._wire.rank, self._wire.world, len(numbers)
+        rank, world, size = self._workers.rank, self._workers.world, len(numbers)
         return numbers[size * rank // world : size * (rank + 1) // world]
 
     def _samples(self, indices: range | Tensor, total: int) -> Samples:
@@ -127,17 +145,18 @@ class SharedObjective:
             chunks = list(chunks)  # fetched once: a batch is gone through many times
         return Samples(self.model, self._objective.loss, chunks, total)
 
-    def _gathered(self, mine: Tensor, numbers: Tensor) -> Samples:
+    def _gathered(self, mine: Tensor, numbers: Tensor) -> Evaluation[Samples]:
         """The batch, every worker having sent the rest what it holds of it."""
         ends = zip(self._starts, self._starts[1:], strict=False)
         held = [int(((numbers >= a) & (numbers < b)).sum()) for a, b in ends]
         own = self._objective.rows(mine)
         if not all(isinstance(part, Tensor) for part in own):
             raise TypeError("data: a replicated batch of own samples must be of tensors")
-        inputs, targets = (_gather_rows(part, held, self._wire) for part in own)
+        inputs, targets = (_gather_rows(part, held, self._workers) for part in own)
         size = self._objective.chunk
-        chunks = list(zip(inputs.split(size), targets.split(size), strict=True))
-        return Samples(self.model, self._objective.loss, chunks, len(numbers))
+        chunks = list(zip(inputs.result.split(size), targets.result.split(size), strict=True))
+        samples = Samples(self.model, self._objective.loss, chunks, len(numbers))
+        return Evaluation(samples).after(inputs, targets)
 
 
 class _Chunks:
@@ -167,10 +186,10 @@ def draw_seed(seed: int, purpose: str, iteration: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _gather_rows(own: Tensor, held: Sequence[int], wire: Wire) -> Tensor:
+def _gather_rows(own: Tensor, held: Sequence[int], workers: Workers) -> Evaluation[Tensor]:
     """Rows of all workers, [sum(held), ...], from ``held[k]`` rows of each."""
     padded = own.new_zeros(max(held), *own.shape[1:])
     padded[: len(own)] = own
-    parts = wire.all_gather(padded.reshape(-1), "curvature batch")
-    rows = [part.view(padded.shape)[:count] for part, count in zip(parts, held, strict=True)]
-    return torch.cat(rows)
+    parts = workers.gather(padded.reshape(-1), "curvature batch")
+    rows = [p.view(padded.shape)[:count] for p, count in zip(parts.result, held, strict=True)]
+    return Evaluation(torch.cat(rows), parts.cost)

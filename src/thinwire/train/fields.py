@@ -8,8 +8,7 @@ import tyro
 from thinwire.exchange import SERIAL, ExchangeConfig
 from thinwire.models import Activation, Initialisation, NormalisedBy
 from thinwire.optim import AdaGrad
-from thinwire.optim.evaluator import Curvature, Preconditioning
-from thinwire.optim.newton import Method
+from thinwire.optim.newton_options import Curvature, Method, Preconditioning
 from thinwire.quantize import Axis
 from thinwire.train.codes import CHOICES, Codes, check_codes
 

@@ -1,6 +1,6 @@
 """The loop: steps of an algorithm, with events, evaluation, checkpoints and summary.
 
-What a step is, ``minibatch`` and ``hessian_free`` say; read one of them next.
+What a step is, ``minibatch`` and ``outer_iterations`` say; read one of them next.
 """
 
 import signal
@@ -12,8 +12,8 @@ from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_s
 from thinwire.train.arithmetic import arithmetic
 from thinwire.train.display import Display
 from thinwire.train.folder import start_folder
-from thinwire.train.hessian_free import HessianFreeTraining
 from thinwire.train.minibatch import MinibatchTraining
+from thinwire.train.outer_iterations import HessianFreeTraining
 from thinwire.train.prepare import Job
 from thinwire.train.reporter import Reporter
 from thinwire.train.resume import Plan, identity, share_plan

@@ -144,5 +144,6 @@ class HessianFreeTraining:
 def _fields(step: HessianFreeStep) -> dict[str, Any]:
     """A step's event: ``loss`` is the objective after it, as in every step event."""
     fields = asdict(step)
-    del fields["iteration"], fields["passes"]  # the counts say them
+    for known in ("iteration", "passes", "vector_sums", "small_sums"):  # the counts say them
+        del fields[known]
     return {**fields, "objective": step.loss}
