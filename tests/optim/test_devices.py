@@ -54,7 +54,7 @@ def test_arithmetic_stays_on_the_device(code: str) -> None:
             adagrad="aggregate",
         )
         codes.updates.decode(packet[16:], columns, own.scratch, accumulate=False, divisor=2.0)
-        own.apply(own.scratch)
+        own.exchange.subtract(own.scratch)
         own.store(own.receive())
         found = [packet, values, update, own.scratch, own.receive(), *state.values()]
         found += [

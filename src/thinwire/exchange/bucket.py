@@ -56,6 +56,7 @@ class Bucket:
 
     Attributes:
         stages: the arithmetic of both stages, and the residuals.
+        measure: whether inputs are measured, for ``ErrorFeedback.ratio``.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Bucket:
             stripes=stripes,
             device=device,
         )
+        self.measure = False
         self._encoded: dict[ErrorFeedback, None] = {}  # in order, since the last commit or drop
 
     @property
@@ -117,10 +119,21 @@ class Bucket:
         Raises:
             RuntimeError: a worker is at another exchange than this one.
         """
+        if self.measure:
+            self.stages.worker.note_input(samples)
         code = (codes or self.codes).gradients
         headers = self.stages.reduce(code, samples, wire, stage, gradient)
         self._encoded[self.stages.worker] = None
         return Verdict(sum(header.samples for header in headers), self._culprit(headers))
+
+    def take_sum(self) -> tuple[Tensor, int]:
+        """Keep what the sub-gradient left behind; return ``sum``, to be made the update in place.
+
+        Returns:
+            The sum, and the index of its first value in the bucket.
+        """
+        self.commit()
+        return self.stages.owner.values, self.stages.stripe.start
 
     def distribute(
         self,
@@ -148,6 +161,8 @@ class Bucket:
             UpdateError: on every worker, if an owner's values are not finite.
             RuntimeError: a worker is at another exchange than this one.
         """
+        if self.measure:
+            self.stages.owner.note_input()
         out = self.scratch if out is None else out
         try:
             self.stages.distribute((codes or self.codes).updates, out, wire, stage, divisor)
@@ -219,6 +234,15 @@ class ParameterBucket(Bucket):
     def shards(self) -> list[Tensor]:
         """What this worker holds of each parameter, sharing its memory."""
         return [local(parameter) for parameter in self.parameters]
+
+    def collect(self, gradients: Sequence[Tensor | None]) -> None:
+        """Copy a gradient for each parameter to ``scratch``; None is zero."""
+        found = [None if gradient is None else local(gradient) for gradient in gradients]
+        self.space.collect(found, self.stages.worker.values)
+
+    def subtract(self, update: Tensor) -> None:
+        """Subtract an update ([values]) from the parameters."""
+        self.space.subtract(update, self.shards)
 
     def hold_idle(self, gradients: Sequence[Tensor]) -> None:
         """Before ``reduce``: hold the residuals of parameters whose gradient is zero throughout."""

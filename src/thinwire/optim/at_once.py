@@ -87,7 +87,7 @@ class AtOnce:
         wire = self._engine.wire
         with span("sub-gradient", wire.spans):
             bucket.collect_gradients()
-        return self._engine.reduce(bucket, samples, wire, self._codes)
+        return bucket.exchange.reduce(wire, samples, codes=self._codes)
 
     def _distribute(self, samples: float) -> None:
         """Post-process and stage 2, each bucket's on the wire while the next is computed."""
@@ -95,7 +95,7 @@ class AtOnce:
         own = engine.times.own
         for bucket in engine.buckets:
             engine.own_update(bucket, bucket.group, samples, own)
-            job = partial(engine.distribute, bucket, engine.wire, codes=self._codes)
+            job = partial(bucket.exchange.distribute, engine.wire, codes=self._codes)
             pending.append(engine.thread.submit(job))
         overflow: Culprit | None = None
         for bucket, future in zip(engine.buckets, pending, strict=True):
@@ -106,7 +106,8 @@ class AtOnce:
                 overflow = error.culprit
                 break
             with span("apply", own):
-                bucket.apply(update)
+                bucket.exchange.commit()
+                bucket.exchange.subtract(update)
         overflow = engine.agreed(overflow)
         if overflow is not None:
             raise UpdateError(overflow)

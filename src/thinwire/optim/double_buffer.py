@@ -75,7 +75,7 @@ class DoubleBuffered:
         if report is not None and report.nonfinite is None:
             for bucket in self._engine.buckets:
                 with span("apply", times.own), torch.no_grad():
-                    bucket.apply(bucket.receive())
+                    bucket.exchange.subtract(bucket.receive())
         return report
 
     def end(self) -> None:
@@ -127,6 +127,7 @@ def show_pending(buckets: Sequence[GroupBucket], counts: dict[str, Any] | None) 
             pending.zero_()
 
 
+@torch.no_grad()
 def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: Wire) -> StepReport:
     """A whole exchange of sub-gradients that have been collected -> the buckets' ``pending``.
 
@@ -136,15 +137,17 @@ def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: 
         samples: in this worker's minibatch.
         wire: the workers.
     """
-    verdict = joint_verdict([engine.reduce(bucket, samples, wire) for bucket in engine.buckets])
+    exchanges = [bucket.exchange for bucket in engine.buckets]
+    verdict = joint_verdict([exchange.reduce(wire, samples) for exchange in exchanges])
     report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
     if not verdict.finite:
-        for bucket in engine.buckets:
-            bucket.exchange.drop()
+        for exchange in exchanges:
+            exchange.drop()
         return report
     for bucket, group in zip(engine.buckets, groups, strict=True):
         engine.own_update(bucket, group, verdict.samples, wire.spans)
-        engine.distribute(bucket, wire, bucket.receive())
+        bucket.exchange.distribute(wire, bucket.receive())
+        bucket.exchange.commit()
     return replace(report, residual_ratio=engine.residual_ratio())
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from thinwire.exchange import Culprit, Fifo, Span, Timeline, Verdict, Wire, joint, span
 from thinwire.optim.group_bucket import GroupBucket
-from thinwire.quantize import StageCodes
 
 T = TypeVar("T")
 Group = dict[str, Any]  # a param group's options
@@ -43,27 +42,18 @@ class Engine:
     def add(self, bucket: GroupBucket) -> None:
         """Add a bucket behind the others."""
         self.number_of.update((parameter, len(self.buckets)) for parameter in bucket.parameters)
+        bucket.exchange.measure = self.measure
         self.buckets.append(bucket)
+
+    def set_measure(self, wanted: bool) -> None:
+        """Have the next steps report residual ratios, or not."""
+        self.measure = wanted
+        for bucket in self.buckets:
+            bucket.exchange.measure = wanted
 
     def run(self, job: Callable[[], T]) -> T:
         """Run a job on the communication thread and wait for it."""
         return self.thread.submit(job).result()
-
-    @torch.no_grad()
-    def reduce(
-        self, bucket: GroupBucket, samples: float, wire: Wire, codes: StageCodes | None = None
-    ) -> Verdict:
-        """Stage 1 of a bucket whose sub-gradient has been collected.
-
-        Args:
-            bucket: which.
-            samples: in this worker's minibatch.
-            wire: the workers.
-            codes: where they are others than the bucket's.
-        """
-        if self.measure:
-            bucket.exchange.stages.worker.note_input(samples)
-        return bucket.exchange.reduce(wire, samples, codes=codes)
 
     @torch.no_grad()
     def own_update(
@@ -77,37 +67,10 @@ class Engine:
             samples: in the minibatch, over all workers.
             spans: receives when it was done.
         """
-        exchange = bucket.exchange
         bucket.commit_local()
-        exchange.commit()
         with span("post-process", spans):
-            update = exchange.sum.div_(samples)
-            self.post_process(bucket, group, update, exchange.stripe.start, samples)
-        if self.measure:
-            exchange.stages.owner.note_input()
-
-    @torch.no_grad()
-    def distribute(
-        self,
-        bucket: GroupBucket,
-        wire: Wire,
-        out: Tensor | None = None,
-        codes: StageCodes | None = None,
-    ) -> Tensor:
-        """Stage 2 of a bucket: all owners' updates, [values].
-
-        Args:
-            bucket: which.
-            wire: the workers.
-            out: receives them; by default the bucket's scratch.
-            codes: where they are others than the bucket's.
-
-        Raises:
-            UpdateError: on every worker, if an owner's update is not finite.
-        """
-        update = bucket.exchange.distribute(wire, out, codes=codes)
-        bucket.exchange.commit()
-        return update
+            update, start = bucket.exchange.take_sum()
+            self.post_process(bucket, group, update.div_(samples), start, samples)
 
     def residual_ratio(self) -> tuple[float, float] | None:
         """|residual| / |input| of stage 1 and of stage 2 on this worker, the largest over buckets.

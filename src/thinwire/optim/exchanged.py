@@ -263,7 +263,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     @measure.setter
     def measure(self, wanted: bool) -> None:
-        self._engine.measure = wanted
+        self._engine.set_measure(wanted)
 
     def close(self) -> None:
         """End the communication thread."""

@@ -69,8 +69,7 @@ class GroupBucket:
 
     def collect_gradients(self) -> None:
         """Copy every parameter's ``grad`` to the exchange's input; a missing gradient is 0."""
-        gradients = [parameter.grad for parameter in self.parameters]
-        self.space.collect([None if g is None else local(g) for g in gradients], self.scratch)
+        self.exchange.collect([parameter.grad for parameter in self.exchange.parameters])
         if self.local is not None:
             self.local.normalise(self.scratch)
 
@@ -78,12 +77,6 @@ class GroupBucket:
         """Keep worker-side AdaGrad's sums, if there are any."""
         if self.local is not None:
             self.local.commit()
-
-    def apply(self, update: Tensor) -> None:
-        """Subtract an update ([values]) from the parameters."""
-        views, shards = self.space.views(update), self.exchange.shards
-        pairs = zip(views, shards, strict=True)
-        torch._foreach_sub_(shards, [view.to(shard.dtype) for view, shard in pairs])
 
     def store(self, values: Tensor) -> None:
         """Overwrite the parameters by ``values`` ([values])."""

@@ -64,7 +64,7 @@ class SerialStart:
                 engine.post_process(bucket, bucket.group, bucket.scratch, 0, header.samples)
             bucket.commit_local()
             with span("apply", spans):
-                bucket.apply(bucket.scratch)
+                bucket.exchange.subtract(bucket.scratch)
         return StepReport(self.phase, header.samples)
 
     def land(self) -> StepReport | None:
