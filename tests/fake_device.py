@@ -69,6 +69,8 @@ class FakeDevice(TorchDispatchMode):
         if away and (name in _TO_HOST or not there):
             self.reads.append(name)
         result = func(*tree_map(_value, args), **tree_map(_value, kwargs))
+        if not func._schema.returns:
+            return None
         if name == "aten.copy_.default" or func._schema.name.endswith("_") or "out" in kwargs:
             return args[0]  # in place
         return tree_map(lambda x: Away(x) if there and isinstance(x, Tensor) else x, result)

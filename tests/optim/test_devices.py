@@ -1,83 +1,131 @@
 """Everything an optimiser computes lies on the device of its parameters.
 
-torch's device "meta" stands in for a GPU: its tensors have a shape and no values. An operation that
-mixes devices raises, and so does whatever asks for a value on the host.
+A device without hardware stands in for a GPU (``tests.fake_device``): a tensor of the CPU that
+meets one of its tensors raises, every value that comes to the host is counted, and results are the
+CPU's.
 """
 
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
-from thinwire.exchange import Ledger, ParameterBucket, Wire
-from thinwire.exchange.transport import Alone
-from thinwire.optim import post_process
-from thinwire.optim.group_bucket import GroupBucket
-from thinwire.optim.onebit_sgd import OneBitSGD
-from thinwire.quantize import code_names, stage_codes
+from tests.fake_device import NAME, FakeDevice
+from thinwire import OneBitSGD, OwnerOptimizer
+from thinwire.exchange import Fifo
+from thinwire.quantize import code_names
 
-GROUP: dict[str, Any] = {"lr": 0.1, "eps": 1e-10, "adagrad": "local"}
+Make = Callable[[list[tuple[str, Parameter]], str], Any]
 
 
-def bucket(code: str) -> GroupBucket:
-    parameters = [Parameter(torch.empty(shape, device="meta")) for shape in ((40, 30), (300,))]
-    for parameter in parameters:
-        parameter.grad = torch.empty_like(parameter)
-    named: list[tuple[str, Tensor]] = [(f"p{i}", p) for i, p in enumerate(parameters)]
-    wire = Wire(Alone(), Ledger())
-    exchange = ParameterBucket(named, stage_codes(code), wire, axis="output", error_feedback=True)
-    return GroupBucket(GROUP, exchange, ["momentum"])
+def onebit(named: list[tuple[str, Parameter]], code: str) -> Any:
+    return OneBitSGD(
+        named,
+        lr=0.1,
+        momentum=0.5,
+        weight_decay=0.1,
+        adagrad="aggregate",
+        code=code,
+        bucket_mb=0.001,
+    )
+
+
+def local_adagrad(named: list[tuple[str, Parameter]], code: str) -> Any:
+    return OneBitSGD(named, lr=0.1, adagrad="local", code=code, axis="input")
+
+
+def double_buffered(named: list[tuple[str, Parameter]], code: str) -> Any:
+    return OneBitSGD(named, lr=0.1, momentum=0.5, code=code, double_buffer=True)
+
+
+def serial_start(named: list[tuple[str, Parameter]], code: str) -> Any:
+    return OneBitSGD(named, lr=0.1, momentum=0.5, code=code, start="serial", start_steps=2)
+
+
+def owner(named: list[tuple[str, Parameter]], code: str) -> Any:
+    return OwnerOptimizer(torch.optim.SGD, named, lr=0.1, momentum=0.9, code=code)
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run where they are handed in, since a dispatch mode is one thread's."""
+
+    def submit(self: Fifo, job: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    monkeypatch.setattr(Fifo, "submit", submit)
+
+
+def train(make: Make, code: str, device: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters and kept tensors after four steps with given gradients."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(40, 30), (300,)]
+    start = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
+    named = [(f"p{i}", Parameter(tensor)) for i, tensor in enumerate(start)]
+    optimizer = make(named, code)
+    for _ in range(4):
+        for _, parameter in named:
+            parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
+        optimizer.step()
+    optimizer.flush()
+    entries = optimizer.state_dict()["state"].values()
+    kept = [value for entry in entries for value in entry.values() if isinstance(value, Tensor)]
+    return [parameter.detach() for _, parameter in named], kept
 
 
 @pytest.mark.parametrize("code", code_names())
-def test_arithmetic_stays_on_the_device(code: str) -> None:
-    """All of a step but what is read of packets: headers, and whether they are finite."""
-    with torch.no_grad():
-        own = bucket(code)
-        stages, codes = own.exchange.stages, own.exchange.codes
-        own.collect_gradients()
-        (packet,) = stages.new_packets(codes.gradients)
-        run, columns = stages.worker, stages.stripe.columns
-        codes.gradients.encode(run.values, 8.0, run.residual, columns, run.values, packet[16:])
-        run.commit()
-        codes.gradients.sum([packet[16:]], columns, stages.owner.values)
-        values = own.parameter_values(0, own.space.values)
-        state: dict[str, Tensor] = {}
-        update = stages.owner.values.div_(8.0)
-        post_process(
-            *(update, values, state),
-            lr=0.1,
-            momentum=0.9,
-            weight_decay=0.1,
-            adagrad="aggregate",
-        )
-        codes.updates.decode(packet[16:], columns, own.scratch, accumulate=False, divisor=2.0)
-        own.exchange.subtract(own.scratch)
-        own.store(own.receive())
-        found = [packet, values, update, own.scratch, own.receive(), *state.values()]
-        found += [
-            tensor
-            for entry in own.exchange.state()
-            for tensor in entry.values()
-            if isinstance(tensor, Tensor)
-        ]
-        assert {tensor.device.type for tensor in found} == {"meta"}
+@pytest.mark.parametrize(
+    "make", [onebit, local_adagrad, double_buffered, serial_start, owner], ids=lambda m: m.__name__
+)
+def test_whole_steps_on_the_device_are_the_cpus(one_thread: None, make: Make, code: str) -> None:
+    """And the host reads headers, and whether packets are finite, and nothing else."""
+    expected = train(make, code, "cpu")
+    device = FakeDevice()
+    with device:
+        found = train(make, code, NAME)
+        for one, other in zip(found, expected, strict=True):
+            assert len(one) == len(other)
+            for there, here in zip(one, other, strict=True):
+                assert there.device.type == NAME
+                assert torch.equal(there.cpu(), here)
 
 
-def test_what_the_host_asks_for_raises_there() -> None:
-    """So the test above can fail."""
-    tensor = torch.empty(3, device="meta")
-    with pytest.raises(RuntimeError, match="meta"):
-        float(tensor.sum())
+def test_how_often_a_step_waits_for_the_device(one_thread: None) -> None:
+    """Each bucket: a header and a finite flag in either stage."""
+    device = FakeDevice()
+    with device:
+        weight = Parameter(torch.ones(40, 30).to(NAME))
+        optimizer = OneBitSGD([weight], lr=0.1)
+        for _ in range(2):
+            weight.grad = torch.ones(40, 30).to(NAME)
+            device.reads.clear()
+            optimizer.step()
+        assert Counter(device.reads).total() <= 6, device.reads
 
 
-def test_an_optimiser_of_ambient_bfloat16_keeps_its_buffers_in_float32() -> None:
+def test_a_host_tensor_in_the_way_would_be_found(one_thread: None) -> None:
+    with (
+        FakeDevice(),
+        pytest.raises(RuntimeError, match="tensors of the CPU and of the device meet"),
+    ):
+        torch.ones(3).to(NAME) + torch.ones(3)
+
+
+def test_buffers_are_float32_whatever_the_ambient_dtype() -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        weight = Parameter(torch.ones(300))
+        weight = nn.Parameter(torch.ones(300))
         optimizer = OneBitSGD([weight], lr=0.1, momentum=0.5, adagrad="local")
         weight.sum().backward()
         optimizer.step()
