@@ -35,6 +35,7 @@ def test_runs_are_trained_once_and_reported_together(idx_folder: Path, tmp_path:
     assert (tmp_path / "mnist-sgd" / "summary.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_workers_and_the_paper_s_two_hidden_layers(idx_folder: Path, tmp_path: Path) -> None:
     arguments = ["mnist-hf-bicgstab", "mnist-hf-hybrid", "--data", idx_folder, "--out", tmp_path]
     done = run("compare", *arguments, "--workers", "2", *TINY[6:], "--model.hidden", "12", "8")

@@ -19,6 +19,7 @@ def train(folder: Path, data: Path, *args: str, **more: Any) -> Any:
     return run("train", "mnist-hf-gauss-newton", *common, **more)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_during_a_solve_ends_the_job_and_is_named(
     idx_folder: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> dict
     return summary_of(folder)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_stopped_launcher_leaves_a_checkpoint_and_the_rerun_equals_the_undisturbed_run(
     straight: dict[str, Any], idx_folder: Path, tmp_path: Path, name: str
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_stopped_launcher_leaves_a_checkpoint_and_the_rerun_equals_the_undistu
     assert summary_of(tmp_path)["train_loss"] == straight["train_loss"]
 
 
+@pytest.mark.slow
 def test_killed_workers_start_again_and_the_run_equals_the_undisturbed_one(
     straight: dict[str, Any], idx_folder: Path, tmp_path: Path
 ) -> None:

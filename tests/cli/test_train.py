@@ -112,6 +112,7 @@ def test_the_counts_agree_with_each_other(finished: tuple[Path, str]) -> None:
     assert 0 <= late < 1000
 
 
+@pytest.mark.slow
 def test_the_resolved_config_is_a_recipe_that_gives_the_same_run(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_the_resolved_config_is_a_recipe_that_gives_the_same_run(
     assert summary_of(again)["params_sha256"] == summary_of(folder)["params_sha256"]
 
 
+@pytest.mark.slow
 def test_torchrun_and_slurm_give_the_same_run(
     finished: tuple[Path, str], idx_folder: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_one_worker_needs_no_process_group(idx_folder: Path, tmp_path: Path) -> 
     assert summary["compression"] is None
 
 
+@pytest.mark.slow
 def test_more_workers_than_samples_in_a_minibatch(idx_folder: Path, tmp_path: Path) -> None:
     """Some workers' shares are empty in every step."""
     done = train(tmp_path, idx_folder, "--workers", "3", "--minibatch", "2", "--epochs", "1")
@@ -267,6 +270,7 @@ def test_mistakes_under_workers_are_found_before_any_worker_starts(
     assert "idx" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_raises_ends_the_job_with_its_own_error_last(
     idx_folder: Path, tmp_path: Path
 ) -> None:
@@ -283,6 +287,7 @@ def test_a_killed_worker_ends_the_job(idx_folder: Path, tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1] == "worker 2 was killed by SIGKILL"
 
 
+@pytest.mark.slow
 def test_a_hanging_worker_ends_the_job_and_is_named(idx_folder: Path, tmp_path: Path) -> None:
     done = train(tmp_path, idx_folder, "--workers", "3", "--timeout", "4", fault="hang:2:6")
     assert done.returncode == 1
@@ -290,6 +295,7 @@ def test_a_hanging_worker_ends_the_job_and_is_named(idx_folder: Path, tmp_path: 
     assert "sitecustomize.py" in done.stderr, "where it hung"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["1", "6"], ids=["serial start", "steady"])
 def test_persistent_nan_stops_the_run_and_is_named(
     idx_folder: Path, tmp_path: Path, step: str

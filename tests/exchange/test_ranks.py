@@ -15,7 +15,7 @@ GROUPS = {
     "ordinary": [2048, 300, 784, 10, 1, 256, 256, 500],
     "fewer groups than ranks": [70],
     "empty": [],
-    "long packets": [2048] * 3072,
+    "long packets": [2048] * 1100,  # a stripe of four workers is one of 64 kB at one bit
 }
 
 
@@ -48,9 +48,17 @@ def exchange(rank: int, world: int, group_lengths: list[int], code_name: str) ->
     }
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
-@pytest.mark.parametrize("code_name", ["sign", "rotated", "4-bit", "float32"])
-@pytest.mark.parametrize("case", GROUPS)
+CASES = [
+    (world, code, case)
+    for world in (1, 2, 3, 4)
+    for code in ("sign", "rotated", "4-bit", "float32")
+    for case in GROUPS
+    # What is long for sign is long for all, and how it travels does not depend on the code.
+    if case != "long packets" or (code == "sign" and world > 1)
+]
+
+
+@pytest.mark.parametrize(("world", "code_name", "case"), CASES)
 def test_ranks_equal_simulation(run_ranks: RunRanks, world: int, code_name: str, case: str) -> None:
     columns, code = Columns.from_lengths(GROUPS[case]), named_code(code_name)
     results = run_ranks(world, exchange, GROUPS[case], code_name)

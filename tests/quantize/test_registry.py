@@ -114,16 +114,11 @@ def test_a_code_itself_is_accepted() -> None:
         stage_codes(Renamed(""))
 
 
-def test_the_former_spelling_of_bits() -> None:
-    assert stage_codes("sign", 4).name == stage_codes("4-bit").name == "4-bit"
-    assert stage_codes("rotated", (1, 2)).name == stage_codes(("rotated", "2-bit")).name
+def test_codes_of_both_stages() -> None:
+    assert stage_codes("4-bit").name == "4-bit"
     assert stage_codes(["sign", "8-bit"]).name == "sign/8-bit"
-    with pytest.raises(ValueError, match="bits: expected 1, 2, 4 or 8, or two of them, got 3"):
-        stage_codes("sign", 3)
-    with pytest.raises(ValueError, match="bits: 4 goes with code sign or rotated, not 'float32'"):
-        stage_codes("float32", 4)
-    with pytest.raises(ValueError, match="bits: 4 goes with code sign or rotated, not"):
-        stage_codes(("sign", "sign"), 4)
+    with pytest.raises(ValueError, match=r"start: expected one of sign, .* got 'warm'"):
+        stage_codes("warm", "start")
     with pytest.raises(ValueError, match="one code, or one for each of 2 stages, got 3"):
         stage_codes(("sign",) * 3)
 
