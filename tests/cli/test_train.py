@@ -152,6 +152,7 @@ def test_torchrun_and_slurm_give_the_same_run(
     assert summary_of(tmp_path / "slurm")["params_sha256"] == expected
 
 
+@pytest.mark.slow
 def test_one_worker_needs_no_process_group(idx_folder: Path, tmp_path: Path) -> None:
     done = train(tmp_path, idx_folder)
     assert done.returncode == 0, done.stderr
@@ -281,6 +282,7 @@ def test_a_worker_that_raises_ends_the_job_with_its_own_error_last(
     assert "in _faulty" in done.stderr, "with its traceback"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_job(idx_folder: Path, tmp_path: Path) -> None:
     done = train(tmp_path, idx_folder, "--workers", "3", fault="kill:2:6")
     assert done.returncode == 1

@@ -235,7 +235,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize("archive", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_only_the_samples_asked_for_are_read(tmp_path: Path, archive: bool) -> None:
     """16 GB of samples on a machine with less memory; the file is sparse."""
     rows, features = 1 << 20, 1 << 12

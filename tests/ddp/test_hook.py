@@ -88,6 +88,7 @@ def test_one_bit_trains_with_any_optimiser(run_ranks: RunRanks, optimizer: str, 
     assert results[0]["loss"] < 0.7 * full_loss(network())
 
 
+@pytest.mark.slow
 def test_buckets_do_not_matter(run_ranks: RunRanks) -> None:
     """The arithmetic belongs to parameters: one bucket or many, rebuilt or not, the same bits."""
     results = [

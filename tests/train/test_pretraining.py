@@ -93,8 +93,13 @@ def test_every_stage_is_told_evaluated_and_its_bytes_are_counted(
     [
         (1, {}),
         (2, {}),
-        (2, {"exchange": {"start_samples": 0}, "optimizer": {"adagrad": "aggregate"}}),
-        (2, {"exchange": {"start_samples": 0, "double_buffer": True}}),
+        pytest.param(
+            *(2, {"exchange": {"start_samples": 0}, "optimizer": {"adagrad": "aggregate"}}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            2, {"exchange": {"start_samples": 0, "double_buffer": True}}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )

@@ -84,8 +84,8 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
     [
         (1, {}),
         (2, {"optimizer": {"adagrad": "aggregate"}, "exchange": {"axis": "input"}}),
-        (3, {"optimizer": {"adagrad": "local"}}),
-        (2, {"exchange": {"start": "float32"}}),
+        pytest.param(3, {"optimizer": {"adagrad": "local"}}, marks=pytest.mark.slow),
+        pytest.param(2, {"exchange": {"start": "float32"}}, marks=pytest.mark.slow),
         (2, {"exchange": {"double_buffer": True}, "optimizer": {"weight_decay": 0.01}}),
     ],
     ids=str,

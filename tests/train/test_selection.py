@@ -247,6 +247,7 @@ def test_the_first_size_must_be_allowed() -> None:
 # --- over real ranks ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_agree_and_another_number_of_them_goes_on(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
