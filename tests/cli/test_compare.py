@@ -16,6 +16,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_runs_are_trained_once_and_reported_together(idx_folder: Path, tmp_path: Path) -> None:
     arguments = ["compare", "mnist-sgd", "mnist-hf-gauss-newton", "--data", str(idx_folder)]
     arguments += ["--out", str(tmp_path), *TINY]

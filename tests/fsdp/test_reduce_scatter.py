@@ -69,7 +69,7 @@ def test_float32_is_fsdp(run_ranks: RunRanks, world: int) -> None:
         )
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_bit_trains(run_ranks: RunRanks, world: int) -> None:
     results = run_ranks(world, train, "sign", 60)
     assert results[0]["loss"] < 0.6 * full_loss(network())

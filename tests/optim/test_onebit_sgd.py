@@ -60,9 +60,10 @@ def test_dense_twin_is_torch_adagrad(run_ranks: RunRanks, world: int, placement:
         {"adagrad": "local", "lr": 0.02},
         {"adagrad": "aggregate", "lr": 0.02, **serial(480)},
         {"adagrad": "smoothed", "lr": 0.02, "start": "float32", "start_samples": 480},
-        {"axis": "input"},
-        {"weight_decay": 0.01},
-        {"batch_size": 24},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in ({"axis": "input"}, {"weight_decay": 0.01}, {"batch_size": 24})
+        ),
     ],
     ids=str,
 )
@@ -122,6 +123,7 @@ def disagreeing_workers(rank: int, world: int, error_feedback: bool) -> list[flo
     return losses
 
 
+@pytest.mark.slow
 def test_error_feedback_is_what_makes_it_converge(run_ranks: RunRanks) -> None:
     """One bit hides a gradient under a larger one of the opposite worker; feedback recovers it."""
     with_feedback = run_ranks(2, disagreeing_workers, True)[0]

@@ -150,9 +150,9 @@ def assert_same(one: Any, other: Any) -> None:
     ("kind", "named"),
     [
         ("OneBitSGD", False),
-        ("OneBitSGD", True),
+        pytest.param("OneBitSGD", True, marks=pytest.mark.slow),
         ("OwnerOptimizer", True),
-        ("double-buffered", True),
+        pytest.param("double-buffered", True, marks=pytest.mark.slow),
     ],
 )
 def test_distributed_checkpoint(

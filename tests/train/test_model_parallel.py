@@ -19,7 +19,8 @@ from thinwire.train.recipe import ModelFields
 from thinwire.train.split import check_split, whole_state
 from thinwire.train.state import MinibatchState
 
-pytestmark = pytest.mark.timeout(300)  # four processes that each import torch
+# Four processes that each import torch.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 SPLIT = {"model_parallel": 2, "model": ModelFields(hidden=(60, 32))}
 DENSE = {**SPLIT, "exchange": {"code": "float32", "start_samples": 0}}

@@ -86,7 +86,10 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
         (2, {"optimizer": {"adagrad": "aggregate"}, "exchange": {"axis": "input"}}),
         pytest.param(3, {"optimizer": {"adagrad": "local"}}, marks=pytest.mark.slow),
         pytest.param(2, {"exchange": {"start": "float32"}}, marks=pytest.mark.slow),
-        (2, {"exchange": {"double_buffer": True}, "optimizer": {"weight_decay": 0.01}}),
+        pytest.param(
+            *(2, {"exchange": {"double_buffer": True}, "optimizer": {"weight_decay": 0.01}}),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
@@ -124,6 +127,7 @@ def restored(rank: int, world: int, data: Path, folder: Path) -> dict[str, Any]:
     return {"tensors": {k: v.clone() for k, v in tensors.items()}, **facts, "bytes": traffic}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_workers(
     run_ranks: RunRanks, idx_folder: Path, tmp_path: Path
 ) -> None:
