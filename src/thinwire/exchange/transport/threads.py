@@ -211,7 +211,8 @@ def simulate(workers: int, work: Callable[..., T], *args: Any) -> list[T]:
     Whatever ``work`` makes there of thinwire's optimisers talks to the same of the other workers,
     without torch.distributed. Results are those of as many processes, bit for bit. Random numbers
     must come from generators that ``work`` makes, since torch's own generator is shared by all
-    threads. Times mean nothing: all workers share this machine's processors.
+    threads. Every worker computes with as many threads as torch has here, so for many workers call
+    ``torch.set_num_threads(1)`` first. Times mean nothing: all share this machine's processors.
 
     Args:
         workers: how many.
@@ -240,7 +241,7 @@ def simulate(workers: int, work: Callable[..., T], *args: Any) -> list[T]:
     if workers < 1:
         raise ValueError(f"workers: expected >= 1, got {workers}")
     job, failures = _Job(workers), list[BaseException]()
-    threads = max(1, torch.get_num_threads() // workers)
+    threads = torch.get_num_threads()
 
     def be(rank: int) -> T:
         torch.set_num_threads(threads)
