@@ -12,7 +12,6 @@ number a worker computes no less long, whatever is divided.
 import sys
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
@@ -24,8 +23,9 @@ from benchmarks.store import Results
 from benchmarks.tables import Table, of_measures
 from benchmarks.timing import Job, in_turns, slowest, spread
 from thinwire import GaussNewtonOperator
+from thinwire.curvature import Workers
 from thinwire.curvature.operator import samples_of
-from thinwire.exchange import Ledger, all_reduce, shared_wire
+from thinwire.exchange import Ledger
 
 NET = "360-512-512-512-1973"
 SAMPLES = 16384
@@ -54,19 +54,17 @@ def cells(_: Results) -> list[Cell]:
 def parts(samples: int) -> dict[str, Job]:
     """Return what is timed, on this worker's share of the samples."""
     rank, world = dist.get_rank(), dist.get_world_size()
-    model, wire = network(NET), shared_wire(None, Ledger())
-    flat, full = samples_of(model, F.cross_entropy, batch(NET, samples // world, rank), wire)
+    model, workers = network(NET), Workers(None, Ledger())
+    flat, full = samples_of(model, F.cross_entropy, batch(NET, samples // world, rank), workers)
     theta = flat.read()
 
     def gradient() -> object:
         value, summand = full.gradient(theta)
-        return all_reduce(summand, [value], wire, "gradient")
+        return workers.sum(summand, [value], "gradient").result
 
     work: dict[str, Job] = {
         "gradient": gradient,
-        "line search": lambda: wire.sum(
-            torch.tensor(full.losses([theta]), dtype=torch.float64), "trial"
-        ),
+        "line search": lambda: workers.sum_numbers(full.losses([theta]), "trial").result,
     }
     for size in BATCHES:
         G = GaussNewtonOperator(model, F.cross_entropy, batch(NET, size // world, rank))

@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SEND = """
 import time, torch, torch.distributed as dist, thinwire
-from thinwire.exchange import Ledger, TwoStage, Wire
+from thinwire.exchange import Ledger, TwoStage, shared_wire
 from thinwire.quantize import Columns, SignCode
 dist.init_process_group("gloo")
 rank, ledger, columns = dist.get_rank(), Ledger(), Columns.from_lengths([2048] * 4096)
-own, wire, code = TwoStage(columns, rank, 2), Wire(None, ledger), SignCode()
+own, wire, code = TwoStage(columns, rank, 2), shared_wire(None, ledger), SignCode()
 dist.barrier()
 started = time.monotonic()
 for _ in range(6):
