@@ -70,10 +70,6 @@ class AtOnce:
         self._distribute(report.samples)
         return replace(report, residual_ratio=engine.residual_ratio())
 
-    def land(self) -> StepReport | None:
-        """Nothing is ever in flight."""
-        return None
-
     def end(self) -> None:
         """There is nothing to hand over: all workers hold the same."""
 

@@ -63,7 +63,10 @@ class DoubleBuffered:
         self._future = engine.thread.submit(exchange)
 
     def land(self) -> StepReport | None:
-        """See ``Schedule``.
+        """Wait for what an earlier ``step`` left in flight, and apply it.
+
+        Returns:
+            What that step did; None if nothing was in flight.
 
         Raises:
             FloatingPointError: on every worker, if the update is not finite.

@@ -41,14 +41,6 @@ class Schedule(Protocol):
         """
         ...
 
-    def land(self) -> StepReport | None:
-        """Wait for what an earlier ``step`` left in flight, and apply it.
-
-        Returns:
-            What that step did; None if there was none.
-        """
-        ...
-
     def end(self) -> None:
         """Hand over to the next schedule, after this one's last step."""
         ...

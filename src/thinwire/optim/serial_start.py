@@ -67,10 +67,6 @@ class SerialStart:
                 bucket.exchange.subtract(bucket.scratch)
         return StepReport(self.phase, header.samples)
 
-    def land(self) -> StepReport | None:
-        """Nothing is ever in flight."""
-        return None
-
     @torch.no_grad()
     def end(self) -> None:
         """Give worker 0's parameters to all, and its state to the stripes' owners."""
