@@ -1,5 +1,6 @@
 """Who sends what to whom and when: buckets, the two stages, transports, accounts, what is kept."""
 
+from thinwire.exchange.alike import DifferentWorkersError, check_alike
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
@@ -42,6 +43,7 @@ __all__ = [
     "Codes",
     "CountCollectives",
     "Culprit",
+    "DifferentWorkersError",
     "ExchangeConfig",
     "Fifo",
     "Header",
@@ -60,6 +62,7 @@ __all__ = [
     "Verdict",
     "Wire",
     "all_reduce",
+    "check_alike",
     "check_counts",
     "copy_entry",
     "counts_of",
