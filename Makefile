@@ -8,7 +8,7 @@ COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables figures clean
+.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables support fuzz figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,12 @@ bench-speeds: install ## samples/s against minibatch size and model parallelism 
 
 bench-growth: install ## bytes, memory and time of one worker as workers are added (1 minute)
 	$(BIN)/python -m benchmarks.exchange.growth --again
+
+support: install ## write docs/support.md from the marks of the tests
+	$(BIN)/python -m tests.support
+
+fuzz: install ## try a hundred thousand mutated files on everything that reads files (an hour)
+	$(BIN)/python -m tests.fuzz
 
 figures: install ## draw docs/results and its page from benchmarks/results
 	$(BIN)/python -m benchmarks.page
