@@ -202,6 +202,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 "double_buffer: expected a change between steps, got one after backward has sent "
                 "gradients: call step() or zero_grad() first"
             )
+        self._buffered.counts()  # its buffers take the next gradients during backward
         self._double_buffer = wanted
 
     @property
@@ -360,10 +361,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             raise RuntimeError(f"{type(self).__name__}: {self._ended}")
 
     def _check_unscaled(self) -> None:
-        if getattr(self, "found_inf", None) is not None:
+        if self.__dict__.pop("found_inf", None) is not None:
+            del self.grad_scale
             self.discard()
             raise RuntimeError(
-                f"GradScaler: {type(self).__name__} sends gradients during backward, when they are "
+                f"GradScaler: {type(self).__name__} exchanges gradients as backward leaves them, "
                 "still scaled. Use bfloat16 autocast, which needs no scaler, or "
                 "DistributedDataParallel with thinwire.OneBitState(grad_scaler=scaler)"
             )
