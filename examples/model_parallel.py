@@ -34,7 +34,7 @@ optimizer = thinwire.OneBitSGD(
     lr=0.1,
     momentum=0.5,
     code="float32" if "--dense" in sys.argv else "sign",
-    start_samples=20 * rows,
+    start_steps=20,
     process_group=mesh["data"].get_group(),  # who exchanges: the workers with the same shards
 )
 labels_of = torch.randn(256, 10)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,7 @@ from thinwire.exchange import (
     Ledger,
     Membership,
     ParameterBucket,
+    SampleCount,
     State,
     Verdict,
     check_counts,
@@ -50,7 +51,8 @@ from thinwire.quantize import Axis, StageCodes, stage_codes
 class OneBitState:
     """Everything the hook keeps between iterations; one for each DDP model.
 
-    Make it on every worker at the same point of the script: it creates a process group.
+    Make it on every worker at the same point of the script: it creates a process group. It is a
+    context manager, which closes it.
 
     Args:
         process_group: DDP's workers; a group of its own over the same ranks is made for the
@@ -60,8 +62,7 @@ class OneBitState:
         axis: see there.
         start: see there; "serial" cannot be had, since DDP trains on every worker.
         start_steps: see there; counted in iterations that were exchanged.
-        start_samples: see there; counted in ``samples``, which is 1 for each worker unless the
-            script sets it.
+        start_samples: see there; counted in ``samples``, which the script must then set.
         overrides: codes by parameter name where they differ, such as
             ``{"embed.weight": "float32"}``; needs ``named_parameters``.
         named_parameters: the model's; needed for ``overrides`` and ``state_dict``.
@@ -71,16 +72,18 @@ class OneBitState:
         transport: see there.
 
     Attributes:
-        samples: samples in this worker's next minibatch, the weight of its mean gradient; 1
-            everywhere gives DDP's plain mean.
+        samples: samples in this worker's next minibatch, the weight of its mean gradient: a
+            number from 0 to 2**53. Set it before backward; without it every worker counts 1, which
+            gives DDP's plain mean.
         iteration: synchronised backwards so far.
         skipped: iterations in which some worker had a non-finite gradient. The hook then hands
             NaN to every replica, and no residual changes.
         ledger: traffic of this worker so far.
 
     Raises:
-        ValueError: an option out of range, or an override that names no parameter.
-        RuntimeError: from backward, where the state was made before the process group.
+        ValueError: an option out of range, or an override that names no parameter; from backward,
+            ``samples`` was never set although ``start_samples`` counts them.
+        RuntimeError: from backward, where the state was made before the process group, or closed.
     """
 
     @accepts_former_options("steps")
@@ -115,7 +118,8 @@ class OneBitState:
                 "start: expected a code, got 'serial': DistributedDataParallel trains on every "
                 "worker; thinwire.OneBitSGD has a serial start"
             )
-        self.samples: float = 1
+        self._count = SampleCount()
+        self._closed = False
         self.iteration = 0
         self.skipped = 0
         self.ledger = Ledger()
@@ -142,16 +146,47 @@ class OneBitState:
         self._weight = 1.0  # of this iteration's gradients: samples / loss scale
         self._running: list[tuple[ParameterBucket, Verdict]] = []
 
+    @property
+    def samples(self) -> float:
+        """Samples in this worker's next minibatch; see above."""
+        return self._count.value
+
+    @samples.setter
+    def samples(self, value: float) -> None:
+        self._count.set(value)
+
+    def close(self) -> None:
+        """End the communication thread; again does nothing. ``state_dict`` can still be taken."""
+        self._end(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._end(wait=error_type is None)  # where one worker fails, others may not answer
+
+    def _end(self, *, wait: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            self._thread.close(wait=wait)
+
     # --- called by DDP --------------------------------------------------------------------------
 
     def hand_over(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         """Queue a bucket for exchange; the future holds its buffer, overwritten by the mean."""
+        if self._closed:
+            raise RuntimeError(
+                "this OneBitState is closed: wrap the model in a new DistributedDataParallel, and "
+                "register the hook with a new OneBitState"
+            )
         if bucket.index() == 0:
             self._check_world()
             # DDP gives gradients of scale * loss; with the weight n / scale, residuals are in
             # unscaled sums over samples whatever the loss scale is.
             scale = self._scaler.get_scale() if self._scaler is not None else 1.0
-            self._weight = self.samples / scale
+            start = self._config.start_samples
+            needs = f"start_samples={start}" if start else None
+            self._weight = self._count.needed(needs, "state") / scale
         future: torch.futures.Future[Tensor] = torch.futures.Future()
         buffer = bucket.buffer()
         job = partial(

@@ -11,6 +11,7 @@ from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
 from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
+from thinwire.exchange.samples import SampleCount
 from thinwire.exchange.shards import local
 from thinwire.exchange.state import (
     State,
@@ -51,6 +52,7 @@ __all__ = [
     "Membership",
     "NonFiniteUpdateError",
     "ParameterBucket",
+    "SampleCount",
     "Span",
     "State",
     "Stripe",

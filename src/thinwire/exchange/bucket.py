@@ -106,6 +106,7 @@ class Bucket:
         *,
         codes: StageCodes | None = None,
         gradient: Tensor | None = None,
+        withdrawn: int | None = None,
     ) -> Verdict:
         """Stage 1: sub-gradient + residual -> one packet for each owner -> the owner's ``sum``.
 
@@ -115,6 +116,8 @@ class Bucket:
             stage: where the ledger enters it.
             codes: where they are others than the bucket's, as in a start.
             gradient: ``[values]``, where it is not in ``scratch``, which then saves a copy.
+            withdrawn: a number >= 0: all workers are to drop this and what was sent before, for
+                that reason; then what is sent does not count.
 
         Raises:
             RuntimeError: a worker is at another exchange than this one.
@@ -122,9 +125,14 @@ class Bucket:
         if self.measure:
             self.stages.worker.note_input(samples)
         code = (codes or self.codes).gradients
-        headers = self.stages.reduce(code, samples, wire, stage, gradient)
+        headers = self.stages.reduce(code, samples, wire, stage, gradient, withdrawn)
         self._encoded[self.stages.worker] = None
-        return Verdict(sum(header.samples for header in headers), self._culprit(headers))
+        reasons = [(worker, header.withdrawn) for worker, header in enumerate(headers)]
+        return Verdict(
+            sum(header.samples for header in headers),
+            self._culprit(headers),
+            tuple((worker, reason) for worker, reason in reasons if reason is not None),
+        )
 
     def take_sum(self) -> tuple[Tensor, int]:
         """Keep what the sub-gradient left behind; return ``sum``, to be made the update in place.

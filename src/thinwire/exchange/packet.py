@@ -17,13 +17,19 @@ class Header:
 
     Attributes:
         samples: how many samples its sub-gradient is the sum over.
-        nonfinite_group: the first group of its bucket that holds a NaN or infinity, or -1.
+        nonfinite_group: the first group of its bucket that holds a NaN or infinity, or -1; below
+            that it tells that the worker takes back what it has sent: -2 minus ``withdrawn``.
         sequence: number of this exchange; it must be the same on every worker.
     """
 
     samples: float
     nonfinite_group: int
     sequence: int
+
+    @property
+    def withdrawn(self) -> int | None:
+        """Why the worker takes back what it has sent, as the front end numbers the reasons."""
+        return -2 - self.nonfinite_group if self.nonfinite_group < -1 else None
 
     def write(self, packet: Tensor) -> None:
         """Put the header at the start of a uint8 packet."""

@@ -72,6 +72,10 @@ class Timeline:
         self.own: list[Span] = []
         self._waits: list[tuple[float, float]] = []
 
+    def own_seconds(self) -> float:
+        """Seconds of the calling thread's own work since the last ``settle``."""
+        return sum(stop - start for _, start, stop in self.own)
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """The calling thread waits for the communication thread."""

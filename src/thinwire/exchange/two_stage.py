@@ -93,6 +93,7 @@ class TwoStage:
         packets: Sequence[Tensor],
         gradient: Tensor | None = None,
         ready: Callable[[int], None] = lambda owner: None,
+        withdrawn: int | None = None,
     ) -> None:
         """Sub-gradient + residual -> one packet for each owner.
 
@@ -108,6 +109,7 @@ class TwoStage:
                 then saves a copy; float32, bfloat16 or float16.
             ready: told of each owner whose packet is there but for the header: the next worker's
                 first, this worker's own last.
+            withdrawn: why this worker takes back what it has sent, if it does (``Header``).
         """
         self.sequence += 1
         world, nonfinite = len(self.stripes), []
@@ -120,7 +122,8 @@ class TwoStage:
             if group >= 0:
                 nonfinite.append(stripe.first_group + group)
             ready(owner)
-        header = Header(samples, min(nonfinite, default=-1), self.sequence)
+        told = min(nonfinite, default=-1) if withdrawn is None else -2 - withdrawn
+        header = Header(samples, told, self.sequence)
         for packet in packets:
             header.write(packet)
 
@@ -188,7 +191,13 @@ class TwoStage:
                 raise NonFiniteUpdateError(worker, header.nonfinite_group)
 
     def reduce(
-        self, code: Code, samples: float, wire: Wire, stage: str, gradient: Tensor | None = None
+        self,
+        code: Code,
+        samples: float,
+        wire: Wire,
+        stage: str,
+        gradient: Tensor | None = None,
+        withdrawn: int | None = None,
     ) -> list[Header]:
         """Stage 1 on the wire: sub-gradient -> sum in ``owner.values``; see ``quantise``.
 
@@ -202,7 +211,7 @@ class TwoStage:
         with span("all_to_all", wire.spans):
             messages = wire.start(packets, incoming, stage, HEADER_BYTES)
         with span("quantise", wire.spans):
-            self.quantise(code, samples, packets, gradient, messages.send_early)
+            self.quantise(code, samples, packets, gradient, messages.send_early, withdrawn)
         with span("all_to_all", wire.spans):
             messages.send()
             received = messages.wait()

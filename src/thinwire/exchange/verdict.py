@@ -14,10 +14,13 @@ class Verdict:
         samples: in the minibatch, over all workers.
         nonfinite: (worker, parameter) of the first NaN or infinity, if any worker has one. All
             workers then drop the step together.
+        withdrawn: (worker, reason) of each that takes back what it has sent, if any; nobody may
+            use it then.
     """
 
     samples: float
     nonfinite: Culprit | None = None
+    withdrawn: tuple[tuple[int, int], ...] = ()
 
     @property
     def finite(self) -> bool:
@@ -31,7 +34,9 @@ def joint(verdicts: Sequence[Verdict]) -> Verdict:
     Args:
         verdicts: at least one, of buckets of one minibatch.
     """
-    return next((verdict for verdict in verdicts if not verdict.finite), verdicts[0])
+    withdrawn = (verdict for verdict in verdicts if verdict.withdrawn)
+    nonfinite = (verdict for verdict in verdicts if not verdict.finite)
+    return next(withdrawn, next(nonfinite, verdicts[0]))
 
 
 class UpdateError(FloatingPointError):

@@ -37,7 +37,7 @@ class DoubleBuffered:
         engine: of the optimiser.
     """
 
-    phase = STEADY
+    phase, begun = STEADY, False
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._flying = engine, engine.wire.apart()
@@ -80,6 +80,9 @@ class DoubleBuffered:
                 with span("apply", times.own), torch.no_grad():
                     bucket.exchange.subtract(bucket.receive())
         return report
+
+    def discard(self) -> None:
+        """Do nothing: no gradient has been sent."""
 
     def end(self) -> None:
         """There is nothing to hand over: what is in flight lands in the next step."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thinwire.exchange import Culprit, Fifo, Span, Timeline, Verdict, Wire, joint, span
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.withdrawal import reasons
 
 T = TypeVar("T")
 Group = dict[str, Any]  # a param group's options
@@ -82,6 +83,10 @@ class Engine:
         stages = [bucket.exchange.stages for bucket in self.buckets]
         return max(s.worker.ratio() for s in stages), max(s.owner.ratio() for s in stages)
 
+    def findings(self) -> list[str]:
+        """Return all that a step may find amiss: a parameter, or why gradients are withdrawn."""
+        return [*self.names(), *reasons(self.names())]
+
     def names(self) -> list[str]:
         """Return the names of all parameters, bucket by bucket."""
         return [name for bucket in self.buckets for name in bucket.names]
@@ -94,6 +99,6 @@ def joint_verdict(verdicts: list[Verdict]) -> Verdict:
         ValueError: on every worker, if no worker had a sample.
     """
     verdict = joint(verdicts) if verdicts else Verdict(0.0)
-    if verdict.finite and verdict.samples <= 0:
+    if verdict.finite and not verdict.withdrawn and verdict.samples <= 0:
         raise ValueError("samples: expected at least one in some worker's minibatch, got 0")
     return verdict

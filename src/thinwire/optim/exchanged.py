@@ -11,7 +11,7 @@ A ``Schedule`` says when this happens; ``at_once`` is the ordinary one. ``OneBit
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from thinwire.exchange import (
     Fifo,
     Ledger,
     ParameterBucket,
+    SampleCount,
     Timeline,
     Wire,
     check_counts,
@@ -38,6 +39,7 @@ from thinwire.optim.at_once import AtOnce
 from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
+from thinwire.optim.gradient_hooks import GradientHooks
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
 from thinwire.optim.group_codes import live_groups, stored_groups
 from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
@@ -46,9 +48,13 @@ from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
 from thinwire.optim.shards import agree, grid_counts, lay_out_gradient, model_wire, own_shards
 from thinwire.quantize import stage_codes
 
+_CLOSED = "this optimiser is closed: make a new one"
+
 
 class ExchangedOptimizer(torch.optim.Optimizer):
     """The two-stage exchange as a torch optimiser; subclasses compute the update.
+
+    It is a context manager, which closes it.
 
     The attributes are explained by ``OneBitSGD``, which has them all.
 
@@ -61,6 +67,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         double_buffer: see ``OneBitSGD``.
         after: see ``OneBitSGD``.
     """
+
+    # torch.amp.GradScaler then calls ``step``, whatever it found, and says so in ``found_inf``.
+    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -75,16 +84,19 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     ) -> None:
         self._config = config
         self._progress = Progress(config, max_skips)
-        self.samples: float = 1
+        self._count = SampleCount()
         self.last_step: StepReport | None = None
-        self.double_buffer = double_buffer
+        self._double_buffer = double_buffer
+        self._ended: str | None = None  # why it cannot be used any more
+        self._hooks = GradientHooks(self._gradient_ready, self._lose)
         self._syncing = True
         self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         if after is None:
             wire = own_wire(process_group, config.timeout, Ledger(), config.transport)
             thread, times = Fifo("thinwire exchange"), Timeline()
         else:
-            former: Engine = after._engine
+            self.check_group({**defaults, "code": config.code})
+            former: Engine = after._hand_over()
             wire, thread, times = former.wire, former.thread, former.times
             self._progress.load(after._progress.counts())
         wire.spans = []
@@ -129,6 +141,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch; every worker must add the same group at the same step."""
+        self._check_live()
         super().add_param_group(without_bits(param_group))
         group = self.param_groups[-1]
         self.check_group(group)
@@ -156,8 +169,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         bucket = GroupBucket(group, exchange, self.state_names(group))
         self._engine.add(bucket)
         self._not_stateless(bucket)
-        for _, parameter in members:
-            parameter.register_post_accumulate_grad_hook(self._gradient_ready)
+        for name, parameter in members:
+            self._hooks.add(name, parameter)
         copy_from_worker_0(self._engine, bucket, "initial parameters")
 
     # --- steps ----------------------------------------------------------------------------------
@@ -172,6 +185,25 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def phase(self) -> str:
         """Where the job stands: "serial" or "dense" in a start, then "steady"."""
         return self._progress.phase
+
+    @property
+    def double_buffer(self) -> bool:
+        """Whether exchanges go on beside the next computation; see ``OneBitSGD``.
+
+        Raises:
+            RuntimeError: it is changed between backward and step.
+        """
+        return self._double_buffer
+
+    @double_buffer.setter
+    def double_buffer(self, wanted: bool) -> None:
+        if self._schedule.begun:
+            raise RuntimeError(
+                "double_buffer: expected a change between steps, got one after backward has sent "
+                "gradients: call step() or zero_grad() first"
+            )
+        self._buffered.counts()  # its buffers take the next gradients during backward
+        self._double_buffer = wanted
 
     @property
     def computes(self) -> bool:
@@ -190,7 +222,24 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def _gradient_ready(self, parameter: Tensor) -> None:
         lay_out_gradient(parameter)
         if self._syncing:
-            self._schedule.gradient_ready(parameter, float(self.samples))
+            self._schedule.gradient_ready(parameter, self._samples_for_exchange())
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As in torch; gradients that backward has sent already are discarded (``discard``)."""
+        self.discard()
+        super().zero_grad(set_to_none)
+
+    def discard(self) -> None:
+        """Forget what backward has sent since the last step, and leave ``grad`` as it is.
+
+        Residuals are what they were before. What is still to be sent of the model is sent, so that
+        all workers know. Every worker must discard the same backward, or take a step with it.
+
+        Raises:
+            WithdrawnError: another worker takes a step with what this one discards.
+        """
+        if self._ended is None:
+            self._schedule.discard()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -205,7 +254,14 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
         Returns:
             The closure's loss.
+
+        Raises:
+            WithdrawnError: on every worker, if a gradient was changed after it had been sent.
+            RuntimeError: the optimiser is closed, or a GradScaler calls.
+            ValueError: ``samples`` was never set although an option is stated in samples.
         """
+        self._check_live()
+        self._check_unscaled()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -214,7 +270,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             self.last_step = None
             self._note(self._buffered.land())
             schedule = self._schedule
-            self._note(schedule.step(float(self.samples)))
+            self._note(schedule.step(self._samples_for_exchange()))
             if self._schedule is not schedule:
                 schedule.end()
             self._settle()
@@ -225,6 +281,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
         ``last_step`` is then its report.
         """
+        self._check_live()
         self.last_step = None
         self._note(self._buffered.land())
         self._settle()
@@ -242,7 +299,76 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def _agreed(self, found: Culprit | None) -> Culprit | None:
         """The (worker, parameter) that any model rank found: other ranks' shards may be fine."""
-        return found if self._model is None else agree(found, self._engine.names(), self._model)
+        return found if self._model is None else agree(found, self._engine.findings(), self._model)
+
+    # --- samples --------------------------------------------------------------------------------
+
+    @property
+    def samples(self) -> float:
+        """Samples in this worker's next minibatch; see ``OneBitSGD``."""
+        return self._count.value
+
+    @samples.setter
+    def samples(self, value: float) -> None:
+        self._count.set(value)
+
+    def _samples_for_exchange(self) -> float:
+        return self._count.needed(self._stated_in_samples() if self.computes else None, "optimizer")
+
+    def _stated_in_samples(self) -> str | None:
+        """The first option that ``samples`` is compared with, as the script gave it."""
+        if self._config.start_samples:
+            return f"start_samples={self._config.start_samples}"
+        sizes = [group.get("batch_size") for group in self.param_groups]
+        return next((f"batch_size={size}" for size in sizes if size is not None), None)
+
+    # --- its life -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the parameters and end the communication thread; again does nothing.
+
+        What has been sent and not applied is lost: call ``flush`` first under double buffering.
+        ``state_dict`` can still be taken.
+        """
+        self._end(_CLOSED, wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._end(_CLOSED, wait=error_type is None)  # where one worker fails, others may not answer
+
+    def _lose(self, name: str) -> None:
+        self._end(f"another optimiser has taken over its parameters, such as {name!r}", wait=False)
+
+    def _hand_over(self) -> Engine:
+        """End, and leave what can be used again to another optimiser."""
+        self._check_live()
+        self.discard()
+        self._buffered.load(None)
+        self._ended = "another optimiser was made to take over from it (after=)"
+        self._hooks.remove()
+        return self._engine
+
+    def _end(self, why: str, *, wait: bool) -> None:
+        if self._ended is None:
+            self._ended = why
+            self._hooks.remove()
+            self._engine.thread.close(wait=wait)
+
+    def _check_live(self) -> None:
+        if self._ended is not None:
+            raise RuntimeError(f"{type(self).__name__}: {self._ended}")
+
+    def _check_unscaled(self) -> None:
+        if self.__dict__.pop("found_inf", None) is not None:
+            del self.grad_scale
+            self.discard()
+            raise RuntimeError(
+                f"GradScaler: {type(self).__name__} exchanges gradients as backward leaves them, "
+                "still scaled. Use bfloat16 autocast, which needs no scaler, or "
+                "DistributedDataParallel with thinwire.OneBitState(grad_scaler=scaler)"
+            )
 
     # --- accounts -------------------------------------------------------------------------------
 
@@ -264,10 +390,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     @measure.setter
     def measure(self, wanted: bool) -> None:
         self._engine.set_measure(wanted)
-
-    def close(self) -> None:
-        """End the communication thread."""
-        self._engine.thread.close()
 
     # --- checkpoints ----------------------------------------------------------------------------
 
@@ -308,6 +430,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: the state of another worker, of another number of workers, or of
                 parameters of other shapes.
         """
+        self._check_live()
+        self.discard()
         wire, buckets, axis = self._engine.wire, self._engine.buckets, self._config.axis
         self._engine.run(lambda: None)  # a step that raised may have left jobs on the thread
         counts = counts_of(state_dict)

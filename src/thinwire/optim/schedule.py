@@ -21,6 +21,11 @@ class Schedule(Protocol):
 
     phase: str
 
+    @property
+    def begun(self) -> bool:
+        """Whether gradients have been copied that no step has applied yet."""
+        ...
+
     def gradient_ready(self, parameter: Tensor, samples: float) -> None:
         """Take note that backward has completed a parameter's gradient.
 
@@ -39,6 +44,10 @@ class Schedule(Protocol):
         Returns:
             What the step did; None where that is known only when it lands.
         """
+        ...
+
+    def discard(self) -> None:
+        """Forget the gradients that have been sent since the last step, on all workers alike."""
         ...
 
     def end(self) -> None:

@@ -23,7 +23,7 @@ class SerialStart:
         scalar_names: what of the owner's state is one number for all values of a param group.
     """
 
-    phase = SERIAL
+    phase, begun = SERIAL, False
 
     def __init__(
         self, engine: Engine, scalar_names: Callable[[dict[str, object]], Sequence[str]]
@@ -66,6 +66,9 @@ class SerialStart:
             with span("apply", spans):
                 bucket.exchange.subtract(bucket.scratch)
         return StepReport(self.phase, header.samples)
+
+    def discard(self) -> None:
+        """Do nothing: no gradient has been sent."""
 
     @torch.no_grad()
     def end(self) -> None:

@@ -210,12 +210,13 @@ class MinibatchTraining:
         return self._recipe.exchange.double_buffer and self._optimizer.phase == "steady"
 
     def _backward(self, share: Tensor, totals: Tensor) -> None:
-        started = time.perf_counter()
+        started, exchanging = time.perf_counter(), self._optimizer.times.own_seconds()
         inputs, targets = self._job.dataset.train.batch(share)
         outputs = self.state.model(inputs)
         loss = self._job.loss(outputs, targets)
         loss.backward()  # hands over each bucket when complete
-        self._breakdown.frm += time.perf_counter() - started
+        exchanging -= self._optimizer.times.own_seconds()
+        self._breakdown.frm += time.perf_counter() - started + exchanging
         self._breakdown.samples += len(share)
         totals[:-1] += batch_totals(loss, outputs, targets, self._job.task)
         totals[-1] += len(share)
