@@ -23,6 +23,7 @@ from thinwire.exchange.state import (
     without_counts,
 )
 from thinwire.exchange.stripes import Stripe, split
+from thinwire.exchange.texts import share_text
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
 from thinwire.exchange.transport import (
     Transport,
@@ -74,6 +75,7 @@ __all__ = [
     "own_wire",
     "register_transport",
     "reshard",
+    "share_text",
     "shared_wire",
     "simulate",
     "span",

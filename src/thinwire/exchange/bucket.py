@@ -107,6 +107,7 @@ class Bucket:
         codes: StageCodes | None = None,
         gradient: Tensor | None = None,
         withdrawn: int | None = None,
+        idle: bool = False,
     ) -> Verdict:
         """Stage 1: sub-gradient + residual -> one packet for each owner -> the owner's ``sum``.
 
@@ -118,6 +119,7 @@ class Bucket:
             gradient: ``[values]``, where it is not in ``scratch``, which then saves a copy.
             withdrawn: a number >= 0: all workers are to drop this and what was sent before, for
                 that reason; then what is sent does not count.
+            idle: whether this worker lacks the gradient of some parameter.
 
         Raises:
             RuntimeError: a worker is at another exchange than this one.
@@ -125,13 +127,14 @@ class Bucket:
         if self.measure:
             self.stages.worker.note_input(samples)
         code = (codes or self.codes).gradients
-        headers = self.stages.reduce(code, samples, wire, stage, gradient, withdrawn)
+        headers = self.stages.reduce(code, samples, wire, stage, gradient, withdrawn, idle)
         self._encoded[self.stages.worker] = None
         reasons = [(worker, header.withdrawn) for worker, header in enumerate(headers)]
         return Verdict(
             sum(header.samples for header in headers),
             self._culprit(headers),
             tuple((worker, reason) for worker, reason in reasons if reason is not None),
+            any(header.idle for header in headers),
         )
 
     def take_sum(self) -> tuple[Tensor, int]:
@@ -215,6 +218,7 @@ class ParameterBucket(Bucket):
     Attributes:
         parameters: in wire order.
         space: where they lie.
+        idle: for each parameter whether no worker had a gradient in the last ``reduce``.
     """
 
     def __init__(
@@ -237,6 +241,8 @@ class ParameterBucket(Bucket):
             error_feedback=error_feedback,
             device=self.parameters[0].device,
         )
+        self._missing = [False] * len(named)  # gradients that this worker lacks
+        self.idle = [False] * len(named)
 
     @property
     def shards(self) -> list[Tensor]:
@@ -244,9 +250,71 @@ class ParameterBucket(Bucket):
         return [local(parameter) for parameter in self.parameters]
 
     def collect(self, gradients: Sequence[Tensor | None]) -> None:
-        """Copy a gradient for each parameter to ``scratch``; None is zero."""
+        """Copy a gradient for each parameter to ``scratch``.
+
+        None is a gradient that this worker lacks. It sends nothing for the parameter then, and what
+        it carries for it waits. Where no worker has one, the parameter is ``idle``.
+        """
         found = [None if gradient is None else local(gradient) for gradient in gradients]
+        self._missing = [gradient is None for gradient in found]
         self.space.collect(found, self.stages.worker.values)
+
+    def reduce(
+        self,
+        wire: Wire,
+        samples: float,
+        stage: str = "gradients",
+        *,
+        codes: StageCodes | None = None,
+        gradient: Tensor | None = None,
+        withdrawn: int | None = None,
+        idle: bool = False,
+    ) -> Verdict:
+        """See ``Bucket``; workers that lack gradients tell each other which, a bit for each."""
+        for missing, (start, stop) in zip(self._missing, self.space.ranges, strict=True):
+            if missing:
+                self.stages.worker.hold(slice(start, stop))
+        verdict = super().reduce(
+            wire,
+            samples,
+            stage,
+            codes=codes,
+            gradient=gradient,
+            withdrawn=withdrawn,
+            idle=idle or any(self._missing),
+        )
+        self.idle = self._idle_everywhere(wire) if verdict.idle else [False] * len(self._missing)
+        return verdict
+
+    def reduce_alone(self) -> None:
+        """Take what ``collect`` was given for all there is, as worker 0 of a serial start does."""
+        self.idle = list(self._missing)
+
+    def leave_idle(self) -> None:
+        """Between the stages: no update for idle parameters, and what their owners carry waits."""
+        for run in self.idle_owned():
+            self.sum[run].zero_()
+            self.stages.owner.hold(run)
+
+    def idle_owned(self) -> list[slice]:
+        """Return the runs of ``sum`` that belong to idle parameters."""
+        stripe = self.stripe
+        return [
+            slice(at + first, at + last)
+            for i, first, last in self.space.overlaps(stripe.start, stripe.stop)
+            for at in [self.space.ranges[i][0] - stripe.start]
+            if self.idle[i]
+        ]
+
+    def _idle_everywhere(self, wire: Wire) -> list[bool]:
+        bits = torch.tensor(self._missing, dtype=torch.uint8)
+        packed = torch.nn.functional.pad(bits, (0, -len(bits) % 8)).view(-1, 8)
+        weights = 2 ** torch.arange(8, dtype=torch.uint8)
+        everyone = torch.stack(
+            wire.all_gather((packed * weights).sum(1, dtype=torch.uint8), "idle")
+        )
+        found = (everyone[:, :, None] & weights) != 0
+        return [bool(missing) for missing in found.all(0).view(-1)[: len(bits)]]
 
     def subtract(self, update: Tensor) -> None:
         """Subtract an update ([values]) from the parameters."""

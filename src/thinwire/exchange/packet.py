@@ -20,11 +20,13 @@ class Header:
         nonfinite_group: the first group of its bucket that holds a NaN or infinity, or -1; below
             that it tells that the worker takes back what it has sent: -2 minus ``withdrawn``.
         sequence: number of this exchange; it must be the same on every worker.
+        idle: whether the worker lacks the gradient of some parameter of the bucket.
     """
 
     samples: float
     nonfinite_group: int
     sequence: int
+    idle: bool = False
 
     @property
     def withdrawn(self) -> int | None:
@@ -33,13 +35,16 @@ class Header:
 
     def write(self, packet: Tensor) -> None:
         """Put the header at the start of a uint8 packet."""
-        raw = bytearray(_FORMAT.pack(self.samples, self.nonfinite_group, self.sequence))
+        number = self.sequence << 1 | self.idle
+        raw = bytearray(_FORMAT.pack(self.samples, self.nonfinite_group, number))
         packet[:HEADER_BYTES].copy_(torch.frombuffer(raw, dtype=torch.uint8))
 
     @classmethod
     def read(cls, packet: Tensor) -> "Header":
         """The header at the start of a uint8 packet."""
-        return cls(*_FORMAT.unpack(packet[:HEADER_BYTES].cpu().numpy().tobytes()))
+        raw = packet[:HEADER_BYTES].cpu().numpy().tobytes()
+        samples, nonfinite_group, number = _FORMAT.unpack(raw)
+        return cls(samples, nonfinite_group, number >> 1, bool(number & 1))
 
 
 def check_sequence(headers: Sequence[Header], sequence: int) -> None:

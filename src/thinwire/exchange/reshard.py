@@ -32,7 +32,8 @@ from torch import Tensor
 from thinwire.exchange.shards import join_shards
 from thinwire.exchange.state import PER_WORKER, REPLICATED, State, counts_of, with_counts
 
-_OWN = {"rank", "world", "ledger", "scalars"}  # counts that may differ between workers
+# Counts that may differ between workers; in a serial start worker 0 alone has an owner's state.
+_OWN = {"rank", "world", "ledger", "scalars", "kept"}
 _GRID = ("model_rank", "model_world", "sharded")  # counts of workers that hold shards
 
 Entries = dict[Any, Any]

@@ -94,6 +94,7 @@ class TwoStage:
         gradient: Tensor | None = None,
         ready: Callable[[int], None] = lambda owner: None,
         withdrawn: int | None = None,
+        idle: bool = False,
     ) -> None:
         """Sub-gradient + residual -> one packet for each owner.
 
@@ -110,6 +111,7 @@ class TwoStage:
             ready: told of each owner whose packet is there but for the header: the next worker's
                 first, this worker's own last.
             withdrawn: why this worker takes back what it has sent, if it does (``Header``).
+            idle: see ``Header``.
         """
         self.sequence += 1
         world, nonfinite = len(self.stripes), []
@@ -123,7 +125,7 @@ class TwoStage:
                 nonfinite.append(stripe.first_group + group)
             ready(owner)
         told = min(nonfinite, default=-1) if withdrawn is None else -2 - withdrawn
-        header = Header(samples, told, self.sequence)
+        header = Header(samples, told, self.sequence, idle)
         for packet in packets:
             header.write(packet)
 
@@ -198,6 +200,7 @@ class TwoStage:
         stage: str,
         gradient: Tensor | None = None,
         withdrawn: int | None = None,
+        idle: bool = False,
     ) -> list[Header]:
         """Stage 1 on the wire: sub-gradient -> sum in ``owner.values``; see ``quantise``.
 
@@ -211,7 +214,7 @@ class TwoStage:
         with span("all_to_all", wire.spans):
             messages = wire.start(packets, incoming, stage, HEADER_BYTES)
         with span("quantise", wire.spans):
-            self.quantise(code, samples, packets, gradient, messages.send_early, withdrawn)
+            self.quantise(code, samples, packets, gradient, messages.send_early, withdrawn, idle)
         with span("all_to_all", wire.spans):
             messages.send()
             received = messages.wait()

@@ -16,11 +16,13 @@ class Verdict:
             workers then drop the step together.
         withdrawn: (worker, reason) of each that takes back what it has sent, if any; nobody may
             use it then.
+        idle: whether some worker lacks the gradient of some parameter.
     """
 
     samples: float
     nonfinite: Culprit | None = None
     withdrawn: tuple[tuple[int, int], ...] = ()
+    idle: bool = False
 
     @property
     def finite(self) -> bool:

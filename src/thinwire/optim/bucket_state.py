@@ -61,62 +61,61 @@ def load_worker_state(
         p: stored.get(key, stored.get(str(key), {}))
         for key, p in zip(keys, parameters, strict=True)
     }
-    numbers = _group_numbers(buckets, groups)
-    sequences = _of_buckets(counts, "sequences", numbers)
-    scalars_of = _of_buckets(counts, "scalars", numbers)
-    for bucket, sequence, scalars in zip(buckets, sequences, scalars_of, strict=True):
-        bucket.exchange.stages.sequence = sequence
-        bucket.scalars, bucket.state = dict(scalars), {}
+    if "kept" not in counts:
+        raise ValueError("state_dict: it was made by a former version of thinwire")
+    place = {parameter: i for i, parameter in enumerate(parameters)}
+    for bucket in buckets:
+        places = [place[parameter] for parameter in bucket.parameters]
+        bucket.exchange.stages.sequence = max(counts["sequences"][i] or 0 for i in places)
+        bucket.kept = [set(counts["kept"][i] or ()) for i in places]
+        bucket.scalars = [dict(counts["scalars"][i] or {}) for i in places]
+        start, stop = _owned(bucket, serial)
+        names = sorted(set().union(*bucket.kept))
+        bucket.state = {name: bucket.scratch.new_zeros(stop - start) for name in names}
         bucket.pending = None
         if counts.get("pending") is not None:
             bucket.receive()
-        targets = zip(bucket.names, bucket.parameters, _entries(bucket, serial), strict=True)
-        for name, parameter, target in targets:
-            copy_entry(name, entry_of[parameter], target)
+        of_owner = {*names, *bucket.state_names}
+        for i, target in enumerate(_entries(bucket, serial)):
+            lacks = of_owner - bucket.kept[i]
+            wanted = {kind: tensor for kind, tensor in target.items() if kind not in lacks}
+            copy_entry(bucket.names[i], entry_of[bucket.parameters[i]], wanted)
 
 
 def bucket_counts(
-    buckets: Sequence[GroupBucket], groups: Sequence[dict[str, Any]]
+    buckets: Sequence[GroupBucket], parameters: Sequence[Parameter]
 ) -> dict[str, Any]:
-    """The numbers that go with them."""
+    """The numbers that go with them, by position in ``parameters``; None for those in no bucket."""
+    found: dict[Tensor, tuple[int, list[str], dict[str, float]]] = {}
+    for bucket in buckets:
+        sequence = bucket.exchange.stages.sequence
+        kept = [sorted(names) for names in bucket.kept]
+        of_bucket = zip(bucket.parameters, kept, bucket.scalars, strict=True)
+        found.update((p, (sequence, names, scalars)) for p, names, scalars in of_bucket)
+    columns = [found.get(parameter, (None, None, None)) for parameter in parameters]
     return {
-        "bucket_groups": _group_numbers(buckets, groups),
-        "sequences": [bucket.exchange.stages.sequence for bucket in buckets],
-        "scalars": [bucket.scalars for bucket in buckets],
+        "sequences": [sequence for sequence, _, _ in columns],
+        "kept": [kept for _, kept, _ in columns],
+        "scalars": [scalars for _, _, scalars in columns],
     }
 
 
-def _group_numbers(buckets: Sequence[GroupBucket], groups: Sequence[dict[str, Any]]) -> list[int]:
-    number_of = {id(group): number for number, group in enumerate(groups)}
-    return [number_of[id(bucket.group)] for bucket in buckets]
-
-
-def _of_buckets(counts: Mapping[str, Any], name: str, numbers: Sequence[int]) -> list[Any]:
-    """What was counted by bucket, for buckets that may be cut in another way.
-
-    It is the same for all buckets of a param group. Shards of another size may make another number
-    of them.
-    """
-    if "bucket_groups" not in counts:  # states of former versions, whose buckets are these
-        return list(counts[name])
-    of_group = dict(zip(counts["bucket_groups"], counts[name], strict=True))
-    if missing := set(numbers) - of_group.keys():
-        raise ValueError(f"state_dict: it has nothing of param group {min(missing)}")
-    return [of_group[number] for number in numbers]
-
-
 def _entries(bucket: GroupBucket, serial: bool) -> list[Entry]:
-    """For each parameter of a bucket what this worker keeps, as views."""
+    """For each parameter of a bucket what this worker keeps, as views.
+
+    Of the owner's state there is also what the first update would make, as zeros: checkpointers
+    fill only what is there. "kept" among the counts says what is more than that.
+    """
     stages = bucket.exchange.stages
     whole = {"residual": stages.worker.residual}
-    if bucket.local is not None:
-        whole["local_adagrad"] = bucket.local.sum_of_squares
+    local = bucket.local_adagrad()
+    if local is not None:
+        whole["local_adagrad"] = local.sum_of_squares
     if bucket.pending is not None:
         whole["pending"] = bucket.pending
     start, stop = _owned(bucket, serial)
-    for name in bucket.state_names:  # what the first step would make, so that all is there
-        bucket.state.setdefault(name, bucket.scratch.new_zeros(stop - start))
-    owned = dict(bucket.state)
+    to_come = [name for name in bucket.state_names if name not in bucket.state]
+    owned = {**bucket.state, **{name: bucket.scratch.new_zeros(stop - start) for name in to_come}}
     if not serial:
         owned["owner_residual"] = stages.owner.residual
     return entries(bucket.space, whole, owned, (start, stop))

@@ -71,7 +71,33 @@ class Engine:
         bucket.commit_local()
         with span("post-process", spans):
             update, start = bucket.exchange.take_sum()
-            self.post_process(bucket, group, update.div_(samples), start, samples)
+            self.update(bucket, group, update.div_(samples), start, samples)
+            bucket.exchange.leave_idle()
+
+    def update(
+        self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
+    ) -> None:
+        """Post-process a run of values, and leave alone what belongs to idle parameters.
+
+        Args:
+            bucket: whose ``exchange.idle`` counts; their gradient becomes zero.
+            group: the options that count.
+            gradient: see ``ExchangedOptimizer.post_process``.
+            start: see there.
+            samples: see there.
+        """
+        idle = bucket.exchange.idle
+        runs = bucket.owned_runs(start, start + len(gradient))
+        left_alone = [run for run, alone in zip(runs, idle, strict=True) if alone]
+        before = {
+            name: [kept[run].clone() for run in left_alone] for name, kept in bucket.state.items()
+        }
+        self.post_process(bucket, group, gradient, start, samples)
+        for run in left_alone:
+            gradient[run].zero_()
+        for name, kept in bucket.state.items():
+            for i, run in enumerate(left_alone):
+                kept[run] = before[name][i] if name in before else 0
 
     def residual_ratio(self) -> tuple[float, float] | None:
         """|residual| / |input| of stage 1 and of stage 2 on this worker, the largest over buckets.

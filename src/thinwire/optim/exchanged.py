@@ -103,7 +103,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._engine: Engine = Engine(wire, thread, times, self.post_process, self._agreed)
         self._buffered = DoubleBuffered(self._engine)
         self._schedules: dict[str, Schedule] = {
-            SERIAL: SerialStart(self._engine, self.scalar_names),
+            SERIAL: SerialStart(self._engine),
             DENSE: AtOnce(self._engine, DENSE, config.start_codes),
             STEADY: AtOnce(self._engine, STEADY),
         }
@@ -118,10 +118,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     def state_names(self, group: dict[str, Any]) -> list[str]:
         """The tensors of the owner's state that a param group's options call for."""
         raise NotImplementedError
-
-    def scalar_names(self, group: dict[str, Any]) -> list[str]:
-        """The entries of that state that are one number for all values."""
-        return []
 
     def post_process(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
@@ -166,7 +162,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             axis=self._config.axis,
             error_feedback=self._config.error_feedback,
         )
-        bucket = GroupBucket(group, exchange, self.state_names(group))
+        bucket = GroupBucket(group, exchange, self.state_names)
         self._engine.add(bucket)
         self._not_stateless(bucket)
         for name, parameter in members:
@@ -413,7 +409,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             "ledger": self.ledger.state_dict(),
             **self._progress.counts(),
             "pending": pending,
-            **bucket_counts(buckets, self.param_groups),
+            **bucket_counts(buckets, self._parameters()),
             **grid_counts(self._parameters(), self._model),
         }
         state = worker_state(buckets, self._parameters(), serial=self.phase == SERIAL)
@@ -446,7 +442,6 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         group_of = {p: group for group in self.param_groups for p in group["params"]}
         for bucket in buckets:
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
-            bucket.exchange.codes = stage_codes(bucket.group["code"])
             self._not_stateless(bucket)
         serial = self.phase == SERIAL
         load_worker_state(buckets, self.param_groups, own, counts, serial=serial)

@@ -1,6 +1,6 @@
 """A bucket under an optimiser: parameters of one param group, and the owner's state for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from thinwire.exchange import ParameterBucket, local
 from thinwire.optim.postprocess import LocalAdaGrad, State
-from thinwire.quantize import to_wire
+from thinwire.quantize import stage_codes, to_wire
 
 
 class GroupBucket:
@@ -18,33 +18,42 @@ class GroupBucket:
     Args:
         group: the optimiser's param group, whose rates apply.
         exchange: how its sub-gradients and updates travel.
-        state_names: the tensors of the owner's post-processing state.
+        names_of: the tensors of the owner's post-processing state that a group's options call for.
 
     Attributes:
-        group: see above; loading a state dict replaces it.
+        group: see above; its options are read whenever they count. Loading a state dict replaces
+            it.
         exchange: see above.
-        state_names: see above.
-        state: those tensors, over the run of values this worker owns; missing ones are zero.
-        scalars: the part of that state that is not per value, such as a count of steps.
-        local: worker-side AdaGrad, if asked for.
+        state: the owner's state, over the run of values this worker owns.
+        kept: for each parameter which of these tensors it has; it lacks them, and they are zero
+            there, until its first update.
+        scalars: for each parameter the part of that state that is not per value, such as a count
+            of steps.
+        local: worker-side AdaGrad, once it was asked for.
         waiting: parameters whose gradient this step still lacks.
         pending: float32 ``[values]``, an update that has arrived and is not applied yet; None
             until double buffering needs it.
     """
 
     def __init__(
-        self, group: dict[str, Any], exchange: ParameterBucket, state_names: Sequence[str]
+        self,
+        group: dict[str, Any],
+        exchange: ParameterBucket,
+        names_of: Callable[[dict[str, Any]], list[str]],
     ) -> None:
-        self.group, self.exchange, self.state_names = group, exchange, list(state_names)
+        self.group, self.exchange, self._names_of = group, exchange, names_of
         self.space = exchange.space
         self.state: State = {}
-        self.scalars: dict[str, float] = {}
+        self.kept: list[set[str]] = [set() for _ in exchange.parameters]
+        self.scalars: list[dict[str, float]] = [{} for _ in exchange.parameters]
         self.local: LocalAdaGrad | None = None
-        if group.get("adagrad") == "local":
-            device = exchange.scratch.device
-            self.local = LocalAdaGrad(self.space.values, group["eps"], device)
         self.waiting: set[Tensor] = set(self.parameters)
         self.pending: Tensor | None = None
+
+    @property
+    def state_names(self) -> list[str]:
+        """The tensors of the owner's state that the group's options call for now."""
+        return self._names_of(self.group)
 
     @property
     def names(self) -> list[str]:
@@ -68,15 +77,34 @@ class GroupBucket:
         return self.pending
 
     def collect_gradients(self) -> None:
-        """Copy every parameter's ``grad`` to the exchange's input; a missing gradient is 0."""
+        """Copy every parameter's ``grad`` to the exchange's input, by the options of this moment."""
+        self.exchange.codes = stage_codes(self.group["code"])
         self.exchange.collect([parameter.grad for parameter in self.exchange.parameters])
-        if self.local is not None:
-            self.local.normalise(self.scratch)
+        local = self.local_adagrad()
+        if local is not None:
+            local.normalise(self.scratch, self.group["eps"])
+
+    def local_adagrad(self) -> LocalAdaGrad | None:
+        """Worker-side AdaGrad, made when first needed; None where the options do not ask for it."""
+        if self.group.get("adagrad") != "local":
+            return None
+        if self.local is None:
+            self.local = LocalAdaGrad(self.space.values, self.scratch.device)
+        return self.local
 
     def commit_local(self) -> None:
-        """Keep worker-side AdaGrad's sums, if there are any."""
-        if self.local is not None:
-            self.local.commit()
+        """Keep worker-side AdaGrad's sums, if the options ask for them."""
+        local = self.local_adagrad()
+        if local is not None:
+            local.commit()
+
+    def owned_runs(self, start: int, stop: int) -> list[slice]:
+        """For each parameter the run of values ``start .. stop - 1`` that is its; may be empty."""
+        runs = [slice(0, 0)] * len(self.parameters)
+        for i, first, last in self.space.overlaps(start, stop):
+            at = self.space.ranges[i][0] - start
+            runs[i] = slice(at + first, at + last)
+        return runs
 
     def store(self, values: Tensor) -> None:
         """Overwrite the parameters by ``values`` ([values])."""

@@ -173,3 +173,5 @@ class OneBitSGD(ExchangedOptimizer):
             eps=group["eps"],
             weight=weight,
         )
+        for kept, idle in zip(bucket.kept, bucket.exchange.idle, strict=True):
+            kept |= set() if idle else set(bucket.state)

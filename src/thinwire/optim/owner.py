@@ -78,7 +78,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         **options: Any,
     ) -> None:
         self._class = optimizer_class
-        self._inner: dict[GroupBucket, torch.optim.Optimizer] = {}
+        self._forms: dict[Any, dict[str, Any]] = {}  # of state, by which options are on
         self._options = probe(optimizer_class, options).defaults
         config = ExchangeConfig(
             code=code,
@@ -104,41 +104,48 @@ class OwnerOptimizer(ExchangedOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""
         stage_codes(group["code"])
-        self._probe_state(group)
+        probe(self._class, self._own_options(group))
 
     def state_names(self, group: dict[str, Any]) -> list[str]:
         """See ``ExchangedOptimizer``."""
         return [name for name, value in self._probe_state(group).items() if _per_value(value)]
 
-    def scalar_names(self, group: dict[str, Any]) -> list[str]:
-        """See ``ExchangedOptimizer``."""
-        return [name for name, value in self._probe_state(group).items() if not _per_value(value)]
-
     def post_process(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
-        """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
+        """See ``ExchangedOptimizer``: update = parameters before - parameters after.
+
+        The optimiser sees this owner's part of each parameter as a parameter of its own, which may
+        be empty, so that what is counted by parameter, such as Adam's steps, is the same on every
+        worker. A parameter that is idle has no gradient, and the optimiser leaves it alone.
+        """
         before = bucket.parameter_values(start, start + len(gradient))
-        if bucket not in self._inner or len(_master(self._inner[bucket])) != len(gradient):
-            options = self._own_options(group)
-            self._inner[bucket] = self._class([Parameter(before.clone())], **options)
-        inner = self._inner[bucket]
-        inner.param_groups[0].update(self._own_options(group))  # schedulers change them
-        master = _master(inner)
-        master.data.copy_(before)
-        master.grad = gradient
-        if bucket.state or bucket.scalars:
-            inner.state[master] = {
-                **bucket.state,
-                **{name: torch.tensor(value) for name, value in bucket.scalars.items()},
-            }
+        after = before.clone()
+        runs = bucket.owned_runs(start, start + len(gradient))
+        parts = [after[run].requires_grad_() for run in runs]
+        inner = self._class(parts, **self._own_options(group))
+        form = self._probe_state(group)
+        given = [self._state_of(bucket, i, run, form) for i, run in enumerate(runs)]
+        for part, run, state, idle in zip(parts, runs, given, bucket.exchange.idle, strict=True):
+            part.grad = None if idle else gradient[run]
+            if state:
+                inner.state[part] = dict(state)
         inner.step()
-        state: Mapping[str, Any] = inner.state[master]
-        names = self.state_names(group)
-        bucket.state = {name: state[name] for name in names}
-        bucket.scalars = {name: float(v) for name, v in state.items() if name not in names}
-        master.grad = None
-        torch.sub(before, master.data, out=gradient)
+        for i, (part, run) in enumerate(zip(parts, runs, strict=True)):
+            for name, value in inner.state.get(part, {}).items():
+                if not _per_value(form.get(name)):
+                    bucket.scalars[i] |= {} if value is None else {name: float(value)}
+                elif value is not given[i].get(name):  # else it is a view of what is kept
+                    bucket.state.setdefault(name, torch.zeros_like(gradient))[run] = value
+                    bucket.kept[i].add(name)
+        torch.sub(before, after, out=gradient)
+
+    def _state_of(
+        self, bucket: GroupBucket, i: int, run: slice, form: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the optimiser knows of this owner's part, ``run``, of the i-th parameter."""
+        scalars = {n: _scalar(value, form.get(n)) for n, value in bucket.scalars[i].items()}
+        return {**{name: bucket.state[name][run] for name in bucket.kept[i]}, **scalars}
 
     def _own_options(self, group: dict[str, Any]) -> dict[str, Any]:
         # Some optimisers keep defaults that are no arguments (AdamW: decoupled_weight_decay).
@@ -146,8 +153,13 @@ class OwnerOptimizer(ExchangedOptimizer):
         return {name: group[name] for name in self._options if name in known}
 
     def _probe_state(self, group: dict[str, Any]) -> dict[str, Any]:
-        inner = probe(self._class, self._own_options(group))
-        return dict(inner.state[_master(inner)])
+        """What the optimiser keeps of a few values; which of its options are on decides that."""
+        options = self._own_options(group)
+        on = tuple((name, _is_on(value)) for name, value in sorted(options.items()))
+        if on not in self._forms:
+            inner = probe(self._class, options)
+            self._forms[on] = dict(inner.state[inner.param_groups[0]["params"][0]])
+        return self._forms[on]
 
 
 def probe(
@@ -196,10 +208,19 @@ def _after(
     return inner
 
 
-def _master(inner: torch.optim.Optimizer) -> Parameter:
-    master: Parameter = inner.param_groups[0]["params"][0]
-    return master
-
-
 def _per_value(value: Any) -> bool:
     return isinstance(value, Tensor) and value.shape == (_PROBE,)
+
+
+def _is_on(value: Any) -> Any:
+    """Whether an option is other than zero, False or None; of each part of a pair.
+
+    >>> _is_on(0.9), _is_on((0.0, 0.99)), _is_on(torch.tensor(0.1))
+    (True, (False, True), True)
+    """
+    return tuple(map(_is_on, value)) if isinstance(value, (tuple, list)) else bool(value)
+
+
+def _scalar(value: float, like: Any) -> Any:
+    """A number of the optimiser's state in the form that the optimiser gives it."""
+    return torch.tensor(value, dtype=like.dtype) if isinstance(like, Tensor) else value

@@ -87,15 +87,14 @@ class LocalAdaGrad:
         sum_of_squares: float32 ``[n]`` over the whole bucket, one per worker.
     """
 
-    def __init__(self, n: int, eps: float, device: torch.device | str = "cpu") -> None:
+    def __init__(self, n: int, device: torch.device | str = "cpu") -> None:
         self.sum_of_squares = torch.zeros(n, dtype=torch.float32, device=device)
         self._next = torch.zeros(n, dtype=torch.float32, device=device)
-        self._eps = eps
 
-    def normalise(self, gradient: Tensor) -> None:
-        """Divide ``gradient`` by the root of its summed squares, in place."""
+    def normalise(self, gradient: Tensor, eps: float) -> None:
+        """Divide ``gradient`` by the root of its summed squares plus ``eps``, in place."""
         self._next.copy_(self.sum_of_squares)
-        _divide_by_root(gradient, self._next, self._eps)
+        _divide_by_root(gradient, self._next, eps)
 
     def commit(self) -> None:
         """Keep the sums ``normalise`` made."""

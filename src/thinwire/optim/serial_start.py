@@ -1,12 +1,13 @@
 """The serial start [Seide 2014, section 5.2]: worker 0 trains alone, then hands everything over."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from thinwire.exchange import HEADER_BYTES, SERIAL, Header, span
+from thinwire.exchange import HEADER_BYTES, SERIAL, Header, share_text, span
 from thinwire.optim.engine import Engine
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import StepReport
@@ -20,15 +21,12 @@ class SerialStart:
 
     Args:
         engine: of the optimiser.
-        scalar_names: what of the owner's state is one number for all values of a param group.
     """
 
     phase, begun = SERIAL, False
 
-    def __init__(
-        self, engine: Engine, scalar_names: Callable[[dict[str, object]], Sequence[str]]
-    ) -> None:
-        self._engine, self._scalar_names = engine, scalar_names
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def gradient_ready(self, parameter: Tensor, samples: float) -> None:
         """Do nothing: no gradient travels."""
@@ -61,7 +59,7 @@ class SerialStart:
             return StepReport(self.phase, header.samples, found)
         for bucket in engine.buckets if wire.rank == 0 else ():
             with span("post-process", spans):
-                engine.post_process(bucket, bucket.group, bucket.scratch, 0, header.samples)
+                engine.update(bucket, bucket.group, bucket.scratch, 0, header.samples)
             bucket.commit_local()
             with span("apply", spans):
                 bucket.exchange.subtract(bucket.scratch)
@@ -79,18 +77,16 @@ class SerialStart:
     def _hand_over(self, bucket: GroupBucket) -> None:
         run, wire = self._engine.run, self._engine.wire
         copy_from_worker_0(self._engine, bucket, _STAGE)
+        own = json.dumps({"kept": [sorted(k) for k in bucket.kept], "scalars": bucket.scalars})
+        found = json.loads(run(partial(share_text, own, wire, _STAGE)))
+        bucket.kept, bucket.scalars = [set(names) for names in found["kept"]], found["scalars"]
         sizes = [stripe.values for stripe in bucket.exchange.stages.stripes]
-        for name in bucket.state_names:
+        for name in sorted(set().union(*bucket.kept)):
             whole = bucket.state.pop(name, bucket.scratch.new_empty(0))
             bucket.state[name] = run(partial(wire.scatter, whole, sizes, _STAGE))
-        names = self._scalar_names(bucket.group)
-        if names:
-            own = [bucket.scalars.get(name, 0.0) for name in names]
-            scalars = torch.tensor(own, dtype=torch.float64)
-            run(partial(wire.broadcast, scalars, _STAGE))
-            bucket.scalars = dict(zip(names, scalars.tolist(), strict=True))
-        if bucket.local is not None:
-            run(partial(wire.broadcast, bucket.local.sum_of_squares, _STAGE))
+        local = bucket.local_adagrad()
+        if local is not None:
+            run(partial(wire.broadcast, local.sum_of_squares, _STAGE))
 
 
 def copy_from_worker_0(engine: Engine, bucket: GroupBucket, stage: str) -> None:
@@ -111,6 +107,7 @@ def _collect_finite(buckets: Sequence[GroupBucket]) -> str | None:
     """
     for bucket in buckets:
         bucket.collect_gradients()
+        bucket.exchange.reduce_alone()
         finite = [all_finite(view) for view in bucket.space.views(bucket.scratch)]
         if not all(finite):
             return bucket.names[finite.index(False)]

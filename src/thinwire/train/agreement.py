@@ -86,20 +86,6 @@ class Agreement:
         return min(_LONGEST, max(0, int(math.log2(max(PACE, 1e-9) / max(seconds, 1e-9)))))
 
 
-def share_text(text: str, wire: Wire) -> str:
-    """Worker 0's text on every worker. Plain bytes: nothing is pickled."""
-    if wire.world == 1:
-        return text
-    raw = text.encode()
-    size = torch.tensor([len(raw)])
-    wire.broadcast(size, "agreement")
-    content = torch.zeros(int(size), dtype=torch.uint8)
-    if wire.rank == 0 and raw:
-        content.copy_(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
-    wire.broadcast(content, "agreement")
-    return bytes(content.tolist()).decode()
-
-
 def gather_texts(text: str, wire: Wire) -> list[str]:
     """Every worker's text (its first 160 bytes), in rank order, on every worker."""
     padded = text.encode()[:160].ljust(160)

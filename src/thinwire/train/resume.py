@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from thinwire.exchange import Wire
-from thinwire.train.agreement import share_text
+from thinwire.exchange import Wire, share_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
@@ -91,7 +90,8 @@ def make_plan(job: Job) -> Plan:
 def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
     """Worker 0's plan on every worker."""
     folder = str(plan.checkpoint.folder.resolve()) if plan.checkpoint else ""
-    chosen = json.loads(share_text(json.dumps([folder, plan.finished, plan.anew]), wire))
+    own = json.dumps([folder, plan.finished, plan.anew])
+    chosen = json.loads(share_text(own, wire, "agreement"))
     if wire.rank == 0:
         return plan
     checkpoint = None
