@@ -1,6 +1,9 @@
 """The same loops under torch's SGD and under thinwire's optimisers, on any number of workers."""
 
+import gc
 import itertools
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +58,15 @@ def batch(optimizer: Any, seed: int, rank: int, world: int) -> Tensor:
 
 def values(models: list[nn.Module]) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for m in models for p in m.parameters()])
+
+
+def wait_until_gone(alive: weakref.ref[Any]) -> None:
+    """A communication thread may be at the end of its last job still."""
+    deadline = time.monotonic() + 20
+    while alive() is not None:
+        assert time.monotonic() < deadline, "something holds it"
+        gc.collect()
+        time.sleep(0.001)
 
 
 def gan(make: Make, rank: int, world: int) -> list[nn.Module]:

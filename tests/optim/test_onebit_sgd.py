@@ -315,11 +315,12 @@ def test_an_update_that_overflows_is_an_error_everywhere(run_ranks: RunRanks) ->
 
 def test_a_second_backward_is_an_error_that_says_what_to_do() -> None:
     model = network()
-    OneBitSGD(model.parameters())
+    optimizer = OneBitSGD(model.parameters())
     inputs, targets = minibatch(0)
     F.cross_entropy(model(inputs), targets).backward()
     with pytest.raises(RuntimeError, match=r"no_sync\(\)"):
         F.cross_entropy(model(inputs), targets).backward()
+    optimizer.close()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
