@@ -26,6 +26,7 @@ from thinwire.exchange import (
     Ledger,
     ParameterBucket,
     SampleCount,
+    State,
     Timeline,
     Wire,
     check_counts,
@@ -89,6 +90,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._double_buffer = double_buffer
         self._ended: str | None = None  # why it cannot be used any more
         self._hooks = GradientHooks(self._gradient_ready, self._lose)
+        self._frozen: list[tuple[str, Parameter]] = []  # in buckets, and without a hook so far
         self._syncing = True
         self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         if after is None:
@@ -141,18 +143,34 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         super().add_param_group(without_bits(param_group))
         group = self.param_groups[-1]
         self.check_group(group)
-        first = sum(len(g["params"]) for g in self.param_groups[:-1])
+        self._exchange_from_now_on(group, [p for p in group["params"] if p.requires_grad])
+
+    def _exchange_from_now_on(self, group: Group, parameters: list[Parameter]) -> None:
+        """Make buckets for parameters of a group that have none; every worker at the same step."""
+        if not parameters:
+            return
+        self._buffered.counts()  # what is in flight must not meet new buckets
+        first = next(i for i, p in enumerate(self._parameters()) if p is group["params"][0])
         names = group.get("param_names") or [
             f"parameter {first + i}" for i in range(len(group["params"]))
         ]
-        trained = [
-            (name, p) for name, p in zip(names, group["params"], strict=True) if p.requires_grad
-        ]
-        self._model = model_wire(trained, self._engine.wire, self._model)
+        chosen = set(parameters)
+        named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p in chosen]
+        self._model = model_wire(named, self._engine.wire, self._model)
         if self._model is not None and self.double_buffer:
             raise ValueError("double_buffer: expected False where parameters are sharded DTensors")
-        for members in cut_into_buckets(trained, self._config.bucket_mb * 2**20):
+        for members in cut_into_buckets(named, self._config.bucket_mb * 2**20):
             self._add_bucket(group, members)
+
+    def _thaw(self) -> None:
+        """Exchange what was frozen before and requires a gradient now, as torch would train it."""
+        for group in self.param_groups:
+            number_of = self._engine.number_of
+            thawed = [p for p in group["params"] if p.requires_grad and p not in number_of]
+            self._exchange_from_now_on(group, thawed)
+        for name, parameter in [pair for pair in self._frozen if pair[1].requires_grad]:
+            self._frozen = [pair for pair in self._frozen if pair[1] is not parameter]
+            self._hooks.add(name, parameter)
 
     def _add_bucket(self, group: Group, members: list[tuple[str, Parameter]]) -> None:
         exchange = ParameterBucket(
@@ -166,7 +184,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._engine.add(bucket)
         self._not_stateless(bucket)
         for name, parameter in members:
-            self._hooks.add(name, parameter)
+            if parameter.requires_grad:
+                self._hooks.add(name, parameter)
+            else:
+                self._frozen.append((name, parameter))
         copy_from_worker_0(self._engine, bucket, "initial parameters")
 
     # --- steps ----------------------------------------------------------------------------------
@@ -265,6 +286,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         with torch.no_grad():
             self.last_step = None
             self._note(self._buffered.land())
+            self._thaw()
             schedule = self._schedule
             self._note(schedule.step(self._samples_for_exchange()))
             if self._schedule is not schedule:
@@ -439,12 +461,26 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._buffered.load(counts.get("pending"))
         self._progress.load(counts)
         self.ledger.load_state_dict(counts["ledger"])
+        self._adopt(own)
         group_of = {p: group for group in self.param_groups for p in group["params"]}
         for bucket in buckets:
             bucket.group = group_of[bucket.parameters[0]]  # loading made new ones
             self._not_stateless(bucket)
         serial = self.phase == SERIAL
         load_worker_state(buckets, self.param_groups, own, counts, serial=serial)
+
+    def _adopt(self, state: State) -> None:
+        """Make buckets for what was trained when a state was taken and is frozen, or new, here."""
+        keys = [key for group in state["param_groups"] for key in group["params"]]
+        stored = state["state"]
+        trained = {
+            parameter
+            for key, parameter in zip(keys, self._parameters(), strict=True)
+            if "residual" in stored.get(key, stored.get(str(key), {}))
+        }
+        for group in self.param_groups:
+            unknown = [p for p in group["params"] if p in trained - self._engine.number_of.keys()]
+            self._exchange_from_now_on(group, unknown)
 
     def _not_stateless(self, bucket: GroupBucket) -> None:
         """Keep torch's get_optimizer_state_dict from taking a step to make state: it is here."""

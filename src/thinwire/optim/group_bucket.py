@@ -77,7 +77,7 @@ class GroupBucket:
         return self.pending
 
     def collect_gradients(self) -> None:
-        """Copy every parameter's ``grad`` to the exchange's input, by the options of this moment."""
+        """Copy every parameter's ``grad`` to the exchange's input, as the options say now."""
         self.exchange.codes = stage_codes(self.group["code"])
         self.exchange.collect([parameter.grad for parameter in self.exchange.parameters])
         local = self.local_adagrad()
