@@ -6,8 +6,9 @@ from thinwire import models
 from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
 from thinwire.dcp import saved_states
 from thinwire.ddp import OneBitState, onebit_hook
+from thinwire.drop_in import compress
 from thinwire.exchange import ExchangeConfig, Ledger, Traffic, reshard, simulate
-from thinwire.fsdp import OneBitReduceScatter
+from thinwire.fsdp import OneBitReduceScatter, ShardedState
 from thinwire.optim import (
     HessianFree,
     HessianFreeStep,
@@ -31,8 +32,10 @@ __all__ = [  # noqa: RUF022 (grouped)
     "momentum_from_time_constant",
     "rates_for_batch",
     # under DistributedDataParallel and FSDP2
+    "compress",
     "OneBitState",
     "onebit_hook",
+    "ShardedState",
     "OneBitReduceScatter",
     # Hessian-free
     "HessianFree",

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Self, cast
 
 import torch
@@ -37,7 +38,9 @@ from thinwire.exchange import (
     SampleCount,
     State,
     Verdict,
+    check_alike,
     check_counts,
+    check_group_exists,
     copy_entry,
     counts_of,
     joint,
@@ -140,6 +143,21 @@ class OneBitState:
         self._process_group = process_group
         self._wire = own_wire(process_group, timeout, self.ledger, transport)
         self._thread = Fifo("thinwire hook")
+        check_group_exists(self._wire, "OneBitState")
+        facts = {
+            "the version of thinwire": version("thinwire"),
+            "code": _names_of(self._codes),
+            "overrides": {name: _names_of(codes) for name, codes in self._overrides.items()},
+            "error_feedback": error_feedback,
+            "axis": axis,
+            "start": _names_of(self._start_codes),
+            "start_steps": start_steps,
+            "start_samples": start_samples,
+            "grad_scaler": grad_scaler is not None,
+            "the list of parameters": [name for name, _ in named],
+            "the list of their shapes": [[*parameter.shape] for _, parameter in named],
+        }
+        check_alike(facts, self._wire, "OneBitState")
         self._members = Membership(self._make_bucket, self._codes_of, self._wire)
         self._carries = False  # whether a residual may be other than zero
         self._samples_seen = 0.0
@@ -391,6 +409,10 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
         A future of the bucket's buffer, holding the mean over all samples.
     """
     return state.hand_over(bucket)
+
+
+def _names_of(codes: StageCodes) -> tuple[str, str]:
+    return codes.gradients.name, codes.updates.name
 
 
 def _plain(name: str) -> str:

@@ -68,7 +68,9 @@ IN_SAMPLES = [
 @pytest.mark.support(
     "batch_size= or start_samples= without `samples`", *OPTIMISERS, "DDP hook", refused=True
 )
-@pytest.mark.parametrize(("make", "options", "named"), IN_SAMPLES, ids=str)
+@pytest.mark.parametrize(
+    ("make", "options", "named"), IN_SAMPLES, ids=lambda v: getattr(v, "__name__", str(v))
+)
 def test_options_in_samples_need_samples(make: Any, options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=f"samples: expected it to be set .* since {named} counts"):
         steps_taken(make, None, **options)

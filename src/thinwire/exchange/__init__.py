@@ -34,6 +34,7 @@ from thinwire.exchange.transport import (
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
 from thinwire.exchange.verdict import Culprit, UpdateError, Verdict, joint
 from thinwire.exchange.wire import Wire, own_wire, shared_wire
+from thinwire.exchange.workers_given import MadeAlone, check_group_exists
 
 __all__ = [
     "EXACT",
@@ -50,6 +51,7 @@ __all__ = [
     "Fifo",
     "Header",
     "Ledger",
+    "MadeAlone",
     "Membership",
     "NonFiniteUpdateError",
     "ParameterBucket",
@@ -67,6 +69,7 @@ __all__ = [
     "all_reduce",
     "check_alike",
     "check_counts",
+    "check_group_exists",
     "copy_entry",
     "counts_of",
     "entries",

@@ -1,7 +1,7 @@
 """1-bit reduce-scatter for FSDP2: stage 1 of the exchange, with the shard as the stripe.
 
     fully_shard(model)
-    model.set_custom_reduce_scatter(thinwire.OneBitReduceScatter(model))
+    state = thinwire.compress(model)
 
 Fully sharded training has no second stage to quantise: the owner of a shard keeps the exact sum and
 the optimiser runs on it. Gradients cost 1/30 of what they did; gathering parameters costs what it
@@ -21,9 +21,12 @@ from torch.distributed.tensor import DTensor
 from thinwire.exchange import (
     EXACT,
     Bucket,
+    Codes,
     ExchangeConfig,
     Ledger,
     State,
+    Wire,
+    check_alike,
     check_counts,
     copy_entry,
     counts_of,
@@ -57,32 +60,41 @@ class OneBitReduceScatter:
 
     Attributes:
         ledger: traffic of this worker so far.
+        names: of the module's own parameters, in the order in which they travel.
 
     Raises:
         TypeError: the module was not fully_shard-ed.
-        ValueError: an unknown code, or a parameter that is not sharded by rows; from a call, an
-            unsupported reduction, or gradients that do not have the module's size.
+        ValueError: a module without parameters of its own, an unknown code, or a parameter that
+            is not sharded by rows; from a call, an unsupported reduction, or gradients that do
+            not have the module's size.
     """
 
     def __init__(
         self,
         module: nn.Module,
         *,
-        code: str = "sign",
+        code: Codes = ExchangeConfig.code,
         error_feedback: bool = ExchangeConfig.error_feedback,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         if not isinstance(module, FSDPModule):
             raise TypeError("module: call fully_shard(module) first")
-        named = [(name, p) for name, p in _own_parameters(module) if p.requires_grad]
+        named = [(name, p) for name, p in own_parameters(module) if p.requires_grad]
+        if not named:
+            raise ValueError(
+                "module: it has no parameters of its own to train, so nothing of it would be "
+                "exchanged; thinwire.compress(model) takes every module that has"
+            )
         self.ledger = Ledger()
-        self._names = [name for name, _ in named]
+        self.names = [name for name, _ in named]
         self._parameters = [p for _, p in named]
         self._rank, self._world = _place(named)
         self._layout = ShardLayout([p.shape for p in self._parameters], self._world)
         self._codes = StageCodes(stage_codes(code).gradients, EXACT.updates)
         self._error_feedback = error_feedback
         self._scaler = grad_scaler
+        self._code = stage_codes(code).gradients.name
+        self._compared = False  # whether all workers were given the same
 
     def allocate(
         self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
@@ -115,13 +127,15 @@ class OneBitReduceScatter:
                 f"expected {self._layout.values} gradient values for parameters of shapes "
                 f"{[[*shape] for shape in self._layout.shapes]}, got {input_tensor.numel()}"
             )
+        wire = shared_wire(group, self.ledger)
+        self._compare(wire)
         running = current_backward()
         backward = running or Backward()
         weight = 1.0 / self._scaler.get_scale() if self._scaler is not None else 1.0
         bucket = self._bucket
         backward.begin(bucket)
         bucket.scratch.copy_(input_tensor)
-        verdict = bucket.reduce(shared_wire(group, self.ledger), weight)
+        verdict = bucket.reduce(wire, weight)
         backward.note(verdict)
         if verdict.finite:
             divisor = self._world * weight if op == dist.ReduceOp.AVG else weight
@@ -131,11 +145,25 @@ class OneBitReduceScatter:
         if running is None:
             backward.end()
 
+    def _compare(self, wire: Wire) -> None:
+        """Before the first exchange, refuse workers that were given something else."""
+        if not self._compared:
+            facts = {
+                "code": self._code,
+                "error_feedback": self._error_feedback,
+                "grad_scaler": self._scaler is not None,
+                "the list of parameters": self.names,
+                "the list of their shapes": [[*shape] for shape in self._layout.shapes],
+                "the list of their dtypes": [p.dtype for p in self._parameters],
+            }
+            check_alike(facts, wire, type(self).__name__)
+            self._compared = True
+
     @cached_property
     def _bucket(self) -> Bucket:
         # Made late, since the model may have been made on "meta".
         return Bucket(
-            self._names,
+            self.names,
             self._layout,
             self._codes,
             self._rank,
@@ -160,7 +188,7 @@ class OneBitReduceScatter:
         """
         whole = self._layout.unpack(self.residual)
         counts = {"rank": self._rank, "world": self._world, "ledger": self.ledger.state_dict()}
-        entries = {name: {"residual": v} for name, v in zip(self._names, whole, strict=True)}
+        entries = {name: {"residual": v} for name, v in zip(self.names, whole, strict=True)}
         return with_counts({"state": entries}, counts)
 
     def load_state_dict(self, state_dict: State) -> None:
@@ -173,14 +201,14 @@ class OneBitReduceScatter:
         counts = counts_of(state_dict)
         check_counts(counts, rank=self._rank, world=self._world)
         whole = self._layout.unpack(self.residual)
-        for name, target in zip(self._names, whole, strict=True):
+        for name, target in zip(self.names, whole, strict=True):
             copy_entry(name, state_dict["state"].get(name, {}), {"residual": target})
         self._layout.pack(whole, self.residual)
         self.ledger.load_state_dict(counts["ledger"])
 
 
-def _own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters this module's FSDP group manages: not those of nested FSDP modules."""
+def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield what this module's FSDP group manages: names and parameters, not of nested ones."""
     seen: set[nn.Parameter] = set()
     pending = [("", module)]
     while pending:

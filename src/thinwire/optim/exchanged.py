@@ -11,6 +11,7 @@ A ``Schedule`` says when this happens; ``at_once`` is the ordinary one. ``OneBit
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self, overload
 
 import torch
@@ -24,12 +25,15 @@ from thinwire.exchange import (
     ExchangeConfig,
     Fifo,
     Ledger,
+    MadeAlone,
     ParameterBucket,
     SampleCount,
     State,
     Timeline,
     Wire,
+    check_alike,
     check_counts,
+    check_group_exists,
     counts_of,
     own_wire,
     with_counts,
@@ -40,6 +44,7 @@ from thinwire.optim.at_once import AtOnce
 from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
+from thinwire.optim.given import check_not_wrapped, facts_of
 from thinwire.optim.gradient_hooks import GradientHooks
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
 from thinwire.optim.group_codes import live_groups, stored_groups
@@ -101,6 +106,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             former: Engine = after._hand_over()
             wire, thread, times = former.wire, former.thread, former.times
             self._progress.load(after._progress.counts())
+        check_group_exists(wire, type(self).__name__)
+        self._made_alone = MadeAlone(type(self).__name__)
         wire.spans = []
         self._engine: Engine = Engine(wire, thread, times, self.post_process, self._agreed)
         self._buffered = DoubleBuffered(self._engine)
@@ -135,6 +142,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """
         raise NotImplementedError
 
+    def facts(self) -> dict[str, Any]:
+        """What must be the same on every worker, beside options and parameters."""
+        return {"max_skips": self._progress.max_skips, "double_buffer": self._double_buffer}
+
     # --- construction ---------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -156,6 +167,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         ]
         chosen = set(parameters)
         named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p in chosen]
+        check_not_wrapped(named)
+        facts = facts_of(group, named, self._config, **self.facts())
+        check = partial(check_alike, facts, self._engine.wire, type(self).__name__)
+        self._engine.run(check)
         self._model = model_wire(named, self._engine.wire, self._model)
         if self._model is not None and self.double_buffer:
             raise ValueError("double_buffer: expected False where parameters are sharded DTensors")
@@ -278,6 +293,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             ValueError: ``samples`` was never set although an option is stated in samples.
         """
         self._check_live()
+        self._made_alone.check()
         self._check_unscaled()
         loss = None
         if closure is not None:

@@ -110,6 +110,10 @@ class OwnerOptimizer(ExchangedOptimizer):
         """See ``ExchangedOptimizer``."""
         return [name for name, value in self._probe_state(group).items() if _per_value(value)]
 
+    def facts(self) -> dict[str, Any]:
+        """See ``ExchangedOptimizer``."""
+        return {"the optimiser": self._class.__qualname__, **super().facts()}
+
     def post_process(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:

@@ -1,0 +1,67 @@
+"""What all workers must have been given alike, and what no optimiser may be given at all."""
+
+import gc
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from thinwire.exchange import SERIAL, ExchangeConfig
+from thinwire.optim.group_codes import code_name
+
+Named = Sequence[tuple[str, Tensor]]
+
+
+def facts_of(
+    group: Mapping[str, Any], named: Named, config: ExchangeConfig, **others: Any
+) -> dict[str, Any]:
+    """Return what must be the same on every worker for a param group to be exchanged.
+
+    Args:
+        group: its options.
+        named: names and parameters that are exchanged from now on.
+        config: how.
+        others: further facts.
+    """
+    options = {name: group[name] for name in group if name not in ("params", "param_names")}
+    return {
+        "the version of thinwire": version("thinwire"),
+        **others,
+        **options,
+        "code": code_name(group["code"]),
+        "error_feedback": config.error_feedback,
+        "axis": config.axis,
+        "start": config.start if config.start == SERIAL else code_name(config.start),
+        "start_samples": config.start_samples,
+        "start_steps": config.start_steps,
+        "bucket_mb": config.bucket_mb,
+        "the list of parameters": [name for name, _ in named],
+        "the list of their shapes": [[*parameter.shape] for _, parameter in named],
+        "the list of their dtypes": [parameter.dtype for _, parameter in named],
+    }
+
+
+def check_not_wrapped(named: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse parameters whose gradients DistributedDataParallel exchanges already.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    wrapped = {
+        id(parameter)
+        for found in gc.get_objects()
+        if issubclass(type(found), DistributedDataParallel)
+        for parameter in found.__dict__.get("_module_parameters", ())
+    }
+    for name, parameter in named:
+        if id(parameter) in wrapped:
+            raise ValueError(
+                f"{name}: its gradient is exchanged by DistributedDataParallel already. Either "
+                "give thinwire the bare model's parameters and do not wrap the model, or keep "
+                "DistributedDataParallel and call thinwire.compress(ddp_model)"
+            )
