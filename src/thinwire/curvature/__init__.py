@@ -15,6 +15,15 @@ from thinwire.curvature.probe import check_deterministic
 from thinwire.curvature.products import gauss_newton_product, hessian_product
 from thinwire.curvature.samples import Batch, FisherKind, Samples
 from thinwire.curvature.striped import StripedOperator
+from thinwire.curvature.weighted_loss import (
+    WeightedLoss,
+    as_mean,
+    by_classes,
+    check_mean,
+    class_weight,
+    needs_weights,
+    torch_loss,
+)
 from thinwire.curvature.workers import Workers
 
 __all__ = [
@@ -31,17 +40,24 @@ __all__ = [
     "Loss",
     "Samples",
     "StripedOperator",
+    "WeightedLoss",
     "Workers",
     "added",
     "all_finite",
+    "as_mean",
+    "by_classes",
     "by_differentiation",
     "check_deterministic",
+    "check_mean",
+    "class_weight",
     "gauss_newton_product",
     "gradient",
     "hessian_product",
     "joined",
     "kronecker_layers",
+    "needs_weights",
     "output_hessian",
     "read",
+    "torch_loss",
     "twice_differentiable",
 ]

@@ -32,10 +32,10 @@ class Samples:
         model: as a function of theta.
         loss: a mean over samples.
         chunks: this worker's samples; iterated anew for each sum.
-        total: n, samples over all workers.
+        total: n, samples over all workers; or the sum of their weights (``weighted_loss``).
     """
 
-    def __init__(self, model: FlatModel, loss: Loss, chunks: Iterable[Batch], total: int) -> None:
+    def __init__(self, model: FlatModel, loss: Loss, chunks: Iterable[Batch], total: float) -> None:
         self.model, self._loss, self._chunks, self.total = model, loss, chunks, total
 
     @torch.enable_grad()

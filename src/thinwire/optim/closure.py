@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from thinwire.curvature import (
     twice_differentiable,
 )
 
-Closure = Callable[[], tuple[Tensor, Tensor]]
-"""() -> (mean loss, outputs [n, ...]) of this worker's minibatch, at the present parameters."""
+Closure = Callable[[], tuple[Tensor | tuple[Tensor, Any], Tensor]]
+"""() -> (mean loss, outputs [n, ...]) of this worker's minibatch, at the present parameters.
+
+In place of the mean loss there may be a pair (sum over samples, their weight).
+"""
 
 
 class ClosureProblem:
@@ -52,11 +56,16 @@ class ClosureProblem:
             raise TypeError(
                 f"closure: expected it to return (loss, outputs), got {type(returned).__name__}"
             )
-        counted = workers.sum_numbers([len(returned[1])], "sample counts")
+        loss, outputs = returned
+        weighted = isinstance(loss, tuple)
+        weight = float(loss[1]) if weighted else len(outputs)
+        counted = workers.sum_numbers([len(outputs), weight], "sample counts")
         self.total, self.cost = int(counted.result[0]), counted.cost
         if not self.total:
             raise ValueError("closure: expected outputs of at least one sample on some worker")
-        self._share = len(returned[1]) / self.total
+        if not counted.result[1] > 0:
+            raise ValueError(f"closure: expected weights > 0 in all, got {counted.result[1]:g}")
+        self._share = (bool(weight) if weighted else weight) / counted.result[1]
 
     def full(self) -> "ClosureProblem":
         """The minibatch."""
@@ -112,7 +121,8 @@ class ClosureProblem:
         """This worker's share of the loss, and outputs."""
         with twice_differentiable():
             loss, outputs = self._closure()
-        return loss * self._share, outputs
+        summand = loss[0] if isinstance(loss, tuple) else loss
+        return summand * self._share, outputs
 
     @contextmanager
     def _at(self, theta: Tensor) -> Iterator[None]:

@@ -26,7 +26,7 @@ from thinwire.optim.newton_options import Curvature, NewtonOptions
 from thinwire.optim.objective import Objective, SharedObjective, draw, draw_seed
 from thinwire.optim.placement import faster
 from thinwire.optim.point import Point, evaluate
-from thinwire.optim.preconditioning import FisherForm, fisher_form
+from thinwire.optim.preconditioning import FisherForm, first_that_fits, fisher_forms, told
 from thinwire.optim.problem import Problem, Summands
 from thinwire.quantize import stage_codes
 from thinwire.search import KINDS, Direction
@@ -91,14 +91,16 @@ class Evaluator:
             return Evaluation(self.problem, self.problem.cost)
         if self._seen is None or self._seen[0] is not objective:
             model = FlatModel(objective.model, self._parameters)
-            form = fisher_form(option, model, striped=self._striped)
-            self._seen = objective, SharedObjective(objective, model, self._workers), form
+            forms = fisher_forms(option, model, striped=self._striped)
+            fits = first_that_fits(forms, objective, model)
+            shared = SharedObjective(objective, model, self._workers, rider=fits)
+            self._seen = objective, shared, forms[shared.greatest]
             self._drawn = None
-            cost = self._seen[1].cost
+            cost, note = shared.cost, told(forms, shared.greatest)
         else:
-            cost = Cost()
+            cost, note = Cost(), ""
         _, self.problem, self._form = self._seen
-        taken: Evaluation[Problem] = Evaluation(self.problem, cost)
+        taken: Evaluation[Problem] = Evaluation(self.problem, cost, note)
         if self.curvature != "auto":
             return taken
         settled = faster(self.problem, self._numbers(0), self._workers)

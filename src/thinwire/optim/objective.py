@@ -1,8 +1,9 @@
 """What HessianFree minimises: a mean loss over a whole data set, spread over workers."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,18 @@ from thinwire.curvature import (
     FlatModel,
     Loss,
     Samples,
+    WeightedLoss,
     Workers,
+    as_mean,
+    by_classes,
     check_deterministic,
+    check_mean,
+    class_weight,
+    needs_weights,
+    torch_loss,
 )
+
+_TRIED = 8  # samples that the model and the loss are tried on at construction
 
 
 class Rows(Protocol):
@@ -33,7 +43,12 @@ class Objective:
     Args:
         model: its forward must be deterministic and treat samples independently; probed at
             construction. It must not be wrapped in DistributedDataParallel.
-        loss: (outputs, targets) -> mean over samples.
+        loss: (outputs, targets) -> mean over samples, each with the same weight; or (outputs,
+            targets) -> (sum over samples, their weight), where what is minimised is the sum over
+            all samples divided by the sum of all weights, as for language models with padding. The
+            weight may depend on targets only. Class weights and ``ignore_index`` of
+            ``torch.nn.CrossEntropyLoss`` and ``NLLLoss``, modules or functions, are taken so by
+            themselves.
         data: (inputs, targets), tensors of n rows each, or a map-style data set of such pairs. They
             go to the model's device when they are used, a chunk at a time.
         everywhere: every worker passes the whole data set and works on its share. False: each
@@ -41,14 +56,15 @@ class Objective:
         chunk: samples in one forward; of a whole pass, only one chunk's activations are held.
 
     Raises:
-        ValueError: inputs and targets of different lengths, no samples, or a forward that is not
-            deterministic.
+        TypeError: the loss returns neither one number nor (sum, weight).
+        ValueError: inputs and targets of different lengths, no samples, a forward that is not
+            deterministic, or a loss that is no mean over samples.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
+        loss: Loss | WeightedLoss,
         data: tuple[Tensor, Tensor] | Rows,
         *,
         everywhere: bool = True,
@@ -56,19 +72,100 @@ class Objective:
     ) -> None:
         if isinstance(data, tuple) and len(data[0]) != len(data[1]):
             raise ValueError(f"data: got {len(data[0])} inputs but {len(data[1])} targets")
-        self.model, self.loss = model, loss
+        self.model, self.loss = model, cast(Loss, loss)
+        self._weighted: WeightedLoss | None = None
+        self._weight_of: Callable[[Tensor], Tensor] | None = None  # of targets, without the model
+        self._refused: int | None = None  # a target that may not appear, since it would not count
         self.everywhere, self.chunk = everywhere, chunk
         self._data = data
         self.samples = len(data[1]) if isinstance(data, tuple) else len(data)
         if chunk < 1 or (everywhere and not self.samples):
             raise ValueError(f"expected samples and chunk >= 1, got {self.samples}, {chunk}")
         if self.samples:
-            check_deterministic(FlatModel(model), *self.rows(range(min(8, self.samples))))
+            check_deterministic(FlatModel(model), *self.rows(range(min(_TRIED, self.samples))))
+            weighted = self._as_weighted(loss)
+            if weighted is not None:
+                self._weigh_by(weighted)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether samples have weights; ``loss`` is then the sum by the number of targets."""
+        return self._weighted is not None
+
+    def weigh(self) -> None:
+        """Weigh samples as other workers do, whose targets showed the need."""
+        if self._weighted is None:
+            known = torch_loss(self.loss)
+            self._weigh_by(cast(Any, self.loss) if known is None else by_classes(*known))
+
+    def _weigh_by(self, weighted: WeightedLoss) -> None:
+        self._weighted, self.loss, self._refused = weighted, as_mean(weighted), None
+
+    def weight(self, indices: range | Tensor) -> float:
+        """Return the weight of the samples of these numbers: their number where all weigh 1."""
+        if self._weighted is None:
+            return len(indices)
+        total = 0.0
+        with torch.no_grad():
+            for start in range(0, len(indices), self.chunk):
+                inputs, targets = self.rows(indices[start : start + self.chunk])
+                if self._weight_of is not None:
+                    total += float(self._weight_of(targets))
+                else:
+                    total += float(self._weighted(self.model(inputs), targets)[1])
+        return total
+
+    def _as_weighted(self, loss: Any) -> WeightedLoss | None:
+        """The loss as a sum and its weight, if it is to be taken so; it is tried on a few rows."""
+        known = torch_loss(loss)
+        if known is not None:
+            return self._over_classes(*known)
+        inputs, targets = self.rows(self._telling_rows())
+        with torch.no_grad():
+            outputs = self.model(inputs)
+            returned = loss(outputs, targets)
+            if not isinstance(returned, tuple):
+                check_mean(loss, outputs, targets)
+                return None
+        if len(returned) != 2:
+            raise TypeError(f"loss: expected (sum, weight), got a tuple of {len(returned)}")
+        return cast(WeightedLoss, loss)
+
+    def _over_classes(
+        self, function: Callable[..., Tensor], options: dict[str, Any]
+    ) -> WeightedLoss | None:
+        """One of torch's losses over classes as a sum and its weight, if it needs that."""
+        if options["reduction"] != "mean":
+            raise ValueError(
+                f'loss: expected reduction="mean", got {options["reduction"]!r}; a loss may '
+                "return (sum, weight) instead"
+            )
+        in_memory = isinstance(self._data, tuple)
+        targets = self._data[1] if in_memory else self.rows(self._telling_rows())[1]
+        if not needs_weights(targets, options):
+            self._refused = None if in_memory else options["ignore_index"]
+            return None
+        self._weight_of = partial(class_weight, options=options)
+        return by_classes(function, options)
+
+    def _telling_rows(self) -> Tensor:
+        """A few rows over the whole data set, and one that is padded if any is."""
+        rows = torch.linspace(0, self.samples - 1, min(_TRIED, self.samples)).long()
+        targets = self._data[1] if isinstance(self._data, tuple) else None
+        if not isinstance(targets, Tensor) or targets.is_floating_point() or not targets.numel():
+            return rows
+        least = int(targets.reshape(self.samples, -1).amin(1).argmin())
+        return torch.cat([rows, torch.tensor([least])]).unique()
 
     def rows(self, indices: range | Tensor) -> Batch:
         """The samples of these numbers, in order, on the model's device."""
         device = next(self.model.parameters()).device
         inputs, targets = self._rows(indices)
+        if self._refused is not None and bool((targets == self._refused).any()):
+            raise ValueError(
+                f"data: got a target of {self._refused}, which the loss ignores, and the first "
+                "samples had none: give targets as a tensor, or a loss that returns (sum, weight)"
+            )
         inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
         return inputs, targets.to(device) if isinstance(targets, Tensor) else targets
 
@@ -92,21 +189,38 @@ class SharedObjective:
         objective: what to minimise.
         model: its model as a function of theta.
         workers: who holds the samples; one small collective.
+        rider: a number that travels along.
 
     Attributes:
         model: as given.
         total: n, samples over all workers.
+        greatest: the greatest of all workers' riders.
         cost: what it took to count them.
         lasting: True: every step minimises the same function.
+
+    Raises:
+        ValueError: workers hold different numbers of samples, no samples, or samples without any
+            weight.
     """
 
     lasting = True
 
-    def __init__(self, objective: Objective, model: FlatModel, workers: Workers) -> None:
+    def __init__(
+        self, objective: Objective, model: FlatModel, workers: Workers, rider: int = 0
+    ) -> None:
         self.model = model
         self._objective, self._workers = objective, workers
-        counted = workers.gather_numbers([objective.samples], "sample counts")
-        counts, self.cost = [int(n) for (n,) in counted.result], counted.cost
+        n, first = objective.samples, workers.rank
+        own = range(n * first // workers.world, n * (first + 1) // workers.world)
+        weight = objective.weight(own if objective.everywhere else range(n))
+        told = [n, weight, objective.weighted, rider]
+        counted = workers.gather_numbers(told, "sample counts")
+        counts, self.cost = [int(n) for n, *_ in counted.result], counted.cost
+        self._weight = sum(weight for _, weight, *_ in counted.result)
+        self.greatest = int(max(rider for *_, rider in counted.result))
+        self._weighted = any(weighted for _, _, weighted, _ in counted.result)
+        if self._weighted:
+            objective.weigh()
         if objective.everywhere:
             if len(set(counts)) > 1:
                 raise ValueError(f"data: workers hold different numbers of samples: {counts}")
@@ -117,35 +231,52 @@ class SharedObjective:
             self.total = self._starts[-1]
             if not self.total:
                 raise ValueError("data: no worker has any samples")
+        if not self._weight > 0:
+            raise ValueError(f"loss: expected weights with a sum > 0, got {self._weight}")
 
     def full(self) -> Samples:
         """This worker's share of all samples."""
         first, last = self._starts[self._workers.rank : self._workers.rank + 2]
         offset = 0 if self._objective.everywhere else first
-        return self._samples(range(first - offset, last - offset), self.total)
+        return self._samples(range(first - offset, last - offset), self._weight)
 
     def batch(self, numbers: Tensor, *, replicated: bool) -> Evaluation[Samples]:
         """Samples of these numbers among all; this worker's part of them, or all on each worker."""
         if self._objective.everywhere:
             mine = numbers if replicated else self._share(numbers)
-            return Evaluation(self._samples(mine, len(numbers)))
-        first, last = self._starts[self._workers.rank : self._workers.rank + 2]
-        mine = numbers[(numbers >= first) & (numbers < last)] - first
-        if not replicated:
-            return Evaluation(self._samples(mine, len(numbers)))
-        return self._gathered(mine, numbers)
+        else:
+            first, last = self._starts[self._workers.rank : self._workers.rank + 2]
+            mine = numbers[(numbers >= first) & (numbers < last)] - first
+        gathers = replicated and not self._objective.everywhere
+        weighed = self._weigh(mine, numbers, alone=replicated and not gathers)
+        if gathers:
+            return self._gathered(mine, numbers, weighed.result).after(weighed)
+        return Evaluation(self._samples(mine, weighed.result)).after(weighed)
+
+    def _weigh(self, mine: Tensor, numbers: Tensor, *, alone: bool) -> Evaluation[float]:
+        """The weight of a batch, ``numbers``, of which this worker weighs its part."""
+        if not self._weighted:
+            return Evaluation(float(len(numbers)))
+        own = self._objective.weight(mine)
+        summed = Evaluation([own]) if alone else self._workers.sum_numbers([own], "batch weights")
+        if not summed.result[0] > 0:
+            raise ValueError(
+                f"curvature_batch: its {len(numbers)} samples have weights with the sum "
+                f"{summed.result[0]:g}, expected > 0: draw more"
+            )
+        return Evaluation(summed.result[0], summed.cost)
 
     def _share(self, numbers: Tensor) -> Tensor:
         rank, world, size = self._workers.rank, self._workers.world, len(numbers)
         return numbers[size * rank // world : size * (rank + 1) // world]
 
-    def _samples(self, indices: range | Tensor, total: int) -> Samples:
+    def _samples(self, indices: range | Tensor, total: float) -> Samples:
         chunks: Any = _Chunks(self._objective, indices)
         if isinstance(indices, Tensor):
             chunks = list(chunks)  # fetched once: a batch is gone through many times
         return Samples(self.model, self._objective.loss, chunks, total)
 
-    def _gathered(self, mine: Tensor, numbers: Tensor) -> Evaluation[Samples]:
+    def _gathered(self, mine: Tensor, numbers: Tensor, total: float) -> Evaluation[Samples]:
         """The batch, every worker having sent the rest what it holds of it."""
         ends = zip(self._starts, self._starts[1:], strict=False)
         held = [int(((numbers >= a) & (numbers < b)).sum()) for a, b in ends]
@@ -155,7 +286,7 @@ class SharedObjective:
         inputs, targets = (_gather_rows(part, held, self._workers) for part in own)
         size = self._objective.chunk
         chunks = list(zip(inputs.result.split(size), targets.result.split(size), strict=True))
-        samples = Samples(self.model, self._objective.loss, chunks, len(numbers))
+        samples = Samples(self.model, self._objective.loss, chunks, total)
         return Evaluation(samples).after(inputs, targets)
 
 
