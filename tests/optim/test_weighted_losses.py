@@ -160,7 +160,7 @@ def test_steps_minimise_torchs_loss_whatever_the_number_of_workers(name: str, me
         )
         objective = Objective(net, loss, samples)
         said = [float(optimizer.step(objective)) for _ in range(3)]
-        return said, float(oracle(net))
+        return said, oracle(net).item()
 
     alone, at_the_end = simulate(1, work)[0]
     assert alone[-1] == pytest.approx(at_the_end, rel=1e-9)

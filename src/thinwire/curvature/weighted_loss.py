@@ -72,7 +72,8 @@ def class_weight(targets: Tensor, options: dict[str, Any]) -> Tensor:
     weights: Tensor | None = options["weight"]
     if weights is None:
         return counted.sum(dtype=torch.float64)
-    return weights[targets[counted]].sum(dtype=torch.float64)
+    chosen: Tensor = weights[targets[counted]]
+    return chosen.sum(dtype=torch.float64)
 
 
 def needs_weights(targets: Tensor, options: dict[str, Any]) -> bool:
