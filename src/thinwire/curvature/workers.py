@@ -96,12 +96,12 @@ class Workers:
 
     def sum_numbers(self, own: Sequence[float], stage: str) -> Evaluation[list[float]]:
         """The sums of a few numbers, added in rank order: one small collective."""
-        tensor = torch.tensor(own, dtype=torch.float64)
+        tensor = torch.tensor(own, dtype=torch.float64, device="cpu")
         return self._numbers(lambda: self._wire.sum(tensor, stage).tolist())
 
     def gather_numbers(self, own: Sequence[float], stage: str) -> Evaluation[list[list[float]]]:
         """Every worker's numbers, in rank order."""
-        tensor = torch.tensor(own, dtype=torch.float64)
+        tensor = torch.tensor(own, dtype=torch.float64, device="cpu")
         return self._numbers(lambda: [t.tolist() for t in self._wire.all_gather(tensor, stage)])
 
     # --------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         if bucket.state or bucket.scalars:
             inner.state[master] = {
                 **bucket.state,
-                **{name: torch.tensor(value) for name, value in bucket.scalars.items()},
+                **{name: _scalar(value) for name, value in bucket.scalars.items()},
             }
         inner.step()
         state: Mapping[str, Any] = inner.state[master]
@@ -162,7 +162,7 @@ def probe(
         ValueError: the results differ, so it is not element-wise.
     """
     generator = torch.Generator().manual_seed(0)
-    start, *gradients = torch.randn(4, _PROBE, generator=generator)
+    start, *gradients = torch.randn(4, _PROBE, generator=generator, dtype=torch.float32, device="cpu")
     together = _after([start], [[g] for g in gradients], optimizer_class, options)
     alone = _after(
         list(start.split(1)), [list(g.split(1)) for g in gradients], optimizer_class, options
@@ -199,6 +199,11 @@ def _after(
 def _master(inner: torch.optim.Optimizer) -> Parameter:
     master: Parameter = inner.param_groups[0]["params"][0]
     return master
+
+
+def _scalar(value: float) -> Tensor:
+    """Return a number of the state as torch keeps it, whatever the ambient dtype and device are."""
+    return torch.tensor(value, dtype=torch.float32, device="cpu")
 
 
 def _per_value(value: Any) -> bool:

@@ -48,7 +48,7 @@ class SerialStart:
         if wire.rank == 0:
             with span("sub-gradient", spans):
                 nonfinite = _collect_finite(engine.buckets)
-        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
+        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8, device="cpu")
         Header(samples, -1 if nonfinite is None else names.index(nonfinite), 0).write(packet)
         with span("all_gather", spans):
             packets = engine.run(lambda: wire.all_gather(packet, _STAGE))
@@ -83,7 +83,7 @@ class SerialStart:
         names = self._scalar_names(bucket.group)
         if names:
             own = [bucket.scalars.get(name, 0.0) for name in names]
-            scalars = torch.tensor(own, dtype=torch.float64)
+            scalars = torch.tensor(own, dtype=torch.float64, device="cpu")
             run(partial(wire.broadcast, scalars, _STAGE))
             bucket.scalars = dict(zip(names, scalars.tolist(), strict=True))
         if bucket.local is not None:
