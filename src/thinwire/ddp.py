@@ -36,7 +36,10 @@ from thinwire.exchange import (
     ParameterBucket,
     State,
     Verdict,
+    as_real,
     check_counts,
+    check_gradient,
+    check_parameters,
     copy_entry,
     counts_of,
     joint,
@@ -120,6 +123,7 @@ class OneBitState:
         self.skipped = 0
         self.ledger = Ledger()
         named = [(_plain(name), p) for name, p in named_parameters or ()]
+        check_parameters(named)
         self._names = {p: name for name, p in named}
         unknown = set(overrides or ()) - set(self._names.values())
         if unknown:
@@ -146,6 +150,12 @@ class OneBitState:
 
     def hand_over(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         """Queue a bucket for exchange; the future holds its buffer, overwritten by the mean."""
+        if isinstance(bucket, tuple):
+            raise RuntimeError(
+                "onebit_hook: expected one of DistributedDataParallel's buckets, got a gradient by "
+                "itself, which is what its Python reducer hands over: set "
+                'torch._dynamo.config.optimize_ddp = "ddp_optimizer" before the model is wrapped'
+            )
         if bucket.index() == 0:
             self._check_world()
             # DDP gives gradients of scale * loss; with the weight n / scale, residuals are in
@@ -198,11 +208,14 @@ class OneBitState:
         """Both stages of one of DDP's buckets: its gradients become their mean over all samples."""
         if first:
             self._drop()  # what an iteration that failed has left
-        gradient_of = dict(zip(parameters, gradients, strict=True))
+        check_gradient(self._describe(parameters[0]), buffer)  # a sparse one has a bucket to itself
+        gradient_of = dict(zip(parameters, map(as_real, gradients), strict=True))
+        in_order = _in_wire_order(gradients, self._config.axis)
+        flat = as_real(buffer).view(-1) if in_order else None
         for bucket in self._members.buckets_for(parameters, carries=self._carries):
             own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
-            whole = len(own) == len(gradients) and self._config.axis == "output"
-            verdict = self._exchange_bucket(bucket, own, buffer if whole else None, weight)
+            whole = len(own) == len(gradients)
+            verdict = self._exchange_bucket(bucket, own, flat if whole else None, weight)
             self._running.append((bucket, verdict))
         if last:
             self._end_iteration()
@@ -262,9 +275,10 @@ class OneBitState:
         return self._overrides.get(self._names.get(cast(Parameter, parameter), ""), self._codes)
 
     def _make_bucket(self, parameters: Sequence[Tensor]) -> ParameterBucket:
-        names = [self._names.get(cast(Parameter, p), f"{[*p.shape]}") for p in parameters]
+        named = [(self._describe(cast(Parameter, p)), p) for p in parameters]
+        check_parameters(named)
         return ParameterBucket(
-            list(zip(names, parameters, strict=True)),
+            named,
             self._codes_of(parameters[0]),
             self._wire,
             axis=self._config.axis,
@@ -341,6 +355,10 @@ class OneBitState:
         self._carries = counts["carries"]
         self.ledger.load_state_dict(counts["ledger"])
 
+    def _describe(self, parameter: Parameter) -> str:
+        """Return a parameter's name where it is known, else its shape."""
+        return self._names.get(parameter, f"a parameter of shape {[*parameter.shape]}")
+
     def _name(self, parameter: Tensor) -> str:
         return self._names[cast(Parameter, parameter)]
 
@@ -356,6 +374,16 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
         A future of the bucket's buffer, holding the mean over all samples.
     """
     return state.hand_over(bucket)
+
+
+def _in_wire_order(gradients: Sequence[Tensor], axis: Axis) -> bool:
+    """Whether DDP's buffer can be encoded as it is.
+
+    DDP lays gradients out as their parameters are in memory, which may be channels last, and codes
+    do not take float64.
+    """
+    taken = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
+    return axis == "output" and all(g.is_contiguous() and g.dtype in taken for g in gradients)
 
 
 def _plain(name: str) -> str:

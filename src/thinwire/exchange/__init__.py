@@ -5,13 +5,14 @@ from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
 from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig
+from thinwire.exchange.copies import copy_from_first
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
 from thinwire.exchange.packet import HEADER_BYTES, Header
 from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
-from thinwire.exchange.shards import local
+from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import (
     State,
     check_counts,
@@ -23,6 +24,7 @@ from thinwire.exchange.state import (
 )
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
+from thinwire.exchange.trainable import check_gradient, check_parameters
 from thinwire.exchange.transport import (
     Transport,
     register_transport,
@@ -62,9 +64,13 @@ __all__ = [
     "Verdict",
     "Wire",
     "all_reduce",
+    "as_real",
     "check_alike",
     "check_counts",
+    "check_gradient",
+    "check_parameters",
     "copy_entry",
+    "copy_from_first",
     "counts_of",
     "entries",
     "joint",

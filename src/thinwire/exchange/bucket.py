@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange.packet import Header
-from thinwire.exchange.shards import local
+from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import entries
 from thinwire.exchange.stripes import Stripe
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
@@ -198,7 +198,8 @@ class ParameterBucket(Bucket):
     """A bucket of parameters laid end to end, in wire order.
 
     Args:
-        named: names and parameters; of a DTensor this worker's shard is what is exchanged.
+        named: names and parameters; of a DTensor this worker's shard is what is exchanged, of
+            complex values their real and imaginary parts, in a dimension of their own.
         codes: how they travel.
         wire: the workers.
         axis: which unit's weights share levels.
@@ -232,12 +233,12 @@ class ParameterBucket(Bucket):
 
     @property
     def shards(self) -> list[Tensor]:
-        """What this worker holds of each parameter, sharing its memory."""
-        return [local(parameter) for parameter in self.parameters]
+        """What this worker holds of each parameter, as real numbers, sharing its memory."""
+        return [as_real(local(parameter)) for parameter in self.parameters]
 
     def collect(self, gradients: Sequence[Tensor | None]) -> None:
         """Copy a gradient for each parameter to ``scratch``; None is zero."""
-        found = [None if gradient is None else local(gradient) for gradient in gradients]
+        found = [None if gradient is None else as_real(local(gradient)) for gradient in gradients]
         self.space.collect(found, self.stages.worker.values)
 
     def subtract(self, update: Tensor) -> None:

@@ -28,6 +28,8 @@ from thinwire.exchange import (
     Timeline,
     Wire,
     check_counts,
+    check_gradient,
+    check_parameters,
     counts_of,
     own_wire,
     with_counts,
@@ -139,6 +141,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         trained = [
             (name, p) for name, p in zip(names, group["params"], strict=True) if p.requires_grad
         ]
+        check_parameters(trained)
         self._model = model_wire(trained, self._engine.wire, self._model)
         if self._model is not None and self.double_buffer:
             raise ValueError("double_buffer: expected False where parameters are sharded DTensors")
@@ -188,6 +191,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             self._syncing = before
 
     def _gradient_ready(self, parameter: Tensor) -> None:
+        check_gradient(self._engine.name_of[parameter], parameter.grad)
         lay_out_gradient(parameter)
         if self._syncing:
             self._schedule.gradient_ready(parameter, float(self.samples))

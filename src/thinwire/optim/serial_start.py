@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thinwire.exchange import HEADER_BYTES, SERIAL, Header, span
+from thinwire.exchange import HEADER_BYTES, SERIAL, Header, copy_from_first, span
 from thinwire.optim.engine import Engine
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import StepReport
@@ -92,12 +92,7 @@ class SerialStart:
 
 def copy_from_worker_0(engine: Engine, bucket: GroupBucket, stage: str) -> None:
     """Overwrite a bucket's parameters by worker 0's."""
-    if engine.wire.world == 1:
-        return
-    with torch.no_grad():
-        values = bucket.parameter_values(0, bucket.space.values)
-        engine.run(partial(engine.wire.broadcast, values, stage))
-        bucket.store(values)
+    engine.run(partial(copy_from_first, bucket.exchange.shards, engine.wire, stage))
 
 
 def _collect_finite(buckets: Sequence[GroupBucket]) -> str | None:
