@@ -13,6 +13,7 @@ arithmetic of a group does not depend on the bucket it travels in or on who owns
 bucket of a new composition appears, owner residuals move to their new owners once, exactly.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
@@ -145,6 +146,19 @@ class OneBitState:
         self._samples_seen = 0.0
         self._weight = 1.0  # of this iteration's gradients: samples / loss scale
         self._running: list[tuple[ParameterBucket, Verdict]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Copied":
+        """What a copy of the model has in place of this, since its reducer has no hook."""
+        return _Copied()
+
+    def __reduce__(self) -> tuple[type["_Copied"], tuple[()]]:
+        """Let a model that has the hook be pickled; the state itself is not."""
+        warnings.warn(
+            "OneBitState is not pickled, nor is what it carries: store its state_dict(), and "
+            "register a new state with the model that is loaded",
+            stacklevel=2,
+        )
+        return _Copied, ()
 
     # --- called by DDP --------------------------------------------------------------------------
 
@@ -361,6 +375,18 @@ class OneBitState:
 
     def _name(self, parameter: Tensor) -> str:
         return self._names[cast(Parameter, parameter)]
+
+
+class _Copied:
+    """What a copied or unpickled model holds in place of its hook's state; of no use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuntimeError(
+            "OneBitState: this is what copying or pickling left of one. Make a new OneBitState, "
+            "load the state_dict() of the old one into it, and register it with the model"
+        )
 
 
 def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[Tensor]:

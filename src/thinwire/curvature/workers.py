@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.curvature.cost import Cost, Evaluation
-from thinwire.exchange import CodedSum, Ledger, all_reduce, shared_wire
+from thinwire.exchange import CodedSum, Ledger, all_reduce, copy_from_first, shared_wire
 from thinwire.quantize import StageCodes
 
 T = TypeVar("T")
@@ -85,6 +85,10 @@ class Workers:
         vector = own.clone()
         sent = self._vectors(lambda: self._wire.broadcast(vector, stage))
         return Evaluation(vector, sent.cost)
+
+    def copy_first(self, tensors: Sequence[Tensor], stage: str) -> None:
+        """Overwrite tensors of any shapes and dtypes by worker 0's."""
+        self._vectors(lambda: copy_from_first(tensors, self._wire, stage))
 
     def coded_sum(
         self, parameters: Sequence[Parameter], codes: StageCodes, *, error_feedback: bool

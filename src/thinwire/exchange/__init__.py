@@ -5,7 +5,7 @@ from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
 from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig
-from thinwire.exchange.copies import copy_from_first
+from thinwire.exchange.copies import copy_from_first, refuse_copy
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
@@ -24,7 +24,7 @@ from thinwire.exchange.state import (
 )
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
-from thinwire.exchange.trainable import check_gradient, check_parameters
+from thinwire.exchange.trainable import REAL, check_gradient, check_parameters
 from thinwire.exchange.transport import (
     Transport,
     register_transport,
@@ -38,6 +38,7 @@ from thinwire.exchange.wire import Wire, own_wire, shared_wire
 __all__ = [
     "EXACT",
     "HEADER_BYTES",
+    "REAL",
     "SERIAL",
     "TERMS",
     "Bucket",
@@ -76,6 +77,7 @@ __all__ = [
     "joint",
     "local",
     "own_wire",
+    "refuse_copy",
     "register_transport",
     "reshard",
     "shared_wire",

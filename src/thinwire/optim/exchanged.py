@@ -32,6 +32,7 @@ from thinwire.exchange import (
     check_parameters,
     counts_of,
     own_wire,
+    refuse_copy,
     with_counts,
     without_counts,
 )
@@ -268,6 +269,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     @measure.setter
     def measure(self, wanted: bool) -> None:
         self._engine.set_measure(wanted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be copied or pickled."""
+        refuse_copy(self)
 
     def close(self) -> None:
         """End the communication thread."""
