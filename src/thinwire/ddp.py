@@ -181,7 +181,6 @@ class OneBitState:
         job = partial(
             self._exchange,
             cast(list[Parameter], bucket.parameters()),
-            bucket.gradients(),
             buffer,
             self._weight,
             first=bucket.index() == 0,
@@ -212,7 +211,6 @@ class OneBitState:
     def _exchange(
         self,
         parameters: Sequence[Parameter],
-        gradients: Sequence[Tensor],
         buffer: Tensor,
         weight: float,
         *,
@@ -223,12 +221,12 @@ class OneBitState:
         if first:
             self._drop()  # what an iteration that failed has left
         check_gradient(self._describe(parameters[0]), buffer)  # a sparse one has a bucket to itself
-        gradient_of = dict(zip(parameters, map(as_real, gradients), strict=True))
-        in_order = _in_wire_order(gradients, self._config.axis)
-        flat = as_real(buffer).view(-1) if in_order else None
+        flat = as_real(buffer).view(-1)
+        gradient_of = dict(zip(parameters, _gradients(flat, parameters), strict=True))
+        in_order = _in_wire_order(list(gradient_of.values()), self._config.axis)
         for bucket in self._members.buckets_for(parameters, carries=self._carries):
             own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
-            whole = len(own) == len(gradients)
+            whole = in_order and len(own) == len(parameters)
             verdict = self._exchange_bucket(bucket, own, flat if whole else None, weight)
             self._running.append((bucket, verdict))
         if last:
@@ -402,13 +400,25 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
     return state.hand_over(bucket)
 
 
-def _in_wire_order(gradients: Sequence[Tensor], axis: Axis) -> bool:
-    """Whether DDP's buffer can be encoded as it is.
+def _gradients(flat: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
+    """Views into a buffer of DDP's, ([values]), as real numbers in the parameters' shapes.
 
-    DDP lays gradients out as their parameters are in memory, which may be channels last, and codes
-    do not take float64.
+    DDP lays gradients out as their parameters are in memory, which may be channels last, where that
+    has no gaps. ``GradBucket.gradients`` takes them to be contiguous and real.
     """
-    taken = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
+    views, start = list[Tensor](), 0
+    for parameter in parameters:
+        like = as_real(parameter.detach())
+        run = flat[start : start + like.numel()]
+        dense = torch.ops.aten.is_non_overlapping_and_dense(like)
+        views.append(run.as_strided(like.shape, like.stride()) if dense else run.view(like.shape))
+        start += like.numel()
+    return views
+
+
+def _in_wire_order(gradients: Sequence[Tensor], axis: Axis) -> bool:
+    """Whether DDP's buffer can be encoded as it is; codes do not take float64."""
+    taken = (torch.float32, torch.bfloat16, torch.float16)
     return axis == "output" and all(g.is_contiguous() and g.dtype in taken for g in gradients)
 
 
