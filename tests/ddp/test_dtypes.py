@@ -51,7 +51,7 @@ def train(
     rank: int, world: int, dtypes: list[torch.dtype], hooked: bool, code: Any = "float32"
 ) -> list[Tensor]:
     net = Net(dtypes)
-    ddp, state = wrap(net, hooked, code=code) if hooked else wrap(net, hooked)
+    ddp, _state = wrap(net, hooked, code=code) if hooked else wrap(net, hooked)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5)
     for step in range(5):
         optimizer.zero_grad()
@@ -140,7 +140,7 @@ def test_sparse_gradients_are_refused_on_every_worker(run_ranks: RunRanks, named
 @pytest.mark.support("parameters of float8", HOOK, refused=True)
 def test_other_dtypes_are_refused_by_name() -> None:
     strange = nn.Parameter(torch.zeros(3).to(torch.float8_e5m2))
-    with pytest.raises(TypeError, match="embed: expected .*, got float8_e5m2"):
+    with pytest.raises(TypeError, match=r"embed: expected .*, got float8_e5m2"):
         OneBitState(named_parameters=[("embed", strange)])
 
 

@@ -49,7 +49,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "dtype, mixed, bound",
+    ("dtype", "mixed", "bound"),
     [
         pytest.param(*case, id=subject, marks=pytest.mark.support(subject, NAME))
         for subject, *case in CASES
@@ -96,4 +96,5 @@ def test_what_cannot_be_scattered_is_refused_by_name(run_ranks: RunRanks) -> Non
     for complex_, sparse in run_ranks(2, refusals):
         assert complex_.startswith("0.weight: expected a parameter of dtype float32")
         assert "got complex64" in complex_
-        assert sparse.startswith("0.weight: expected a dense gradient") and "sparse=False" in sparse
+        assert sparse.startswith("0.weight: expected a dense gradient")
+        assert "sparse=False" in sparse

@@ -5,7 +5,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -57,11 +57,14 @@ class Widened(torch.optim.AdamW):
             narrow.copy_(wide)
 
 
-PAIRS = [pytest.param(onebit(), sgd, id="OneBitSGD"), pytest.param(owner(), Widened, id="OwnerOptimizer")]
+PAIRS = [
+    pytest.param(onebit(), sgd, id="OneBitSGD"),
+    pytest.param(owner(), Widened, id="OwnerOptimizer"),
+]
 
 
 class Net(nn.Module):
-    """A scalar, an empty parameter, a matrix stored transposed, and what is frozen, of any dtype."""
+    """A scalar, an empty parameter, a transposed matrix, and what is frozen, of other dtypes."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -128,14 +131,14 @@ DTYPES = [
 
 
 @pytest.mark.parametrize(
-    "dtype, bound",
+    ("dtype", "bound"),
     [
         pytest.param(d, b, id=str(d), marks=pytest.mark.support(f"parameters of {n}", *BOTH))
         for (d, b) in DTYPES
         for n in [str(d).removeprefix("torch.")]
     ],
 )
-@pytest.mark.parametrize("make, oracle", PAIRS)
+@pytest.mark.parametrize(("make", "oracle"), PAIRS)
 def test_every_dtype_trains_as_in_torch(
     make: Make, oracle: Make, dtype: torch.dtype, bound: float
 ) -> None:
@@ -145,7 +148,8 @@ def test_every_dtype_trains_as_in_torch(
         for got, wanted in zip(net.parameters(), expected.parameters(), strict=True):
             assert got.dtype == wanted.dtype
         torch.testing.assert_close(flat(net), flat(expected), rtol=bound, atol=bound)
-        assert torch.equal(net.count, torch.arange(3)) and net.mask.tolist() == [True, False]
+        assert torch.equal(net.count, torch.arange(3))
+        assert net.mask.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("make", [onebit("sign"), owner("4-bit")], ids=BOTH)
@@ -200,9 +204,11 @@ class TestRefused:
     @pytest.mark.support("a parameter given twice", *BOTH, refused=True)
     def test_parameters_given_twice(self, make: Make) -> None:
         weight = nn.Parameter(torch.zeros(3))
-        with warnings.catch_warnings(), pytest.raises(ValueError, match="head: expected every"):
+        named = [("embed", weight), ("head", weight)]
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own of the same
-            make([("embed", weight), ("head", weight)])
+            with pytest.raises(ValueError, match="head: expected every"):
+                make(named)
 
     @pytest.mark.support("nn.Embedding(sparse=True)", *BOTH, refused=True, note="use sparse=False")
     @pytest.mark.parametrize("syncing", [True, False])
@@ -213,12 +219,9 @@ class TestRefused:
             net = nn.Sequential(nn.Embedding(50, 16, sparse=True), nn.Linear(16, 4))
             optimizer: Any = make(net.named_parameters())
             loss = net(torch.arange(8)).square().mean()
-            with pytest.raises(TypeError, match=r"0\.weight.*sparse=False") as caught:
-                if syncing:
-                    loss.backward()
-                else:
-                    with optimizer.no_sync():
-                        loss.backward()
+            context = nullcontext() if syncing else optimizer.no_sync()
+            with context, pytest.raises(TypeError, match=r"0\.weight.*sparse=False") as caught:
+                loss.backward()
             messages.append(str(caught.value))
 
         simulate(2, work)
@@ -420,4 +423,3 @@ def test_a_copied_model_exchanges_nothing(make: Make) -> None:
 
     for one, other in zip(simulate(2, work, False), simulate(2, work, True), strict=True):
         assert torch.equal(one, other)
-

@@ -95,7 +95,8 @@ def test_what_is_frozen_is_worker_0s_and_stays() -> None:
         return [model.count.detach(), model.narrow.detach().float()]
 
     for count, half in simulate(2, work):
-        assert count.tolist() == [0, 1, 2] and (half == 1.5).all()
+        assert count.tolist() == [0, 1, 2]
+        assert (half == 1.5).all()
 
 
 DTYPES = [torch.bfloat16, torch.float16, torch.complex64]

@@ -177,7 +177,11 @@ def draw(total: int, size: int, seed: int, iteration: int) -> Tensor:
         int64 [min(size, total)], in ascending order.
     """
     generator = torch.Generator().manual_seed(draw_seed(seed, "curvature", iteration))
-    return torch.randperm(total, generator=generator, dtype=torch.int64, device="cpu")[:size].sort().values
+    return (
+        torch.randperm(total, generator=generator, dtype=torch.int64, device="cpu")[:size]
+        .sort()
+        .values
+    )
 
 
 def draw_seed(seed: int, purpose: str, iteration: int) -> int:

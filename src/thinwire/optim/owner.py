@@ -162,7 +162,9 @@ def probe(
         ValueError: the results differ, so it is not element-wise.
     """
     generator = torch.Generator().manual_seed(0)
-    start, *gradients = torch.randn(4, _PROBE, generator=generator, dtype=torch.float32, device="cpu")
+    start, *gradients = torch.randn(
+        4, _PROBE, generator=generator, dtype=torch.float32, device="cpu"
+    )
     together = _after([start], [[g] for g in gradients], optimizer_class, options)
     alone = _after(
         list(start.split(1)), [list(g.split(1)) for g in gradients], optimizer_class, options

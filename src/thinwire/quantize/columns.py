@@ -110,7 +110,9 @@ class Columns:
             their packed values in 32-bit words; both rows start at 0.
         """
         if bits not in self._packed_tables:
-            lengths = torch.tensor([0, *self.lengths], dtype=torch.int64, device=CPU).to(self.device)
+            lengths = torch.tensor([0, *self.lengths], dtype=torch.int64, device=CPU).to(
+                self.device
+            )
             words = (lengths * bits + WORD - 1) // WORD
             self._packed_tables[bits] = torch.stack([lengths.cumsum(0), words.cumsum(0)])
         return self._packed_tables[bits]

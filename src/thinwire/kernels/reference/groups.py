@@ -47,5 +47,7 @@ def _shifts(bits: int, device: torch.device) -> Tensor:
 def _wire_position(layout: Tensor, n: int, bits: int) -> Tensor:
     """int64 [n]: the place of each value, counted from the start of the packed values."""
     group = group_of(layout, n)
-    within = torch.arange(n, dtype=torch.int64, device=layout.device) - layout[0].index_select(0, group)
+    within = torch.arange(n, dtype=torch.int64, device=layout.device) - layout[0].index_select(
+        0, group
+    )
     return 32 // bits * layout[1].index_select(0, group) + within

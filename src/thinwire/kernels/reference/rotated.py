@@ -90,7 +90,9 @@ def _blocks(layout: Tensor, n: int, count: int) -> _Blocks:
     group = torch.repeat_interleave(groups, layout[2].diff(), output_size=count)
     length = layout[0].diff().index_select(0, group)
     p = _by_length(_SIZES, length)
-    tile = torch.arange(count, dtype=torch.int64, device=layout.device) - layout[2].index_select(0, group)
+    tile = torch.arange(count, dtype=torch.int64, device=layout.device) - layout[2].index_select(
+        0, group
+    )
     rest, last = length % p, length // p
     ends = (rest > 0) & (tile == last)
     start = layout[0].index_select(0, group) + torch.where(ends, length - p, tile * p)
