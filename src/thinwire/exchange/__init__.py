@@ -24,7 +24,7 @@ from thinwire.exchange.state import (
 )
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
-from thinwire.exchange.trainable import REAL, check_gradient, check_parameters
+from thinwire.exchange.trainable import REAL, TRAINED, check_gradient, check_parameters
 from thinwire.exchange.transport import (
     Transport,
     register_transport,
@@ -41,6 +41,7 @@ __all__ = [
     "REAL",
     "SERIAL",
     "TERMS",
+    "TRAINED",
     "Bucket",
     "CodedSum",
     "Codes",

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-COMPLEX = (torch.complex64, torch.complex128)
+TRAINED = (*REAL, torch.complex64, torch.complex128)  # where real and imaginary parts travel
 
 
 def check_parameters(
-    named: Iterable[tuple[str, Tensor]], *, dtypes: tuple[torch.dtype, ...] = (*REAL, *COMPLEX)
+    named: Iterable[tuple[str, Tensor]], *, dtypes: tuple[torch.dtype, ...] = TRAINED
 ) -> None:
     """Refuse parameters that the exchange cannot take, before anything is sent.
 
