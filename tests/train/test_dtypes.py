@@ -20,7 +20,8 @@ NAME = "trainer"
 )
 def test_networks_of_other_dtypes_train(idx_folder: Path, tmp_path: Path, dtype: str) -> None:
     summary = run(idx_folder, tmp_path, factory=f"{NETWORKS}:of_{dtype}")
-    assert summary is not None and summary["test_error"] < 0.5
+    assert summary is not None
+    assert summary["test_error"] < 0.5
     stored = safetensors.torch.load_file(tmp_path / "model.safetensors")
     assert {str(tensor.dtype) for tensor in stored.values()} == {f"torch.{dtype}"}
 
