@@ -13,6 +13,7 @@ arithmetic of a group does not depend on the bucket it travels in or on who owns
 bucket of a new composition appears, owner residuals move to their new owners once, exactly.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
@@ -38,9 +39,12 @@ from thinwire.exchange import (
     SampleCount,
     State,
     Verdict,
+    as_real,
     check_alike,
     check_counts,
+    check_gradient,
     check_group_exists,
+    check_parameters,
     copy_entry,
     counts_of,
     joint,
@@ -127,6 +131,7 @@ class OneBitState:
         self.skipped = 0
         self.ledger = Ledger()
         named = [(_plain(name), p) for name, p in named_parameters or ()]
+        check_parameters(named)
         self._names = {p: name for name, p in named}
         unknown = set(overrides or ()) - set(self._names.values())
         if unknown:
@@ -188,6 +193,19 @@ class OneBitState:
             self._closed = True
             self._thread.close(wait=wait)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Copied":
+        """What a copy of the model has in place of this, since its reducer has no hook."""
+        return _Copied()
+
+    def __reduce__(self) -> tuple[type["_Copied"], tuple[()]]:
+        """Let a model that has the hook be pickled; the state itself is not."""
+        warnings.warn(
+            "OneBitState is not pickled, nor is what it carries: store its state_dict(), and "
+            "register a new state with the model that is loaded",
+            stacklevel=2,
+        )
+        return _Copied, ()
+
     # --- called by DDP --------------------------------------------------------------------------
 
     def hand_over(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
@@ -196,6 +214,12 @@ class OneBitState:
             raise RuntimeError(
                 "this OneBitState is closed: wrap the model in a new DistributedDataParallel, and "
                 "register the hook with a new OneBitState"
+            )
+        if isinstance(bucket, tuple):
+            raise RuntimeError(
+                "onebit_hook: expected one of DistributedDataParallel's buckets, got a gradient by "
+                "itself, which is what its Python reducer hands over: set "
+                'torch._dynamo.config.optimize_ddp = "ddp_optimizer" before the model is wrapped'
             )
         if bucket.index() == 0:
             self._check_world()
@@ -210,7 +234,6 @@ class OneBitState:
         job = partial(
             self._exchange,
             cast(list[Parameter], bucket.parameters()),
-            bucket.gradients(),
             buffer,
             self._weight,
             first=bucket.index() == 0,
@@ -241,7 +264,6 @@ class OneBitState:
     def _exchange(
         self,
         parameters: Sequence[Parameter],
-        gradients: Sequence[Tensor],
         buffer: Tensor,
         weight: float,
         *,
@@ -251,11 +273,14 @@ class OneBitState:
         """Both stages of one of DDP's buckets: its gradients become their mean over all samples."""
         if first:
             self._drop()  # what an iteration that failed has left
-        gradient_of = dict(zip(parameters, gradients, strict=True))
+        check_gradient(self._describe(parameters[0]), buffer)  # a sparse one has a bucket to itself
+        flat = as_real(buffer).view(-1)
+        gradient_of = dict(zip(parameters, _gradients(flat, parameters), strict=True))
+        in_order = _in_wire_order(list(gradient_of.values()), self._config.axis)
         for bucket in self._members.buckets_for(parameters, carries=self._carries):
             own = [gradient_of[cast(Parameter, p)] for p in bucket.parameters]
-            whole = len(own) == len(gradients) and self._config.axis == "output"
-            verdict = self._exchange_bucket(bucket, own, buffer if whole else None, weight)
+            whole = in_order and len(own) == len(parameters)
+            verdict = self._exchange_bucket(bucket, own, flat if whole else None, weight)
             self._running.append((bucket, verdict))
         if last:
             self._end_iteration()
@@ -315,9 +340,10 @@ class OneBitState:
         return self._overrides.get(self._names.get(cast(Parameter, parameter), ""), self._codes)
 
     def _make_bucket(self, parameters: Sequence[Tensor]) -> ParameterBucket:
-        names = [self._names.get(cast(Parameter, p), f"{[*p.shape]}") for p in parameters]
+        named = [(self._describe(cast(Parameter, p)), p) for p in parameters]
+        check_parameters(named)
         return ParameterBucket(
-            list(zip(names, parameters, strict=True)),
+            named,
             self._codes_of(parameters[0]),
             self._wire,
             axis=self._config.axis,
@@ -394,8 +420,24 @@ class OneBitState:
         self._carries = counts["carries"]
         self.ledger.load_state_dict(counts["ledger"])
 
+    def _describe(self, parameter: Parameter) -> str:
+        """Return a parameter's name where it is known, else its shape."""
+        return self._names.get(parameter, f"a parameter of shape {[*parameter.shape]}")
+
     def _name(self, parameter: Tensor) -> str:
         return self._names[cast(Parameter, parameter)]
+
+
+class _Copied:
+    """What a copied or unpickled model holds in place of its hook's state; of no use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuntimeError(
+            "OneBitState: this is what copying or pickling left of one. Make a new OneBitState, "
+            "load the state_dict() of the old one into it, and register it with the model"
+        )
 
 
 def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[Tensor]:
@@ -413,6 +455,28 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
 
 def _names_of(codes: StageCodes) -> tuple[str, str]:
     return codes.gradients.name, codes.updates.name
+
+
+def _gradients(flat: Tensor, parameters: Sequence[Parameter]) -> list[Tensor]:
+    """Views into a buffer of DDP's, ([values]), as real numbers in the parameters' shapes.
+
+    DDP lays gradients out as their parameters are in memory, which may be channels last, where that
+    has no gaps. ``GradBucket.gradients`` takes them to be contiguous and real.
+    """
+    views, start = list[Tensor](), 0
+    for parameter in parameters:
+        like = as_real(parameter.detach())
+        run = flat[start : start + like.numel()]
+        dense = torch.ops.aten.is_non_overlapping_and_dense(like)
+        views.append(run.as_strided(like.shape, like.stride()) if dense else run.view(like.shape))
+        start += like.numel()
+    return views
+
+
+def _in_wire_order(gradients: Sequence[Tensor], axis: Axis) -> bool:
+    """Whether DDP's buffer can be encoded as it is; codes do not take float64."""
+    taken = (torch.float32, torch.bfloat16, torch.float16)
+    return axis == "output" and all(g.is_contiguous() and g.dtype in taken for g in gradients)
 
 
 def _plain(name: str) -> str:

@@ -76,3 +76,43 @@ def frozen(*, inputs: int, classes: int, seed: int) -> Any:
 
 def of_other_arguments(features: int) -> Any:
     return nn.Linear(features, 1), F.mse_loss
+
+
+class Cast(nn.Module):
+    """A network of another dtype than its inputs."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner, self.dtype = inner.to(dtype), dtype
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self.inner(inputs.to(self.dtype))
+
+
+def of_float64(*, inputs: int, classes: int, seed: int) -> Any:
+    return Cast(nn.Linear(inputs, classes), torch.float64), F.cross_entropy
+
+
+def of_bfloat16(*, inputs: int, classes: int, seed: int) -> Any:
+    return Cast(nn.Linear(inputs, classes), torch.bfloat16), F.cross_entropy
+
+
+def of_float16(*, inputs: int, classes: int, seed: int) -> Any:
+    return Cast(nn.Linear(inputs, classes), torch.float16), F.cross_entropy
+
+
+class Halves(nn.Module):
+    """Looks whether inputs are positive up in a table."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Embedding(2, 3, sparse=True), nn.Flatten(), nn.Linear(3 * inputs, classes)
+        )
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return self.inner((inputs > 0).long())
+
+
+def sparse(*, inputs: int, classes: int, seed: int) -> Any:
+    return Halves(inputs, classes), F.cross_entropy

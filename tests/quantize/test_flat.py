@@ -46,3 +46,14 @@ def test_overlaps_tile_any_range(shapes: list[torch.Size], data: st.DataObject) 
     for value in range(start, stop):
         first, last = space.ranges[space.owner_of(value)]
         assert first <= value < last
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_updates_are_rounded_once(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameter = torch.randn(1000, generator=generator, dtype=torch.float64).to(dtype)
+    update = torch.randn(1000, generator=generator, dtype=torch.float32) / 10
+    expected = (parameter.double() - update.double()).to(dtype)
+    FlatSpace([parameter.shape]).subtract(update, [parameter])
+    torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-9)
+    assert (parameter == expected).double().mean() > 0.999  # float32 may round before bfloat16

@@ -2,7 +2,7 @@
 
 from thinwire.curvature.cost import NOTHING, Cost, Evaluation, joined
 from thinwire.curvature.fisher import kronecker_layers
-from thinwire.curvature.flat import FlatModel, FlatParameters, twice_differentiable
+from thinwire.curvature.flat import CURVED, FlatModel, FlatParameters, twice_differentiable
 from thinwire.curvature.host import added, all_finite, read
 from thinwire.curvature.operator import (
     CurvatureOperator,
@@ -27,6 +27,7 @@ from thinwire.curvature.weighted_loss import (
 from thinwire.curvature.workers import Workers
 
 __all__ = [
+    "CURVED",
     "NOTHING",
     "Batch",
     "Cost",

@@ -1,6 +1,6 @@
 """A model's trainable parameters as one flat vector theta, and the model as a function of it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from thinwire.exchange import check_gradient, check_parameters
+
+CURVED = (torch.float32, torch.float64)  # what curvature is computed in
 
 
 class FlatParameters:
@@ -23,20 +27,24 @@ class FlatParameters:
     Attributes:
         parameters: as given.
         sizes: number of values of each.
+        names: what errors call them.
 
     Raises:
-        ValueError: none given, of mixed dtype or device, or neither float32 nor float64.
+        TypeError: one is neither float32 nor float64, or not dense, naming it.
+        ValueError: none given, or of mixed dtype or device.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = [*parameters]
+        self.names = [
+            f"parameter {i}, of shape {[*p.shape]}" for i, p in enumerate(self.parameters)
+        ]
         if not self.parameters:
             raise ValueError("parameters: expected at least one that requires a gradient, got none")
         kinds = {f"{p.dtype} on {p.device}" for p in self.parameters}
-        if self.parameters[0].dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"parameters: expected float32 or float64, got {sorted(kinds)[0]}")
         if len(kinds) > 1:
             raise ValueError(f"parameters: expected one dtype and device, got {sorted(kinds)}")
+        check_parameters(zip(self.names, self.parameters, strict=True), dtypes=CURVED)
         self.sizes = [p.numel() for p in self.parameters]
 
     @torch.no_grad()
@@ -63,6 +71,16 @@ class FlatParameters:
         """One tensor of each parameter's shape -> a new flat vector, [P]."""
         return torch.cat([whole(tensor).reshape(-1) for tensor in tensors])
 
+    def flatten_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
+        """The same of what autograd returned.
+
+        Raises:
+            TypeError: a gradient is sparse, naming its parameter.
+        """
+        for name, gradient in zip(self.names, gradients, strict=True):
+            check_gradient(name, gradient)
+        return self.flatten(gradients)
+
     @torch.no_grad()
     def leaves(self, theta: Tensor) -> list[Tensor]:
         """Copies of theta's pieces that record gradients, one of each parameter's shape."""
@@ -86,7 +104,8 @@ class FlatModel(FlatParameters):
         names: the parameters' names in the module.
 
     Raises:
-        ValueError: as ``FlatParameters``, or a parameter that is not the module's.
+        TypeError: as ``FlatParameters``.
+        ValueError: as there, or a parameter that is not the module's.
     """
 
     def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter] | None = None) -> None:

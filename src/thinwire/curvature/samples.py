@@ -117,7 +117,7 @@ class Samples:
     def _add(self, parts: Sequence[Tensor], total: Tensor | None) -> Tensor:
         """Parts of one chunk, added to the total of those before it."""
         if total is None:
-            return self.model.flatten(parts)
+            return self.model.flatten_gradients(parts)
         for sum_, part in zip(self.model.pieces(total), parts, strict=True):
             sum_.add_(part)
         return total

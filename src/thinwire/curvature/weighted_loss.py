@@ -67,8 +67,8 @@ def class_weight(targets: Tensor, options: dict[str, Any]) -> Tensor:
         options: "weight" and "ignore_index", as in ``torch.nn.CrossEntropyLoss``.
     """
     if targets.is_floating_point():  # torch divides by the number of positions
-        return torch.tensor(float(targets[:, :1].numel()), dtype=torch.float64)
-    counted = targets != options["ignore_index"]
+        return torch.tensor(targets[:, :1].numel(), dtype=torch.float64, device="cpu")
+    counted: Tensor = targets != options["ignore_index"]
     weights: Tensor | None = options["weight"]
     if weights is None:
         return counted.sum(dtype=torch.float64)

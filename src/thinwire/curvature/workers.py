@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.curvature.cost import Cost, Evaluation
-from thinwire.exchange import CodedSum, Ledger, all_reduce, shared_wire
+from thinwire.exchange import CodedSum, Ledger, all_reduce, copy_from_first, shared_wire
 from thinwire.quantize import StageCodes
 
 T = TypeVar("T")
@@ -86,6 +86,10 @@ class Workers:
         sent = self._vectors(lambda: self._wire.broadcast(vector, stage))
         return Evaluation(vector, sent.cost)
 
+    def copy_first(self, tensors: Sequence[Tensor], stage: str) -> None:
+        """Overwrite tensors of any shapes and dtypes by worker 0's."""
+        self._vectors(lambda: copy_from_first(tensors, self._wire, stage))
+
     def coded_sum(
         self, parameters: Sequence[Parameter], codes: StageCodes, *, error_feedback: bool
     ) -> CodedSum:
@@ -96,12 +100,12 @@ class Workers:
 
     def sum_numbers(self, own: Sequence[float], stage: str) -> Evaluation[list[float]]:
         """The sums of a few numbers, added in rank order: one small collective."""
-        tensor = torch.tensor(own, dtype=torch.float64)
+        tensor = torch.tensor(own, dtype=torch.float64, device="cpu")
         return self._numbers(lambda: self._wire.sum(tensor, stage).tolist())
 
     def gather_numbers(self, own: Sequence[float], stage: str) -> Evaluation[list[list[float]]]:
         """Every worker's numbers, in rank order."""
-        tensor = torch.tensor(own, dtype=torch.float64)
+        tensor = torch.tensor(own, dtype=torch.float64, device="cpu")
         return self._numbers(lambda: [t.tolist() for t in self._wire.all_gather(tensor, stage)])
 
     # --------------------------------------------------------------------------------------------

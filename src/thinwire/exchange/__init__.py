@@ -5,6 +5,7 @@ from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
 from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig
+from thinwire.exchange.copies import copy_from_first, refuse_copy
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
@@ -12,7 +13,7 @@ from thinwire.exchange.packet import HEADER_BYTES, Header
 from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
 from thinwire.exchange.samples import SampleCount
-from thinwire.exchange.shards import local
+from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import (
     State,
     check_counts,
@@ -25,6 +26,7 @@ from thinwire.exchange.state import (
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.texts import share_text
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
+from thinwire.exchange.trainable import REAL, TRAINED, check_gradient, check_parameters
 from thinwire.exchange.transport import (
     Transport,
     register_transport,
@@ -39,8 +41,10 @@ from thinwire.exchange.workers_given import MadeAlone, check_group_exists
 __all__ = [
     "EXACT",
     "HEADER_BYTES",
+    "REAL",
     "SERIAL",
     "TERMS",
+    "TRAINED",
     "Bucket",
     "CodedSum",
     "Codes",
@@ -67,15 +71,20 @@ __all__ = [
     "Verdict",
     "Wire",
     "all_reduce",
+    "as_real",
     "check_alike",
     "check_counts",
+    "check_gradient",
     "check_group_exists",
+    "check_parameters",
     "copy_entry",
+    "copy_from_first",
     "counts_of",
     "entries",
     "joint",
     "local",
     "own_wire",
+    "refuse_copy",
     "register_transport",
     "reshard",
     "share_text",

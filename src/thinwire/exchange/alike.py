@@ -72,7 +72,12 @@ def _first_difference(tables: Sequence[Mapping[str, str]]) -> str:
 def _gather(content: bytes, wire: Wire) -> list[bytes]:
     """Every worker's bytes, in rank order."""
     own = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    sizes = [int(n) for n in wire.all_gather(torch.tensor([len(content)]), _STAGE)]
+    sizes = [
+        int(n)
+        for n in wire.all_gather(
+            torch.tensor([len(content)], dtype=torch.int64, device="cpu"), _STAGE
+        )
+    ]
     received = wire.exchange([own] * wire.world, sizes, _STAGE)
     return [bytes(raw.tolist()) for raw in received]
 

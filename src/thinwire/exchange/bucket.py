@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange.packet import Header
-from thinwire.exchange.shards import local
+from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import entries
 from thinwire.exchange.stripes import Stripe
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
@@ -209,7 +209,8 @@ class ParameterBucket(Bucket):
     """A bucket of parameters laid end to end, in wire order.
 
     Args:
-        named: names and parameters; of a DTensor this worker's shard is what is exchanged.
+        named: names and parameters; of a DTensor this worker's shard is what is exchanged, of
+            complex values their real and imaginary parts, in a dimension of their own.
         codes: how they travel.
         wire: the workers.
         axis: which unit's weights share levels.
@@ -246,8 +247,8 @@ class ParameterBucket(Bucket):
 
     @property
     def shards(self) -> list[Tensor]:
-        """What this worker holds of each parameter, sharing its memory."""
-        return [local(parameter) for parameter in self.parameters]
+        """What this worker holds of each parameter, as real numbers, sharing its memory."""
+        return [as_real(local(parameter)) for parameter in self.parameters]
 
     def collect(self, gradients: Sequence[Tensor | None]) -> None:
         """Copy a gradient for each parameter to ``scratch``.
@@ -255,7 +256,7 @@ class ParameterBucket(Bucket):
         None is a gradient that this worker lacks. It sends nothing for the parameter then, and what
         it carries for it waits. Where no worker has one, the parameter is ``idle``.
         """
-        found = [None if gradient is None else local(gradient) for gradient in gradients]
+        found = [None if gradient is None else as_real(local(gradient)) for gradient in gradients]
         self._missing = [gradient is None for gradient in found]
         self.space.collect(found, self.stages.worker.values)
 
@@ -307,9 +308,9 @@ class ParameterBucket(Bucket):
         ]
 
     def _idle_everywhere(self, wire: Wire) -> list[bool]:
-        bits = torch.tensor(self._missing, dtype=torch.uint8)
+        bits = torch.tensor(self._missing, dtype=torch.uint8, device="cpu")
         packed = torch.nn.functional.pad(bits, (0, -len(bits) % 8)).view(-1, 8)
-        weights = 2 ** torch.arange(8, dtype=torch.uint8)
+        weights = 2 ** torch.arange(8, dtype=torch.uint8, device="cpu")
         everyone = torch.stack(
             wire.all_gather((packed * weights).sum(1, dtype=torch.uint8), "idle")
         )

@@ -22,6 +22,15 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def as_real(tensor: Tensor) -> Tensor:
+    """Return the real numbers of a tensor, sharing its memory unless they wait to be conjugated.
+
+    >>> as_real(torch.tensor([1 + 2j])).tolist()
+    [[1.0, 2.0]]
+    """
+    return torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor
+
+
 def shard_of(tensor: Tensor, dim: int | None, rank: int, world: int) -> Tensor:
     """What a model rank holds of a whole tensor, as torch's Shard(dim) cuts it: a view.
 

@@ -4,10 +4,14 @@
 
 "residual" has the parameter's shape, one for each worker. What an owner keeps covers the wire-order
 values ``owned[0] .. owned[1] - 1`` of the parameter, flat; the runs of all workers tile it, and a
-parameter of which a worker owns nothing has no "owned". An optimiser's dict has torch's
-"param_groups" too, and its counts are in the first of them: torch.distributed.checkpoint.state_dict
-drops every other key. Of a DTensor all of this is this worker's shard's; the counts then say which
-model rank that is, and along which dimension each parameter is sharded.
+parameter of which a worker owns nothing has no "owned". Complex parameters count as real ones of
+shape [..., 2], as torch.view_as_real has them. All of it is in logical order, whatever the memory
+format of a parameter is.
+
+An optimiser's dict has torch's "param_groups" too, and its counts are in the first of them:
+torch.distributed.checkpoint.state_dict drops every other key. Of a DTensor all of this is this
+worker's shard's; the counts then say which model rank that is, and along which dimension each
+parameter is sharded.
 
 Counts are JSON text. Checkpointers cut dictionaries into leaves and fill only leaves that are there
 already, so a ledger with a new stage would lose it; a text stays whole.

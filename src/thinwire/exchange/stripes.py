@@ -45,7 +45,9 @@ def split(columns: Columns, world: int) -> list[Stripe]:
     [768, 512]
     """
     offsets, words = columns.offsets, columns.word_offsets
-    targets = (torch.arange(1, world) * (columns.words / world)).long().tolist()
+    owners = torch.arange(1, world, dtype=torch.float32, device="cpu")
+    targets = (owners * (columns.words / world)).long().tolist()
+
     cuts = [min(bisect_left(words, target), columns.groups) for target in targets]
     bounds = [0, *cuts, columns.groups]
     return [

@@ -16,9 +16,9 @@ def share_text(text: str, wire: Wire, stage: str) -> str:
     if wire.world == 1:
         return text
     raw = text.encode()
-    size = torch.tensor([len(raw)])
+    size = torch.tensor([len(raw)], dtype=torch.int64, device="cpu")
     wire.broadcast(size, stage)
-    content = torch.zeros(int(size), dtype=torch.uint8)
+    content = torch.zeros(int(size), dtype=torch.uint8, device="cpu")
     if wire.rank == 0 and raw:
         content.copy_(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
     wire.broadcast(content, stage)

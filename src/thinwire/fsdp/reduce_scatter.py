@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from thinwire.exchange import (
     EXACT,
+    REAL,
     Bucket,
     Codes,
     ExchangeConfig,
@@ -28,8 +29,10 @@ from thinwire.exchange import (
     Wire,
     check_alike,
     check_counts,
+    check_parameters,
     copy_entry,
     counts_of,
+    refuse_copy,
     shared_wire,
     with_counts,
 )
@@ -63,7 +66,8 @@ class OneBitReduceScatter:
         names: of the module's own parameters, in the order in which they travel.
 
     Raises:
-        TypeError: the module was not fully_shard-ed.
+        TypeError: the module was not fully_shard-ed, or a parameter is complex or will have a
+            sparse gradient, naming it.
         ValueError: a module without parameters of its own, an unknown code, or a parameter that
             is not sharded by rows; from a call, an unsupported reduction, or gradients that do
             not have the module's size.
@@ -85,6 +89,8 @@ class OneBitReduceScatter:
                 "module: it has no parameters of its own to train, so nothing of it would be "
                 "exchanged; thinwire.compress(model) takes every module that has"
             )
+        check_parameters(named, dtypes=REAL)
+        _check_embeddings(module)
         self.ledger = Ledger()
         self.names = [name for name, _ in named]
         self._parameters = [p for _, p in named]
@@ -178,6 +184,10 @@ class OneBitReduceScatter:
         """float32 ``[n]``: what this worker carries, in the layout of ``input_tensor``."""
         return self._bucket.stages.worker.residual
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be copied or pickled."""
+        refuse_copy(self)
+
     def state_dict(self) -> dict[str, Any]:
         """What this worker carries, by parameter. Take it between backwards.
 
@@ -223,6 +233,16 @@ def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             if not isinstance(child, FSDPModule)
         ]
         pending += reversed(children)
+
+
+def _check_embeddings(module: nn.Module) -> None:
+    """Raise TypeError if a parameter will have a sparse gradient, which FSDP cannot scatter."""
+    for name, child in module.named_modules():
+        if isinstance(child, (nn.Embedding, nn.EmbeddingBag)) and child.sparse:
+            raise TypeError(
+                f"{name}.weight: expected a dense gradient, got sparse=True: make the module with "
+                "sparse=False"
+            )
 
 
 def _place(named: Sequence[tuple[str, nn.Parameter]]) -> tuple[int, int]:

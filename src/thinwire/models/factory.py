@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thinwire.curvature import CURVED
+from thinwire.exchange import TRAINED, check_gradient, check_parameters
 from thinwire.named_function import find_function
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -70,9 +72,11 @@ def check_network(
         one_tensor: the outputs must be a tensor, which Hessian-free optimisation differentiates in.
 
     Raises:
+        TypeError: a parameter is of a dtype that cannot be trained, or its gradient is sparse.
         ValueError: the outputs are none; the loss is not one number, not differentiable or not a
             mean over samples; or training changes buffers, which workers do not exchange.
     """
+    check_parameters(model.named_parameters(), dtypes=CURVED if one_tensor else TRAINED)
     with torch.random.fork_rng(devices=[]):
         _check_loss(model, loss, inputs, targets, one_tensor)
         _check_buffers(model, inputs)
@@ -92,9 +96,16 @@ def _check_loss(
         raise ValueError(f"the loss must be one number, a tensor of shape [], got {what}")
     if not value.requires_grad:
         raise ValueError("the loss does not depend on the module's parameters")
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(
+        value, list(trained.values()), retain_graph=True, allow_unused=True
+    )
+    for name, gradient in zip(trained, gradients, strict=True):
+        check_gradient(name, gradient)
     twice = loss(model(torch.cat([inputs, inputs])), torch.cat([targets, targets]))
     model.train(mode)
-    if not torch.allclose(value, twice, rtol=1e-3, atol=1e-6, equal_nan=True):
+    bound = max(1e-3, 8 * torch.finfo(value.dtype).eps)
+    if not torch.allclose(value, twice, rtol=bound, atol=1e-6, equal_nan=True):
         raise ValueError(
             f"the loss must be the mean over samples: it is {value.item():.6g} for some samples "
             f"and {twice.item():.6g} for each of them twice"

@@ -82,7 +82,7 @@ class ClosureProblem:
         with self._at(theta), torch.enable_grad():
             loss, _ = self._call()
             parts = torch.autograd.grad(loss, self.model.parameters, materialize_grads=True)
-        return float(loss.detach()), self.model.flatten(parts)
+        return float(loss.detach()), self.model.flatten_gradients(parts)
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
         """See ``thinwire.curvature.Samples``."""

@@ -94,7 +94,7 @@ def lowest(
         summands = [batch.losses([theta + B.whole(d.d)])[0] for d in found]
     summed = workers.sum_numbers(summands, "candidate losses")
     cost = Cost(batch_losses=len(found)) + summed.cost
-    losses = torch.tensor(summed.result, dtype=torch.float64)
+    losses = torch.tensor(summed.result, dtype=torch.float64, device="cpu")
     if not losses.isfinite().any():
         return Evaluation(None, cost)
     chosen = found[int(losses.nan_to_num(nan=torch.inf, neginf=torch.inf).argmin())]
@@ -107,7 +107,8 @@ def probe(B: CurvatureMatrix, gradient: Tensor, theta: Tensor, seed: int) -> Dir
     It is drawn on the CPU, so that it is the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(len(theta), generator=generator, dtype=theta.dtype).to(theta.device)
+    random = torch.randn(len(theta), generator=generator, dtype=theta.dtype, device="cpu")
+    random = random.to(theta.device)
     value, part = most_negative(B, B.part(random), iterations=PROBE_PRODUCTS)
     curvature = value - B.damping
     here = B.part(theta)

@@ -29,6 +29,7 @@ class Engine:
         measure: whether steps report residual ratios.
         buckets: of all parameters, in the order in which they leave.
         number_of: for each parameter the index of its bucket.
+        name_of: for each parameter its name.
     """
 
     wire: Wire
@@ -39,10 +40,12 @@ class Engine:
     measure: bool = False
     buckets: list[GroupBucket] = field(default_factory=list)
     number_of: dict[Tensor, int] = field(default_factory=dict)
+    name_of: dict[Tensor, str] = field(default_factory=dict)
 
     def add(self, bucket: GroupBucket) -> None:
         """Add a bucket behind the others."""
         self.number_of.update((parameter, len(self.buckets)) for parameter in bucket.parameters)
+        self.name_of.update(zip(bucket.parameters, bucket.names, strict=True))
         bucket.exchange.measure = self.measure
         self.buckets.append(bucket)
 

@@ -265,7 +265,9 @@ class Evaluator:
     def _first_workers(self, direction: Direction) -> Evaluation[Direction]:
         """Worker 0's direction, on every worker."""
         facts = [float(KINDS.index(direction.kind)), *direction.numbers]
-        numbers = self._workers.take_first(torch.tensor(facts, dtype=torch.float64), "direction")
+        numbers = self._workers.take_first(
+            torch.tensor(facts, dtype=torch.float64, device="cpu"), "direction"
+        )
         d = self._workers.take_first(direction.d, "direction")
         kind, slope, curvature, square, damping = numbers.result.tolist()
         taken = Direction(d.result, slope, curvature, square, damping, KINDS[int(kind)])

@@ -33,9 +33,12 @@ from thinwire.exchange import (
     Wire,
     check_alike,
     check_counts,
+    check_gradient,
     check_group_exists,
+    check_parameters,
     counts_of,
     own_wire,
+    refuse_copy,
     with_counts,
     without_counts,
 )
@@ -167,6 +170,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         ]
         chosen = set(parameters)
         named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p in chosen]
+        check_parameters(named)
         check_not_wrapped(named)
         facts = facts_of(group, named, self._config, **self.facts())
         check = partial(check_alike, facts, self._engine.wire, type(self).__name__)
@@ -252,6 +256,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             self._syncing = before
 
     def _gradient_ready(self, parameter: Tensor) -> None:
+        check_gradient(self._engine.name_of[parameter], parameter.grad)
         lay_out_gradient(parameter)
         if self._syncing:
             self._schedule.gradient_ready(parameter, self._samples_for_exchange())
@@ -424,6 +429,10 @@ class ExchangedOptimizer(torch.optim.Optimizer):
     @measure.setter
     def measure(self, wanted: bool) -> None:
         self._engine.set_measure(wanted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be copied or pickled."""
+        refuse_copy(self)
 
     # --- checkpoints ----------------------------------------------------------------------------
 

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import ParameterBucket, local
+from thinwire.exchange import ParameterBucket, as_real, local
 from thinwire.optim.postprocess import LocalAdaGrad, State
 from thinwire.quantize import stage_codes, to_wire
 
@@ -106,10 +105,6 @@ class GroupBucket:
             runs[i] = slice(at + first, at + last)
         return runs
 
-    def store(self, values: Tensor) -> None:
-        """Overwrite the parameters by ``values`` ([values])."""
-        torch._foreach_copy_(self.exchange.shards, self.space.views(values))
-
     def parameter_values(self, start: int, stop: int) -> Tensor:
         """Return a float32 copy of the parameters' wire-order values ``start .. stop - 1``."""
         run, own = self.scratch.new_empty(stop - start), self.exchange.shards
@@ -133,5 +128,5 @@ def cut_into_buckets(
             buckets.append([])
             size = 0.0
         buckets[-1].append((name, parameter))
-        size += 4 * local(parameter).numel()
+        size += 4 * as_real(local(parameter)).numel()
     return buckets

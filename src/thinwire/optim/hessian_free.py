@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
-from thinwire.curvature import Evaluation, FlatParameters, Workers, all_finite, joined
-from thinwire.exchange import Ledger, check_counts, counts_of, with_counts, without_counts
+from thinwire.curvature import CURVED, Evaluation, FlatParameters, Workers, all_finite, joined
+from thinwire.exchange import (
+    Ledger,
+    check_counts,
+    check_parameters,
+    counts_of,
+    refuse_copy,
+    with_counts,
+    without_counts,
+)
 from thinwire.optim.closure import Closure
 from thinwire.optim.evaluator import Evaluator
 from thinwire.optim.newton import Solved, learn, solve
@@ -126,15 +136,23 @@ class HessianFree(torch.optim.Optimizer):
             )
         self._options = options
         self.ledger = Ledger()
-        everything = FlatParameters(self.param_groups[0]["params"])
-        self._trained = [p.requires_grad for p in everything.parameters]
-        self._flat = FlatParameters(p for p in everything.parameters if p.requires_grad)
+        parameters = self.param_groups[0]["params"]
+        names = self.param_groups[0].get("param_names") or map("parameter {}".format, count())
+        check_parameters(zip(names, parameters, strict=False), dtypes=CURVED)
+        self._trained = [p.requires_grad for p in parameters]
+        self._flat = FlatParameters(p for p in parameters if p.requires_grad)
         self._workers = Workers(process_group, self.ledger)
         self._evaluator = Evaluator(self._flat.parameters, self._workers, options)
         self._carried = Carried()
         self.last_step: HessianFreeStep | None = None
-        first = self._workers.take_first(everything.read(), "initial parameters")
-        everything.write(first.result)
+        first = self._workers.take_first(self._flat.read(), "initial parameters")
+        self._flat.write(first.result)
+        frozen = [p for p in parameters if not (p.requires_grad or isinstance(p, DTensor))]
+        self._workers.copy_first(frozen, "initial parameters")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to be copied or pickled."""
+        refuse_copy(self)
 
     @property
     def damping(self) -> float:

@@ -150,12 +150,15 @@ class Objective:
 
     def _telling_rows(self) -> Tensor:
         """A few rows over the whole data set, and one that is padded if any is."""
-        rows = torch.linspace(0, self.samples - 1, min(_TRIED, self.samples)).long()
+        some = min(_TRIED, self.samples)
+        rows = torch.arange(some, dtype=torch.int64, device="cpu") * (self.samples - 1)
+        rows //= max(1, some - 1)
         targets = self._data[1] if isinstance(self._data, tuple) else None
         if not isinstance(targets, Tensor) or targets.is_floating_point() or not targets.numel():
             return rows
         least = int(targets.reshape(self.samples, -1).amin(1).argmin())
-        return torch.cat([rows, torch.tensor([least])]).unique()
+        told: Tensor = torch.cat([rows, rows.new_tensor([least])]).unique()
+        return told
 
     def rows(self, indices: range | Tensor) -> Batch:
         """The samples of these numbers, in order, on the model's device."""
@@ -308,7 +311,11 @@ def draw(total: int, size: int, seed: int, iteration: int) -> Tensor:
         int64 [min(size, total)], in ascending order.
     """
     generator = torch.Generator().manual_seed(draw_seed(seed, "curvature", iteration))
-    return torch.randperm(total, generator=generator)[:size].sort().values
+    return (
+        torch.randperm(total, generator=generator, dtype=torch.int64, device="cpu")[:size]
+        .sort()
+        .values
+    )
 
 
 def draw_seed(seed: int, purpose: str, iteration: int) -> int:

@@ -178,7 +178,9 @@ def probe(
         ValueError: the results differ, so it is not element-wise.
     """
     generator = torch.Generator().manual_seed(0)
-    start, *gradients = torch.randn(4, _PROBE, generator=generator)
+    start, *gradients = torch.randn(
+        4, _PROBE, generator=generator, dtype=torch.float32, device="cpu"
+    )
     together = _after([start], [[g] for g in gradients], optimizer_class, options)
     alone = _after(
         list(start.split(1)), [list(g.split(1)) for g in gradients], optimizer_class, options
@@ -227,4 +229,6 @@ def _is_on(value: Any) -> Any:
 
 def _scalar(value: float, like: Any) -> Any:
     """A number of the optimiser's state in the form that the optimiser gives it."""
-    return torch.tensor(value, dtype=like.dtype) if isinstance(like, Tensor) else value
+    if not isinstance(like, Tensor):
+        return value
+    return torch.tensor(value, dtype=like.dtype, device="cpu")

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thinwire.exchange import HEADER_BYTES, SERIAL, Header, share_text, span
+from thinwire.exchange import HEADER_BYTES, SERIAL, Header, copy_from_first, share_text, span
 from thinwire.optim.engine import Engine
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import StepReport
@@ -46,7 +46,7 @@ class SerialStart:
         if wire.rank == 0:
             with span("sub-gradient", spans):
                 nonfinite = _collect_finite(engine.buckets)
-        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8)
+        packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8, device="cpu")
         Header(samples, -1 if nonfinite is None else names.index(nonfinite), 0).write(packet)
         with span("all_gather", spans):
             packets = engine.run(lambda: wire.all_gather(packet, _STAGE))
@@ -91,12 +91,7 @@ class SerialStart:
 
 def copy_from_worker_0(engine: Engine, bucket: GroupBucket, stage: str) -> None:
     """Overwrite a bucket's parameters by worker 0's."""
-    if engine.wire.world == 1:
-        return
-    with torch.no_grad():
-        values = bucket.parameter_values(0, bucket.space.values)
-        engine.run(partial(engine.wire.broadcast, values, stage))
-        bucket.store(values)
+    engine.run(partial(copy_from_first, bucket.exchange.shards, engine.wire, stage))
 
 
 def _collect_finite(buckets: Sequence[GroupBucket]) -> str | None:

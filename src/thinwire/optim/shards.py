@@ -73,7 +73,7 @@ def agree(
         model: the ranks.
     """
     number = -1 if found is None else found[0] * len(names) + names.index(found[1])
-    everyone = model.all_gather(torch.tensor([number]), _STAGE)
+    everyone = model.all_gather(torch.tensor([number], dtype=torch.int64, device="cpu"), _STAGE)
     first = next((int(other) for other in everyone if other >= 0), -1)
     return None if first < 0 else (first // len(names), names[first % len(names)])
 

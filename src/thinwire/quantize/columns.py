@@ -110,7 +110,9 @@ class Columns:
             their packed values in 32-bit words; both rows start at 0.
         """
         if bits not in self._packed_tables:
-            lengths = torch.tensor([0, *self.lengths], dtype=torch.int64).to(self.device)
+            lengths = torch.tensor([0, *self.lengths], dtype=torch.int64, device=CPU).to(
+                self.device
+            )
             words = (lengths * bits + WORD - 1) // WORD
             self._packed_tables[bits] = torch.stack([lengths.cumsum(0), words.cumsum(0)])
         return self._packed_tables[bits]
@@ -118,7 +120,7 @@ class Columns:
     @cached_property
     def block_table(self) -> Tensor:
         """int64 ``[3, G + 1]``: ``table``, and the offsets of the rotated code's levels."""
-        offsets = torch.tensor(self._block_offsets, dtype=torch.int64).to(self.device)
+        offsets = torch.tensor(self._block_offsets, dtype=torch.int64, device=CPU).to(self.device)
         return torch.cat([self.table, offsets[None]])
 
     def sums(self, values: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ class Columns:
 
     @cached_property
     def _lengths_table(self) -> Tensor:
-        return torch.tensor(self.lengths, dtype=torch.int64).to(self.device)
+        return torch.tensor(self.lengths, dtype=torch.int64, device=CPU).to(self.device)
 
     @cached_property
     def _block_offsets(self) -> list[int]:

@@ -54,9 +54,11 @@ class FlatSpace:
             torch._foreach_copy_([view for view, _ in given], [tensor for _, tensor in given])
 
     def subtract(self, buffer: Tensor, tensors: Sequence[Tensor]) -> None:
-        """Subtract ``buffer`` ([values]) from one tensor for each parameter, in place."""
-        pairs = zip(self.views(buffer), tensors, strict=True)
-        torch._foreach_sub_(list(tensors), [view.to(tensor.dtype) for view, tensor in pairs])
+        """Subtract ``buffer`` ([values]) from one tensor for each parameter, in place.
+
+        Each difference is computed in the wider of both dtypes and rounded once.
+        """
+        torch._foreach_sub_(list(tensors), self.views(buffer))
 
     def owner_of(self, value: int) -> int:
         """The index of the parameter that holds the value at this index of the buffer."""

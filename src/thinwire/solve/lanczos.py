@@ -41,8 +41,8 @@ def most_negative(B: Matrix, probe: Tensor, *, iterations: int = 20) -> tuple[fl
             break
         off.append(math.sqrt(square))
         q = w / off[-1]
-    between = torch.tensor(off[: len(diagonal) - 1], dtype=torch.float64)
-    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    between = torch.tensor(off[: len(diagonal) - 1], dtype=torch.float64, device="cpu")
+    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
     T = T + torch.diag(between, 1) + torch.diag(between, -1)
     values, vectors = torch.linalg.eigh(T)
     d = torch.stack(basis, 1) @ vectors[:, 0].to(probe)

@@ -68,7 +68,7 @@ def naming(field: str) -> Iterator[None]:
     """Errors about a field's value, and of a network that does not fit, begin with its name."""
     try:
         yield
-    except (ValueError, RuntimeError, IndexError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
         raise ValueError(f"{field}: {error}") from error
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def group_of(layout: Tensor, n: int) -> Tensor:
     """Return the group of each of the ``n`` values, int64 [n]."""
-    groups = torch.arange(layout.shape[1] - 1, device=layout.device)
+    groups = torch.arange(layout.shape[1] - 1, dtype=torch.int64, device=layout.device)
     return torch.repeat_interleave(groups, layout[0].diff(), output_size=n)
 
 
@@ -47,5 +47,7 @@ def _shifts(bits: int, device: torch.device) -> Tensor:
 def _wire_position(layout: Tensor, n: int, bits: int) -> Tensor:
     """int64 [n]: the place of each value, counted from the start of the packed values."""
     group = group_of(layout, n)
-    within = torch.arange(n, device=layout.device) - layout[0].index_select(0, group)
+    within = torch.arange(n, dtype=torch.int64, device=layout.device) - layout[0].index_select(
+        0, group
+    )
     return 32 // bits * layout[1].index_select(0, group) + within

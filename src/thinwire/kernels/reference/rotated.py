@@ -86,19 +86,21 @@ class _Blocks:
 
 
 def _blocks(layout: Tensor, n: int, count: int) -> _Blocks:
-    groups = torch.arange(layout.shape[1] - 1, device=layout.device)
+    groups = torch.arange(layout.shape[1] - 1, dtype=torch.int64, device=layout.device)
     group = torch.repeat_interleave(groups, layout[2].diff(), output_size=count)
     length = layout[0].diff().index_select(0, group)
     p = _by_length(_SIZES, length)
-    tile = torch.arange(count, device=layout.device) - layout[2].index_select(0, group)
+    tile = torch.arange(count, dtype=torch.int64, device=layout.device) - layout[2].index_select(
+        0, group
+    )
     rest, last = length % p, length // p
     ends = (rest > 0) & (tile == last)
     start = layout[0].index_select(0, group) + torch.where(ends, length - p, tile * p)
-    place = torch.arange(ROTATED_BLOCK, device=layout.device)
+    place = torch.arange(ROTATED_BLOCK, dtype=torch.int64, device=layout.device)
     return _Blocks(
         at=torch.where(place < p[:, None], start[:, None] + place, n),
         size=p[:, None],
-        factor=torch.tensor(_SIGNS, device=layout.device) * _by_length(_NORMS, length)[:, None],
+        factor=_table(_SIGNS, layout) * _by_length(_NORMS, length)[:, None],
         ends=ends[:, None],
         tiles=torch.where((rest > 0) & (tile == last - 1), rest, p),
     )
@@ -106,8 +108,13 @@ def _blocks(layout: Tensor, n: int, count: int) -> _Blocks:
 
 def _by_length(table: list[int] | list[float], length: Tensor) -> Tensor:
     """An entry of a table for each length from 0 to ROTATED_BLOCK; beyond that, the last."""
-    found = torch.tensor(table, device=length.device)
-    return found.index_select(0, length.clamp(max=ROTATED_BLOCK))
+    return _table(table, length).index_select(0, length.clamp(max=ROTATED_BLOCK))
+
+
+def _table(values: list[int] | list[float], like: Tensor) -> Tensor:
+    """Whole numbers as int64, others as float32, on the device of another tensor."""
+    dtype = torch.int64 if isinstance(values[0], int) else torch.float32
+    return torch.tensor(values, dtype=dtype, device=like.device)
 
 
 def _hash(x: int) -> int:
