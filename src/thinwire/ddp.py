@@ -168,6 +168,7 @@ class OneBitState:
     def _end(self, *, wait: bool) -> None:
         if not self._closed:
             self._closed = True
+            self._thread.submit(self._wire.close)  # after whatever is under way
             self._thread.close(wait=wait)
 
     # --- called by DDP --------------------------------------------------------------------------

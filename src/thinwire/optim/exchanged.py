@@ -354,6 +354,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         if self._ended is None:
             self._ended = why
             self._hooks.remove()
+            self._engine.thread.submit(self._engine.wire.close)  # after whatever is under way
             self._engine.thread.close(wait=wait)
 
     def _check_live(self) -> None:
