@@ -27,8 +27,7 @@ from tests.optim.oracle import (
     skipped,
     values,
 )
-from thinwire import OneBitSGD, OwnerOptimizer, simulate
-from thinwire.optim.withdrawal import WithdrawnError
+from thinwire import OneBitSGD, OwnerOptimizer, WithdrawnError, simulate
 
 FRONTS = ("OneBitSGD", "OwnerOptimizer")
 BOTH = [OneBitSGD, lambda named, **options: OwnerOptimizer(torch.optim.SGD, named, **options)]

@@ -28,6 +28,8 @@ class GroupBucket:
         scalars: the part of that state that is not per value, such as a count of steps.
         local: worker-side AdaGrad, if asked for.
         waiting: parameters whose gradient this step still lacks.
+        held: the owned run of the parameters as it was when a step began, as long as that step's
+            exchange goes on beside whatever the script does to them.
         pending: float32 ``[values]``, an update that has arrived and is not applied yet; None
             until double buffering needs it.
     """
@@ -44,6 +46,7 @@ class GroupBucket:
             device = exchange.scratch.device
             self.local = LocalAdaGrad(self.space.values, group["eps"], device)
         self.waiting: set[Tensor] = set(self.parameters)
+        self.held: Tensor | None = None
         self.pending: Tensor | None = None
 
     @property
@@ -81,6 +84,20 @@ class GroupBucket:
     def store(self, values: Tensor) -> None:
         """Overwrite the parameters by ``values`` ([values])."""
         torch._foreach_copy_(self.exchange.shards, self.space.views(values))
+
+    def hold_own(self) -> None:
+        """Copy the owned run of the parameters to ``held``."""
+        stripe = self.exchange.stripe
+        self.held = self.parameter_values(stripe.start, stripe.stop)
+
+    def own_values(self, start: int, stop: int) -> Tensor:
+        """Return a float32 copy of the parameters that an owner updates.
+
+        Args:
+            start: of its run of wire-order values.
+            stop: its end.
+        """
+        return self.parameter_values(start, stop) if self.held is None else self.held
 
     def parameter_values(self, start: int, stop: int) -> Tensor:
         """Return a float32 copy of the parameters' wire-order values ``start .. stop - 1``."""

@@ -40,7 +40,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         error_feedback: see there.
         axis: see there.
         start: see there.
-        start_samples: see there; counted in ``samples``.
+        start_samples: see there; counted in ``samples``, which the script must then set.
         start_steps: see there.
         bucket_mb: see there.
         max_skips: see ``OneBitSGD``.
@@ -118,7 +118,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
         """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
-        before = bucket.parameter_values(start, start + len(gradient))
+        before = bucket.own_values(start, start + len(gradient))
         if bucket not in self._inner or len(_master(self._inner[bucket])) != len(gradient):
             options = self._own_options(group)
             self._inner[bucket] = self._class([Parameter(before.clone())], **options)
