@@ -65,9 +65,7 @@ IN_SAMPLES = [
 ]
 
 
-@pytest.mark.support(
-    "batch_size= or start_samples= without `samples`", *OPTIMISERS, "DDP hook", refused=True
-)
+@pytest.mark.support("batch_size= or start_samples= without `samples`", *OPTIMISERS, refused=True)
 @pytest.mark.parametrize(("make", "options", "named"), IN_SAMPLES, ids=str)
 def test_options_in_samples_need_samples(make: Any, options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=f"samples: expected it to be set .* since {named} counts"):
@@ -83,7 +81,7 @@ def test_a_groups_own_batch_size_needs_them_too() -> None:
     optimizer.close()
 
 
-@pytest.mark.support("no `samples`: the plain mean over workers", *OPTIMISERS, "DDP hook")
+@pytest.mark.support("no `samples`: the plain mean over workers", *OPTIMISERS)
 @pytest.mark.parametrize("make", [OneBitSGD, owner], ids=OPTIMISERS)
 def test_without_such_options_every_worker_counts_one(make: Any) -> None:
     assert steps_taken(make, None, start_steps=3) == 3

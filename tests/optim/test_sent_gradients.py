@@ -150,11 +150,7 @@ def test_a_change_after_sending_is_refused_by_all_and_leaves_no_trace(
         assert torch.equal(refused, results[0][1])
 
 
-@pytest.mark.support(
-    "clip_grad_norm_ between backward and step",
-    *FRONTS,
-    note="with double_buffer=True, where gradients leave in step()",
-)
+@pytest.mark.support("clip_grad_norm_ between backward and step, double-buffered", *FRONTS)
 @pytest.mark.parametrize("way", ["double-buffered", "serial start"])
 def test_where_gradients_leave_in_step_they_may_be_changed_before(way: str) -> None:
     models = [perceptron(0, 20, 30, 4) for _ in range(2)]

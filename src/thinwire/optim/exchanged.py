@@ -238,8 +238,12 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         Raises:
             WithdrawnError: another worker takes a step with what this one discards.
         """
-        if self._ended is None:
-            self._schedule.discard()
+        if self._ended is not None:
+            return
+        begun = self._schedule.begun
+        self._schedule.discard()
+        if begun:
+            self._settle()
 
     @overload
     def step(self, closure: None = None) -> None: ...
