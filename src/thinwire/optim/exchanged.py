@@ -367,7 +367,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def _check_unscaled(self) -> None:
         if self.__dict__.pop("found_inf", None) is not None:
-            self.__dict__.pop("grad_scale")
+            self.__dict__.pop("grad_scale", None)
             self.discard()
             raise RuntimeError(
                 f"GradScaler: {type(self).__name__} exchanges gradients as backward leaves them, "
