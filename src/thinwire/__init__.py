@@ -17,6 +17,7 @@ from thinwire.optim import (
     OwnerOptimizer,
     Snapshot,
     StepReport,
+    WithdrawnError,
     momentum_from_time_constant,
     rates_for_batch,
 )
@@ -29,6 +30,7 @@ __all__ = [  # noqa: RUF022 (grouped)
     "OneBitSGD",
     "OwnerOptimizer",
     "StepReport",
+    "WithdrawnError",
     "momentum_from_time_constant",
     "rates_for_batch",
     # under DistributedDataParallel and FSDP2

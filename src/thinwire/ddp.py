@@ -191,6 +191,7 @@ class OneBitState:
     def _end(self, *, wait: bool) -> None:
         if not self._closed:
             self._closed = True
+            self._thread.submit(self._wire.close)  # after whatever is under way
             self._thread.close(wait=wait)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Copied":

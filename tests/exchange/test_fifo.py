@@ -25,3 +25,26 @@ def test_an_exception_goes_to_its_own_caller() -> None:
         bad.result(timeout=10)
     assert good.result(timeout=10) == 42
     fifo.close()
+
+
+def test_a_closed_one_takes_no_more_jobs() -> None:
+    fifo = Fifo("test")
+    last = fifo.submit(lambda: 42)
+    fifo.close()
+    fifo.close()
+    assert last.done()
+    with pytest.raises(RuntimeError, match="'test' takes no more jobs: it was closed"):
+        fifo.submit(lambda: 43)
+
+
+def test_the_thread_of_a_dropped_one_ends_after_its_last_job() -> None:
+    fifo, gate = Fifo("test"), threading.Event()
+    future = fifo.submit(lambda: gate.wait(20))
+    thread = fifo._thread
+    assert thread is not None
+    del fifo
+    assert not future.done()
+    gate.set()
+    thread.join(20)
+    assert future.result(timeout=10)
+    assert not thread.is_alive()

@@ -85,7 +85,7 @@ def test_a_groups_own_batch_size_needs_them_too() -> None:
     optimizer.close()
 
 
-@pytest.mark.support("no `samples`: the plain mean over workers", *OPTIMISERS, "DDP hook")
+@pytest.mark.support("no `samples`: the plain mean over workers", *OPTIMISERS)
 @pytest.mark.parametrize("make", [OneBitSGD, owner], ids=OPTIMISERS)
 def test_without_such_options_every_worker_counts_one(make: Any) -> None:
     assert steps_taken(make, None, start_steps=3) == 3

@@ -17,7 +17,7 @@ from thinwire.exchange import (
     shared_wire,
     transport_names,
 )
-from thinwire.exchange.transport import Alone, registry
+from thinwire.exchange.transport import Alone, links, registry
 from thinwire.exchange.transport.threads import simulated
 
 Run = Callable[..., list[Any]]
@@ -187,3 +187,31 @@ def test_sixty_four_workers() -> None:
     results = simulate(64, everything, True, 2)
     assert {tuple(found["all_reduce 0"].tolist()) for found in results} == {(2016.0, 2016.0)}
     assert simulated() is None, "outside of it there is nothing left"
+
+
+def many_lives(rank: int, world: int) -> list[int]:
+    """Wires one after another, two at a time, closed or dropped; how many links they took."""
+    counts = []
+    held = [own_wire(None, None, Ledger())]
+    for life in range(6):
+        wire = own_wire(None, None, Ledger())
+        held.append(wire)
+        everyone = wire.all_gather(torch.tensor([rank + 10 * life]), "test")
+        assert [int(n) for n in everyone] == [k + 10 * life for k in range(world)]
+        first = held.pop(0)
+        if life % 2:
+            first.close()
+        del first, wire
+        counts.append(sum(map(len, links._known.links.values())))
+    del held
+    failed = own_wire(None, None, Ledger())
+    failed.start([torch.zeros(1)] * world, [1] * world, "never sent")
+    failed.close()
+    own_wire(None, None, Ledger()), own_wire(None, None, Ledger())
+    return [*counts, sum(map(len, links._known.links.values()))]
+
+
+def test_links_are_lent_again_unless_something_is_under_way(run_ranks: RunRanks) -> None:
+    for counts in run_ranks(2, many_lives):
+        assert counts[:-1] == [2] * 6
+        assert counts[-1] == 3, "those on which something is under way are not lent again"

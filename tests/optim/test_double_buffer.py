@@ -252,6 +252,30 @@ def test_the_next_half_is_computed_during_the_exchange(gate: Gate) -> None:
     assert torch.equal(weight, torch.full(SHAPE, -1.75)), "nothing is in flight"
 
 
+@pytest.mark.support(
+    "parameters changed for a while between steps (averaged weights)", "OneBitSGD", "OwnerOptimizer"
+)
+@pytest.mark.parametrize("owner", [False, True])
+def test_parameters_may_be_others_while_an_exchange_is_in_flight(gate: Gate, owner: bool) -> None:
+    """Such as averaged ones for an evaluation: decay is of those that the step found."""
+    weight = nn.Parameter(torch.ones(SHAPE))
+    options = {"lr": 0.5, "weight_decay": 1.0, "code": "float32", "transport": "gate"}
+    if owner:
+        optimizer = OwnerOptimizer(torch.optim.SGD, [weight], double_buffer=True, **options)
+    else:
+        optimizer = OneBitSGD([weight], double_buffer=True, **options)
+    weight.sum().backward()
+    optimizer.step()
+    assert gate.reached.wait(20)
+    with torch.no_grad():
+        weight.fill_(100.0)
+        gate.open.set()
+        optimizer.state_dict()  # waits for the exchange
+        weight.fill_(1.0)
+    optimizer.flush()
+    assert torch.equal(weight, torch.zeros(SHAPE)), "lr 0.5 on a gradient of 1 and a decay of 1"
+
+
 def test_accumulation_and_clipping_act_on_what_is_sent() -> None:
     """Gradients leave in ``step``."""
     weight = nn.Parameter(torch.zeros(SHAPE))

@@ -27,8 +27,7 @@ from tests.optim.oracle import (
     skipped,
     values,
 )
-from thinwire import OneBitSGD, OwnerOptimizer, simulate
-from thinwire.optim.withdrawal import WithdrawnError
+from thinwire import OneBitSGD, OwnerOptimizer, WithdrawnError, simulate
 
 FRONTS = ("OneBitSGD", "OwnerOptimizer")
 BOTH = [OneBitSGD, lambda named, **options: OwnerOptimizer(torch.optim.SGD, named, **options)]
@@ -90,7 +89,20 @@ def edit_one(model: nn.Module) -> None:
     model[2].bias.grad[0] = 0.0
 
 
+def clamp_data(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.grad.data.clamp_(-1e-6, 1e-6)
+
+
+def unscale(model: nn.Module) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(()))
+    scaler.unscale_(torch.optim.SGD(model.parameters()))
+
+
 EDITS: dict[str, Callable[[Any], None]] = {
+    "p.grad.data.clamp_() between backward and step": clamp_data,
+    "GradScaler.unscale_ between backward and step": unscale,
     "clip_grad_norm_ between backward and step": clip,
     "clip_grad_value_ between backward and step": clip_values,
     "model.zero_grad() between backward and step": set_to_none,
@@ -151,11 +163,7 @@ def test_a_change_after_sending_is_refused_by_all_and_leaves_no_trace(
         assert torch.equal(refused, results[0][1])
 
 
-@pytest.mark.support(
-    "clip_grad_norm_ between backward and step",
-    *FRONTS,
-    note="with double_buffer=True, where gradients leave in step()",
-)
+@pytest.mark.support("clip_grad_norm_ between backward and step, double-buffered", *FRONTS)
 @pytest.mark.parametrize("way", ["double-buffered", "serial start"])
 def test_where_gradients_leave_in_step_they_may_be_changed_before(way: str) -> None:
     models = [perceptron(0, 20, 30, 4) for _ in range(2)]
@@ -170,10 +178,11 @@ def test_where_gradients_leave_in_step_they_may_be_changed_before(way: str) -> N
 
 
 def test_nothing_reads_gradients_once_backward_has_returned() -> None:
-    """Not even of buckets that wait behind the wire, which autograd's counter would not tell."""
+    """Not even of buckets that wait behind the wire."""
     model = perceptron(0, 20, 30, 30, 30, 4)
     optimizer = OneBitSGD(model.named_parameters(), lr=1.0, **MANY_BUCKETS)
     before = [p.detach().clone() for p in model.parameters()]
+    optimizer._schedules["steady"].closely = 0  # it would be noticed
     gate = threading.Event()
     optimizer._engine.thread.submit(lambda: gate.wait(20))
     model(batch(optimizer, 0, 0, 1)).square().mean().backward()
@@ -189,6 +198,7 @@ def test_nothing_reads_gradients_once_backward_has_returned() -> None:
 def test_buckets_that_complete_out_of_order_are_copied_then_and_sent_in_order() -> None:
     first, last = (nn.Parameter(torch.zeros(600)) for _ in range(2))
     optimizer = OneBitSGD([("first", first), ("last", last)], lr=1.0, **MANY_BUCKETS)
+    optimizer._schedules["steady"].closely = 0
     first.sum().backward()  # of the bucket that leaves last
     first.grad.data.fill_(torch.nan)
     last.sum().backward()

@@ -142,6 +142,10 @@ class Wire:
         """Return the sum over workers of a small tensor, added in rank order."""
         return torch.stack(self.all_gather(tensor.reshape(-1), stage)).sum(0).view(tensor.shape)
 
+    def close(self) -> None:
+        """Let go of the connections; the wire can move nothing any more."""
+        self._transport.close()
+
     def _enter(self, messages: Messages, stage: str) -> Messages:
         sizes = messages.sizes
         self._record(stage, messages=len(sizes), sent=sum(sizes))

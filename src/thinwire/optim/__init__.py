@@ -9,6 +9,7 @@ from thinwire.optim.postprocess import AdaGrad, post_process
 from thinwire.optim.progress import StepReport
 from thinwire.optim.rates import momentum_from_time_constant, rates_for_batch
 from thinwire.optim.snapshot import Snapshot
+from thinwire.optim.withdrawal import WithdrawnError
 
 __all__ = [
     "AdaGrad",
@@ -19,6 +20,7 @@ __all__ = [
     "OwnerOptimizer",
     "Snapshot",
     "StepReport",
+    "WithdrawnError",
     "momentum_from_time_constant",
     "post_process",
     "rates_for_batch",

@@ -27,10 +27,14 @@ class AtOnce:
         engine: of the optimiser.
         phase: what reports call it.
         codes: the codes of a start; None: the buckets' own.
+
+    Attributes:
+        closely: steps in which gradients are looked at more closely for changes, since scripts do
+            the same in every step (``Copied``).
     """
 
     def __init__(self, engine: Engine, phase: str, codes: StageCodes | None = None) -> None:
-        self.phase = phase
+        self.phase, self.closely = phase, 10
         self._engine, self._codes = engine, codes
         self._copied: dict[int, Copied] = {}  # by the bucket's number, in this backward
         self._launched: list[Future[Verdict]] = []
@@ -61,7 +65,7 @@ class AtOnce:
             return
         self._samples = samples if self._samples is None else self._samples
         self._copy(number)
-        self._copied[number] = Copied(bucket.parameters)
+        self._copied[number] = Copied(bucket.parameters, closely=self.closely > 0)
         while len(self._launched) in self._copied and len(self._launched) < len(buckets) - 1:
             self._launch_next(self._samples)
 
@@ -73,6 +77,7 @@ class AtOnce:
         """
         engine = self._engine
         verdict = self._end_stage_1(samples, self._objection(samples))
+        self.closely -= 1
         culprit = verdict.nonfinite
         if verdict.withdrawn:
             worker, reason = verdict.withdrawn[0]

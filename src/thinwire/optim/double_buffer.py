@@ -57,6 +57,7 @@ class DoubleBuffered:
         for bucket in engine.buckets:
             with span("sub-gradient", engine.times.own):
                 bucket.collect_gradients()
+                bucket.hold_own()
         groups = [_options_now(bucket.group) for bucket in engine.buckets]
         self._flying = engine.wire.apart()
         exchange = partial(_both_stages, engine, groups, samples, self._flying)
@@ -144,17 +145,21 @@ def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: 
         wire: the workers.
     """
     exchanges = [bucket.exchange for bucket in engine.buckets]
-    verdict = joint_verdict([exchange.reduce(wire, samples) for exchange in exchanges])
-    report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
-    if not verdict.finite:
-        for exchange in exchanges:
-            exchange.drop()
-        return report
-    for bucket, group in zip(engine.buckets, groups, strict=True):
-        engine.own_update(bucket, group, verdict.samples, wire.spans)
-        bucket.exchange.distribute(wire, bucket.receive())
-        bucket.exchange.commit()
-    return replace(report, residual_ratio=engine.residual_ratio())
+    try:
+        verdict = joint_verdict([exchange.reduce(wire, samples) for exchange in exchanges])
+        report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
+        if not verdict.finite:
+            for exchange in exchanges:
+                exchange.drop()
+            return report
+        for bucket, group in zip(engine.buckets, groups, strict=True):
+            engine.own_update(bucket, group, verdict.samples, wire.spans)
+            bucket.exchange.distribute(wire, bucket.receive())
+            bucket.exchange.commit()
+        return replace(report, residual_ratio=engine.residual_ratio())
+    finally:
+        for bucket in engine.buckets:
+            bucket.held = None
 
 
 def _options_now(group: Group) -> Group:

@@ -275,8 +275,12 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         Raises:
             WithdrawnError: another worker takes a step with what this one discards.
         """
-        if self._ended is None:
-            self._schedule.discard()
+        if self._ended is not None:
+            return
+        begun = self._schedule.begun
+        self._schedule.discard()
+        if begun:
+            self._settle()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -393,6 +397,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         if self._ended is None:
             self._ended = why
             self._hooks.remove()
+            self._engine.thread.submit(self._engine.wire.close)  # after whatever is under way
             self._engine.thread.close(wait=wait)
 
     def _check_live(self) -> None:
@@ -401,7 +406,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def _check_unscaled(self) -> None:
         if self.__dict__.pop("found_inf", None) is not None:
-            self.__dict__.pop("grad_scale")
+            self.__dict__.pop("grad_scale", None)
             self.discard()
             raise RuntimeError(
                 f"GradScaler: {type(self).__name__} exchanges gradients as backward leaves them, "

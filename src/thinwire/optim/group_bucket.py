@@ -30,6 +30,8 @@ class GroupBucket:
             of steps.
         local: worker-side AdaGrad, once it was asked for.
         waiting: parameters whose gradient this step still lacks.
+        held: the owned run of the parameters as it was when a step began, as long as that step's
+            exchange goes on beside whatever the script does to them.
         pending: float32 ``[values]``, an update that has arrived and is not applied yet; None
             until double buffering needs it.
     """
@@ -47,6 +49,7 @@ class GroupBucket:
         self.scalars: list[dict[str, float]] = [{} for _ in exchange.parameters]
         self.local: LocalAdaGrad | None = None
         self.waiting: set[Tensor] = set(self.parameters)
+        self.held: Tensor | None = None
         self.pending: Tensor | None = None
 
     @property
@@ -104,6 +107,20 @@ class GroupBucket:
             at = self.space.ranges[i][0] - start
             runs[i] = slice(at + first, at + last)
         return runs
+
+    def hold_own(self) -> None:
+        """Copy the owned run of the parameters to ``held``."""
+        stripe = self.exchange.stripe
+        self.held = self.parameter_values(stripe.start, stripe.stop)
+
+    def own_values(self, start: int, stop: int) -> Tensor:
+        """Return a float32 copy of the parameters that an owner updates.
+
+        Args:
+            start: of its run of wire-order values.
+            stop: its end.
+        """
+        return self.parameter_values(start, stop) if self.held is None else self.held
 
     def parameter_values(self, start: int, stop: int) -> Tensor:
         """Return a float32 copy of the parameters' wire-order values ``start .. stop - 1``."""

@@ -23,8 +23,13 @@ class OneBitSGD(ExchangedOptimizer):
     It replaces DistributedDataParallel: give it the bare model's parameters on every worker. It
     copies worker 0's parameters to all at construction (buffers, such as those of batch norm, are
     the caller's), and exchanges gradients itself during backward. Set ``samples`` before backward
-    when workers may hold minibatches of different sizes. Under ``no_sync()`` gradients accumulate
-    locally, as with DDP. All workers must take the same steps.
+    when workers may hold minibatches of different sizes, or an option is stated in samples. Under
+    ``no_sync()`` gradients accumulate locally, as with DDP. All workers must take the same steps.
+
+    Gradients are copied while backward runs, so between backward and ``step`` they may be read but
+    not changed: ``step`` then raises, on every worker. ``zero_grad`` and ``discard`` take back what
+    has been sent. A second optimiser over the same parameters takes them over from the first, which
+    raises when it is used again.
 
     Parameters may be DTensors that ``parallelize_module`` has split over the "model" dimension of a
     mesh ("data", "model"); ``process_group`` is then the data dimension's. Shards are exchanged.
@@ -42,12 +47,13 @@ class OneBitSGD(ExchangedOptimizer):
             best), "smoothed" (at the owner, after momentum) or "none".
         eps: AdaGrad's divisor offset.
         batch_size: samples, over all workers, for which ``lr`` and ``momentum`` are stated; they
-            are converted where a minibatch differs (``rates_of_step``). None: used as they are.
+            are converted where a minibatch differs (``rates_of_step``). None: used as they are. It
+            needs ``samples``.
         code: see ``ExchangeConfig``, as for the other options that are not explained here.
         error_feedback: see there.
         axis: see there.
         start: see there.
-        start_samples: see there; counted in ``samples``.
+        start_samples: see there; counted in ``samples``, which the script must then set.
         start_steps: see there.
         bucket_mb: see there.
         max_skips: non-finite steps in a row after which ``step`` raises.
@@ -72,17 +78,23 @@ class OneBitSGD(ExchangedOptimizer):
             must not be used any more. What its residuals carried ends with it.
 
     Attributes:
-        samples: samples in this worker's next minibatch, the weight of its mean gradient. The
-            default of 1 everywhere gives DDP's plain mean over workers.
+        samples: samples in this worker's next minibatch, the weight of its mean gradient: a
+            number from 0 to 2**53. Set it before backward; without it every worker counts 1, which
+            gives DDP's plain mean over workers.
         measure: set it to have the next steps report residual ratios (two more passes each).
-        double_buffer: may be changed between steps; what is in flight lands in the next one.
+        double_buffer: may be changed between a step and the next backward, on all workers; what
+            is in flight lands in the next step.
         last_step: the report of the exchange that the last ``step`` or ``flush`` ended, under
             double buffering the half before; None if it ended none.
         times: where the seconds of this worker's exchanges went.
         ledger: traffic of this worker so far.
 
     Raises:
-        ValueError: an argument out of range, naming it, or a DTensor's layout that cannot work.
+        ValueError: an argument out of range, naming it, or a DTensor's layout that cannot work;
+            from backward, ``samples`` was never set although ``batch_size`` or ``start_samples``
+            is given.
+        WithdrawnError: see ``step``.
+        RuntimeError: from ``step``, the optimiser is closed, or another has its parameters.
         FloatingPointError: from ``step``, on every worker alike, after ``max_skips`` non-finite
             steps in a row, or when an update overflows.
     """
@@ -164,7 +176,7 @@ class OneBitSGD(ExchangedOptimizer):
         decayed = group["weight_decay"] != 0
         post_process(
             gradient,
-            bucket.parameter_values(start, start + len(gradient)) if decayed else None,
+            bucket.own_values(start, start + len(gradient)) if decayed else None,
             bucket.state,
             lr=lr,
             momentum=momentum,

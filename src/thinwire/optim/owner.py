@@ -40,7 +40,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         error_feedback: see there.
         axis: see there.
         start: see there.
-        start_samples: see there; counted in ``samples``.
+        start_samples: see there; counted in ``samples``, which the script must then set.
         start_steps: see there.
         bucket_mb: see there.
         max_skips: see ``OneBitSGD``.
@@ -123,7 +123,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         be empty, so that what is counted by parameter, such as Adam's steps, is the same on every
         worker. A parameter that is idle has no gradient, and the optimiser leaves it alone.
         """
-        before = bucket.parameter_values(start, start + len(gradient))
+        before = bucket.own_values(start, start + len(gradient))
         after = before.clone()
         runs = bucket.owned_runs(start, start + len(gradient))
         parts = [after[run].requires_grad_() for run in runs]

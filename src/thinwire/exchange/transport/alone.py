@@ -65,3 +65,6 @@ class Alone:
 
     def all_reduce(self, tensor: Tensor) -> None:
         """See ``Transport``: ``tensor`` is the sum already."""
+
+    def close(self) -> None:
+        """See ``Transport``: there is nothing to let go of."""

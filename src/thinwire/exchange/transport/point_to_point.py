@@ -16,6 +16,7 @@ from typing import cast
 import torch.distributed as dist
 from torch import Tensor
 
+from thinwire.exchange.transport.links import Links
 from thinwire.exchange.transport.protocol import pieces, ring, size_of
 
 
@@ -25,9 +26,7 @@ class PointToPoint:
     Worker k writes to k + 1 first, then to k + 2, ..., so that no two begin with the same receiver.
 
     Args:
-        group: the workers.
-        back: the same workers over other connections, for what travels to a lower rank; may be
-            ``group`` itself.
+        links: between the workers; what travels to a lower rank goes over its ``back``.
         rank: this worker.
         outgoing: for each worker its packet; the bytes need not be there before they are sent.
         incoming: for each worker room for what it sends here; this worker's own packet is taken
@@ -40,19 +39,20 @@ class PointToPoint:
 
     def __init__(
         self,
-        group: dist.ProcessGroup | None,
-        back: dist.ProcessGroup | None,
+        links: Links,
         rank: int,
         outgoing: Sequence[Tensor],
         incoming: Sequence[Tensor],
         header: int = 0,
     ) -> None:
-        self._group, self._back, self._rank, self._header = group, back, rank, header
+        self._links, self._rank, self._header = links, rank, header
         self._outgoing, self._incoming = list(outgoing), list(incoming)
         self._incoming[rank] = self._outgoing[rank]
         self._receives: dict[int, list[dist.Work]] = {}
         self._sends: list[dist.Work] = []
         self._begun: set[int] = set()
+        links.under_way += 1
+        self._ended = False
         self._expect()
 
     def ring(self, direction: int = 1) -> Iterator[int]:
@@ -90,6 +90,9 @@ class PointToPoint:
         for work in self._sends:
             work.wait()
         self._sends = []
+        if not self._ended:
+            self._ended = True
+            self._links.under_way -= 1
         return self._incoming
 
     def _expect(self) -> None:
@@ -120,7 +123,7 @@ class PointToPoint:
 
     def _path(self, source: int, target: int) -> dist.ProcessGroup | None:
         """The connections between two workers that are written to from this end."""
-        return self._group if source < target else self._back
+        return self._links.own if source < target else self._links.back
 
 
 class PassedOn(PointToPoint):

@@ -97,6 +97,10 @@ class Transport(Protocol):
         """Overwrite ``tensor`` by its sum over workers, the same to the bit on every worker."""
         ...
 
+    def close(self) -> None:
+        """Let go of the connections; nothing may be under way, nor be asked for any more."""
+        ...
+
 
 def ring(rank: int, world: int, direction: int = 1) -> Iterator[int]:
     """Yield the other workers, the next one first (direction 1) or the one before (-1).

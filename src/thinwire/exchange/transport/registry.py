@@ -7,6 +7,7 @@ import torch.distributed as dist
 
 from thinwire.exchange.transport.alone import Alone
 from thinwire.exchange.transport.gloo import Gloo
+from thinwire.exchange.transport.links import Links, take_links
 from thinwire.exchange.transport.protocol import Transport
 from thinwire.exchange.transport.threads import simulated
 
@@ -62,17 +63,11 @@ def share(group: dist.ProcessGroup | None) -> Transport:
     Args:
         group: see ``connect``.
     """
-    return simulated() or (Alone(group) if _one_worker(group) else Gloo(group))
+    return simulated() or (Alone(group) if _one_worker(group) else Gloo(Links(group, group)))
 
 
 def _connect_gloo(group: dist.ProcessGroup | None, timeout: timedelta | None) -> Transport:
-    if _one_worker(group):
-        return Alone(group)
-    ranks = dist.get_process_group_ranks(group)
-    own, back = (
-        dist.new_group(ranks, timeout=timeout, use_local_synchronization=True) for _ in range(2)
-    )
-    return Gloo(own, back)
+    return Alone(group) if _one_worker(group) else Gloo(take_links(group, timeout))
 
 
 def _connect_threads(group: dist.ProcessGroup | None, timeout: timedelta | None) -> Transport:

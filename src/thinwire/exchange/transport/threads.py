@@ -151,6 +151,9 @@ class Threads:
         """See ``Transport``; added in rank order."""
         tensor.copy_(torch.stack(self._swap(tensor)).sum(0))
 
+    def close(self) -> None:
+        """See ``Transport``: the switch ends with the simulation."""
+
     def _swap(self, tensor: Tensor) -> list[Tensor]:
         number = next(self._numbers)
         self._switch.put(number, self.rank, tensor.clone())
