@@ -34,8 +34,8 @@ def find_function(name: str) -> Callable[..., Any]:
 def find_attribute(name: str) -> Any:
     """Import what a name stands for; None where the module has nothing of this name.
 
-    The module is looked for as ``python -m`` does: in the current directory, then on the import
-    path.
+    The module is looked for on the import path and then in the current directory, which cannot
+    take the place of anything installed.
 
     Args:
         name: "package.module:attribute".
@@ -45,8 +45,8 @@ def find_attribute(name: str) -> Any:
     """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
-    if not {"", here} & set(sys.path):  # a console script's path begins elsewhere
-        sys.path.insert(0, here)
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

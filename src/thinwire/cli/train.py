@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,9 @@ from torch.distributed.elastic.multiprocessing.errors import (
     ProcessFailure,
     record,
 )
-from torch.distributed.run import parse_args
-from torch.distributed.run import run as launch
 
 from thinwire.cli.usage import UsageError, parse, user_errors
+from thinwire.exchange import DifferentWorkersError
 from thinwire.report import load_run, terminal_table, write_page
 from thinwire.train import (
     Display,
@@ -40,7 +40,9 @@ from thinwire.train import (
     worker_processes,
 )
 from thinwire.train.former_fields import with_present_flags
+from thinwire.train.local_workers import end_with_launcher, launch_local
 from thinwire.train.pretraining import all_samples
+from thinwire.train.run_lock import locked
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
@@ -62,11 +64,16 @@ def run(args: list[str]) -> int:
         check_grid(workers.world if workers else recipe.workers, recipe.model_parallel)
         console = None if workers is not None and workers.rank > 0 else Console()
         job = prepare(name, recipe, console.print if console else lambda _: None)
-        plan = make_plan(job) if console else Plan()  # worker 0's counts
-    if workers is None and recipe.workers > 1 and not plan.finished:
-        del job, plan  # they only had to prove that the workers can start
-        return _launch(args, recipe)
-    return _work(job, plan, workers or Workers(), console)
+    # Worker 0 alone writes what all share; a launcher only looks whether its worker 0 will be able.
+    with ExitStack() as held:
+        with user_errors():
+            if console is not None:
+                held.enter_context(locked(job.folder))
+            plan = make_plan(job) if console else Plan()  # worker 0's counts
+        if workers is not None or recipe.workers == 1 or plan.finished:
+            return _work(job, plan, workers or Workers(), console)
+    del job, plan  # they only had to prove that the workers can start
+    return _launch(args, recipe)
 
 
 def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
@@ -104,8 +111,14 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
     @record
     def work() -> None:
         timeout = timedelta(seconds=job.recipe.timeout)
+        end_with_launcher()
         with naming_lost_workers(workers), worker_processes(workers, timeout), stop:
-            train(job, display_of(job, console), stop, plan)
+            try:
+                train(job, display_of(job, console), stop, plan)
+            except DifferentWorkersError as error:
+                if workers.rank > 0:
+                    sys.exit(2)  # worker 0 has the same error, and says so
+                raise UsageError(str(error)) from None
 
     work()
     if stop.agreed:
@@ -137,19 +150,17 @@ def _launch(args: list[str], recipe: Recipe) -> int:
 
     It hands SIGTERM and Ctrl-C on to them and waits until they have written a checkpoint.
     """
-    threads = max(1, (os.cpu_count() or 1) // recipe.workers)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_STOP))
-    command = ["--standalone", "--nproc-per-node", str(recipe.workers)]
-    command += ["--max-restarts", str(recipe.max_restarts), "-m", "thinwire", "train", *args]
     try:
-        launch(parse_args(command))
+        launch_local(recipe.workers, ["train", *args], max_restarts=recipe.max_restarts)
     except ChildFailedError as failed:
         worker, failure = failed.get_first_failure()
         if failure.exitcode in STOPPED:
             return failure.exitcode
+        if failure.exitcode == 2:
+            return 2  # the worker has said what is to be mended
         print(f"\n{describe_failure(worker, failure)}", file=sys.stderr)
-        return 2 if failure.exitcode == 2 else 1
+        return 1
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     return 0

@@ -13,6 +13,8 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from thinwire.train.local_workers import local_store
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -84,9 +86,12 @@ def worker_processes(workers: Workers, timeout: timedelta) -> Iterator[None]:
         yield
         return
     os.environ.update(rendezvous_variables(workers, os.environ))
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+    world, rank = workers.world, workers.rank
+    local = local_store(world)
+    if local is not None:
+        dist.init_process_group("gloo", store=local, rank=rank, world_size=world, timeout=timeout)
+    elif os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store = fresh_store(workers, timeout)
-        world, rank = workers.world, workers.rank
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timeout)
     else:
         dist.init_process_group("gloo", timeout=timeout)

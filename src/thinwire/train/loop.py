@@ -10,6 +10,7 @@ from thinwire.exchange import Ledger, shared_wire
 from thinwire.report import EventLog
 from thinwire.train.agreement import PACE, SAVE, Agreement, signal_of, wish_to_stop
 from thinwire.train.arithmetic import arithmetic
+from thinwire.train.common_ground import check_common_ground
 from thinwire.train.display import Display
 from thinwire.train.folder import start_folder
 from thinwire.train.minibatch import MinibatchTraining
@@ -39,9 +40,11 @@ def train(
         written a checkpoint (``stop.agreed``), or if the run had finished before.
 
     Raises:
+        DifferentWorkersError: workers were given different things, or do not share a disk.
         FloatingPointError: training diverged.
         RuntimeError: replicas differ, or a worker was lost.
     """
+    check_common_ground(job, shared_wire(None, Ledger()))
     plan = share_plan(plan or Plan(anew=True), job, shared_wire(None, Ledger()))
     if plan.finished:
         display.say(

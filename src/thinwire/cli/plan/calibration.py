@@ -1,14 +1,11 @@
 """``thinwire plan --calibrate``: alone, with --workers K, or under torchrun or Slurm."""
 
-import os
 import sys
 from datetime import timedelta
 
 import torch
 from rich.console import Console
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
-from torch.distributed.run import parse_args
-from torch.distributed.run import run as launch
 
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.train import describe_failure
@@ -18,6 +15,7 @@ from thinwire.plan import write_profile
 from thinwire.plan.remarks import about_profile
 from thinwire.train import Workers, detect_workers, worker_processes
 from thinwire.train.calibrate import Workload, calibrate
+from thinwire.train.local_workers import launch_local
 
 TIMEOUT = timedelta(seconds=120)
 
@@ -64,10 +62,8 @@ def _workload(fields: PlanFields, samples: int) -> Workload:
 
 def _launch(args: list[str], workers: int) -> int:
     """Start worker processes, each with its share of the processors."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    command = ["--standalone", "--nproc-per-node", str(workers), "-m", "thinwire", "plan", *args]
     try:
-        launch(parse_args(command))
+        launch_local(workers, ["plan", *args])
     except ChildFailedError as failed:
         worker, failure = failed.get_first_failure()
         print(f"\n{describe_failure(worker, failure)}", file=sys.stderr)
