@@ -9,6 +9,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +47,7 @@ def check_regular(path: Path, *, follow: bool = False) -> None:
     _check_mode(path, (path.stat() if follow else path.lstat()).st_mode)
 
 
-def open_regular(path: Path, *, limit: int | None = None, follow: bool = False) -> BinaryIO:
+def open_regular(path: Path, *, limit: int | None = None, follow: bool = False) -> BufferedReader:
     """Open a regular file for reading, without ever waiting for a writer.
 
     Args:
