@@ -22,7 +22,8 @@ MOST_SECONDS = 1e6
 LEAST_SECONDS = 1e-18
 """Of any time in a profile but zero."""
 MOST_RATE = 1e18
-MOST_VALUES = 10**15
+MOST_SIZE = 10**7
+MOST_VALUES = 10**13
 MOST_WORKERS = 10**6
 CODES = ("float32", "sign")
 
@@ -166,7 +167,7 @@ def _name(found: Any, field: str) -> str:
 def _buckets(found: Any) -> tuple[tuple[Shape, ...], ...]:
     buckets = tuple(
         tuple(
-            tuple(_whole(size, "buckets", MOST_VALUES) for size in _list(shape, "buckets"))
+            tuple(_whole(size, "buckets", MOST_SIZE) for size in _list(shape, "buckets"))
             for shape in _list(bucket, "buckets")
         )
         for bucket in _list(found, "buckets")

@@ -123,33 +123,48 @@ class Traffic(Struct):
     bytes: Count
 
 
-class OptimizerCounts(Struct):
-    """What an optimiser stores beside its tensors; the optimiser compares the rest itself."""
+class SgdCounts(Struct):
+    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself."""
 
     rank: Count
     world: Size
     ledger: dict[str, Traffic]
-    axis: Text = "output"
-    phase: Text = ""
-    samples_seen: Rate = 0.0
-    steps_taken: Count = 0
-    skips_in_a_row: Count = 0
+    axis: Text
+    phase: Text
+    samples_seen: Rate
+    skips_in_a_row: Count
+    sequences: list[Count]
+    scalars: list[dict[str, Any]]
+    steps_taken: Count = 0  # version 0.1 did not count them
     bucket_groups: list[Count] = []
-    sequences: list[Count] = []
-    scalars: list[dict[str, Any]] = []
-    iteration: Count = 0
-    gauss_newton_next: bool = False
-    passes: Rate = 0.0
-    loss: float | None = None
-    curvature: Text = "replicated"
 
 
-class WorkerFacts(Struct):
-    """What stands beside one worker's tensors."""
+class SgdFacts(Struct):
+    """What stands beside one worker's tensors in a run of minibatches."""
 
     owned: dict[str, tuple[Count, Count]]
-    optimizer: OptimizerCounts
-    steady_from: Traffic | None = None
+    optimizer: SgdCounts
+    steady_from: Traffic
+
+
+class HessianFreeCounts(Struct):
+    """What ``HessianFree`` stores beside its tensors."""
+
+    rank: Count
+    world: Size
+    ledger: dict[str, Traffic]
+    iteration: Count
+    gauss_newton_next: bool
+    passes: Rate
+    loss: float | None
+    curvature: Text
+
+
+class HessianFreeFacts(Struct):
+    """What stands beside one worker's tensors in a run of outer iterations."""
+
+    owned: dict[str, tuple[Count, Count]]
+    optimizer: HessianFreeCounts
 
 
 def check_form(found: Any, form: type[Struct]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from thinwire.exchange.state import PER_WORKER, REPLICATED
 from thinwire.train.checkpoint import MODEL, Checkpoint, StoredTensors, worker_file
-from thinwire.train.manifest import WorkerFacts, check_form
+from thinwire.train.manifest import HessianFreeFacts, SgdFacts, check_form
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Recipe
@@ -60,12 +60,19 @@ def check_state(checkpoint: Checkpoint, job: Job) -> None:
         parameters = [name for name, _ in job.model.named_parameters()]
         _check_groups(run["param_groups"], parameters, job.recipe, sgd)
     for rank in range(checkpoint.world):
+        file = StoredTensors(checkpoint.folder / worker_file(rank))
         _check_worker(
-            StoredTensors(checkpoint.folder / worker_file(rank)),
+            file,
             worker_file(rank),
             shapes if ways == 1 else None,
             (1 + job.task.sums + 1) if sgd else None,
         )
+        axis = file.facts["optimizer"].get("axis")
+        if sgd and axis != job.recipe.exchange.axis:
+            raise ValueError(
+                f"{worker_file(rank)}: optimizer.axis: expected {job.recipe.exchange.axis}, "
+                f"got {axis}"
+            )
 
 
 def _check_last_epoch(last: Mapping[str, object], job: Job) -> None:
@@ -131,12 +138,10 @@ def _check_worker(
     file: StoredTensors, where: str, shapes: Shapes | None, totals: int | None
 ) -> None:
     try:
-        check_form(file.facts, WorkerFacts)
+        check_form(file.facts, HessianFreeFacts if totals is None else SgdFacts)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if totals is not None:
-        if "steady_from" not in file.facts:
-            raise ValueError(f"{where}: steady_from: expected an object, got none")
         for name in _TOTALS:
             found = file.form(name) if name in file else None
             if found != ("F64", [totals]):
