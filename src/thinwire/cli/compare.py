@@ -53,7 +53,7 @@ def run(args: list[str]) -> int:
     console = Console()
     console.print(price_tables(runs))
     console.print(RULES, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"wrote {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"wrote {folder / 'report.html'}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -39,5 +39,5 @@ def run(args: list[str]) -> int:
     console.print(terminal_table(runs))
     if len(runs) > 1 and price_rows(runs):
         console.print(price_tables(runs))
-    console.print(f"wrote {fields.out}", soft_wrap=True)
+    console.print(f"wrote {fields.out}", soft_wrap=True, markup=False)
     return 0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def run(args: list[str]) -> int:
         workers = detect_workers()
         check_grid(workers.world if workers else recipe.workers, recipe.model_parallel)
         console = None if workers is not None and workers.rank > 0 else Console()
-        job = prepare(name, recipe, console.print if console else lambda _: None)
+        job = prepare(name, recipe, partial(console.print, markup=False) if console else _quiet)
     # Worker 0 alone writes what all share; a launcher only looks whether its worker 0 will be able.
     with ExitStack() as held:
         with user_errors():
@@ -80,7 +81,7 @@ def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
     """(short name, Recipe): the file's fields over the defaults, the flags over both."""
     with user_errors():
         short, fields = find_recipe(name)
-    from_file = [part for key, value in fields.items() for part in _as_flag(key, value)]
+        from_file = [part for key, value in fields.items() for part in _as_flag(key, value)]
     try:
         recipe = parse(Recipe(), from_file, prog=f"thinwire train {name}")
     except UsageError as error:
@@ -88,6 +89,10 @@ def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
     with user_errors():
         present = with_present_flags(_spelt_out(args), fields)
     return short, parse(recipe, present, prog=f"thinwire train {name}")
+
+
+def _quiet(_: str) -> None:
+    """Say nothing."""
 
 
 def _spelt_out(args: Iterable[str]) -> list[str]:
@@ -139,10 +144,12 @@ def display_of(job: Job, console: Console | None) -> Display:
 
 def _finish(folder: Path, console: Console) -> None:
     """Report a finished run."""
-    finished = load_run(folder)
-    write_page([finished], folder / "report.html")
+    with user_errors():
+        finished = load_run(folder)
+        write_page([finished], folder / "report.html")
     console.print(terminal_table([finished]))
-    console.print(f"run folder: {folder} (open {folder / 'report.html'})", soft_wrap=True)
+    where = f"run folder: {folder} (open {folder / 'report.html'})"
+    console.print(where, soft_wrap=True, markup=False)
 
 
 def _launch(args: list[str], recipe: Recipe) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thinwire.data.source import content_digest
+from thinwire.files import check_regular, open_regular
 
 Array = NDArray[Any]
 Note = Callable[[str], None]
@@ -73,7 +74,7 @@ def open_npy_folder(folder: Path) -> dict[str, Array]:
 
 def open_npy(path: Path) -> Array:
     """Map one .npy file; see `open_npy_folder`."""
-    with path.open("rb") as file:
+    with open_regular(path, follow=True) as file:
         return _map_array(file, path, str(path), path.stat().st_size)
 
 
@@ -91,6 +92,7 @@ def open_npz(path: Path, names: tuple[str, ...], note: Note) -> dict[str, Array]
     """
     found: dict[str, Array] = {}
     try:
+        check_regular(path, follow=True)
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for name in names:
@@ -109,6 +111,7 @@ def npz_names(path: Path) -> list[str]:
         OSError: it cannot be read.
     """
     try:
+        check_regular(path, follow=True)
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except zipfile.BadZipFile as error:

@@ -14,6 +14,8 @@ from typing import BinaryIO, cast
 
 import torch
 
+from thinwire.files import open_regular
+
 _UNSIGNED_BYTE = 0x08
 _MAX_DIMENSIONS = 8
 _MAX_ELEMENTS = 1 << 40
@@ -41,7 +43,7 @@ def read_idx(path: Path, *, ndim: int | None = None) -> torch.Tensor:
             ("magic", "dimension 0", "data", "gzip stream").
         OSError: the file cannot be read.
     """
-    with path.open("rb") as raw:
+    with open_regular(path, follow=True) as raw:
         file_bytes = os.fstat(raw.fileno()).st_size
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)

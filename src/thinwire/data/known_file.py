@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from thinwire.files import open_regular
+
 
 @dataclass(frozen=True)
 class KnownFile:
@@ -41,7 +43,7 @@ class KnownFile:
             ValueError: what lies there under its name is something else.
             OSError: nothing lies there, or it cannot be read.
         """
-        with (folder / self.name).open("rb") as stream:
+        with open_regular(folder / self.name, follow=True) as stream:
             self.check(stream.read(self.size + 1))
 
     def store(self, content: bytes, folder: Path) -> None:

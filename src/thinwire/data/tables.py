@@ -20,6 +20,7 @@ from torch import Tensor
 
 from thinwire.data.source import DataSource, content_digest
 from thinwire.data.tensors import TensorSource
+from thinwire.files import check_regular
 
 KEPT_BYTES = 1 << 30
 
@@ -220,7 +221,7 @@ def _read_csv(path: Path) -> Any:
     arrow = _pyarrow(path)
     from pyarrow import csv
 
-    path.stat()  # an OSError that names the file
+    check_regular(path, follow=True)
     try:
         return csv.read_csv(path)
     except arrow.ArrowInvalid as error:
@@ -231,7 +232,7 @@ def _parquet(path: Path) -> Any:
     arrow = _pyarrow(path)
     from pyarrow import parquet
 
-    path.stat()
+    check_regular(path, follow=True)
     try:
         return parquet.ParquetFile(path, memory_map=True)
     except arrow.ArrowInvalid as error:

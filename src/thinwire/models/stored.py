@@ -7,6 +7,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from thinwire.files import check_regular
 from thinwire.models.lowrank import low_rank_pair, replace_modules
 
 MODEL = "model.safetensors"
@@ -30,6 +31,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     """
     file = path / MODEL if path.is_dir() else path
     try:
+        check_regular(file, follow=True)
         tensors = safetensors.torch.load_file(file)
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None

@@ -4,17 +4,27 @@ Nothing in a profile is guessed: what was not measured is None, and the planner 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from thinwire.files import read_text, write_atomically
 from thinwire.plan.network import Link
 from thinwire.plan.subbatch import SubBatchTimes
 from thinwire.plan.wire_format import Shape, values
 
 SCHEMA = 1
+MAX_BYTES = 1 << 20
+MAX_BUCKETS = 10_000
+MOST_SECONDS = 1e6
+"""Of any time in a profile, and the largest ratio of two; anything beyond is no measurement."""
+LEAST_SECONDS = 1e-18
+"""Of any time in a profile but zero."""
+MOST_RATE = 1e18
+MOST_SIZE = 10**7
+MOST_VALUES = 10**13
+MOST_WORKERS = 10**6
 CODES = ("float32", "sign")
 
 
@@ -85,9 +95,7 @@ class Profile:
 def write_profile(profile: Profile, path: Path) -> None:
     """Write the file, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(profile.to_json(), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, profile.to_json())
 
 
 def read_profile(path: Path) -> Profile:
@@ -98,8 +106,8 @@ def read_profile(path: Path) -> Profile:
         ValueError: it is not a profile; names the file, the field, what was found and expected.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(read_text(path, limit=MAX_BYTES))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
     try:
         return _parse(found)
@@ -127,10 +135,10 @@ def _parse(found: Any) -> Profile:
         return _whole(fields[name], name)
 
     return Profile(
-        name=str(fields["name"]),
+        name=_name(fields["name"], "name"),
         buckets=_buckets(fields["buckets"]),
         compute=SubBatchTimes(
-            tuple(_whole(n, "compute.sizes") for n in sizes),
+            tuple(_whole(n, "compute.sizes", 2**31) for n in sizes),
             tuple(_number(t, "compute.seconds") for t in seconds),
         ),
         collect=number("collect"),
@@ -143,20 +151,33 @@ def _parse(found: Any) -> Profile:
         processors=whole("processors"),
         threads=whole("threads"),
         workers=whole("workers"),
-        versions={str(k): str(v) for k, v in _record(fields["versions"], "versions").items()},
+        versions={
+            _name(k, "versions"): _name(v, f"versions.{k[:40]}")
+            for k, v in _record(fields["versions"], "versions").items()
+        },
     )
+
+
+def _name(found: Any, field: str) -> str:
+    if not isinstance(found, str) or len(found) > 200 or not found.isprintable():
+        raise ValueError(f"{field}: expected one line of at most 200 characters")
+    return found
 
 
 def _buckets(found: Any) -> tuple[tuple[Shape, ...], ...]:
     buckets = tuple(
         tuple(
-            tuple(_whole(size, "buckets") for size in _list(shape, "buckets"))
+            tuple(_whole(size, "buckets", MOST_SIZE) for size in _list(shape, "buckets"))
             for shape in _list(bucket, "buckets")
         )
         for bucket in _list(found, "buckets")
     )
     if not buckets or not all(buckets):
         raise ValueError("buckets: expected at least one, each with a parameter, got none")
+    if len(buckets) > MAX_BUCKETS or sum(map(values, buckets)) > MOST_VALUES:
+        raise ValueError(
+            f"buckets: expected at most {MAX_BUCKETS} with {MOST_VALUES} values, got more"
+        )
     return buckets
 
 
@@ -170,7 +191,13 @@ def _codes(found: Any) -> dict[str, CodeTimes]:
 
 def _link(found: Any) -> Link:
     fields = _record(found, "link", {"bandwidth", "latency", "message", "waiting"})
-    return Link(**{name: _number(value, f"link.{name}") for name, value in fields.items()})
+    most = {"bandwidth": MOST_RATE}
+    return Link(
+        **{
+            name: _number(value, f"link.{name}", most.get(name, MOST_SECONDS))
+            for name, value in fields.items()
+        }
+    )
 
 
 def _record(found: Any, field: str, names: set[str] | None = None) -> Mapping[str, Any]:
@@ -178,26 +205,36 @@ def _record(found: Any, field: str, names: set[str] | None = None) -> Mapping[st
         raise ValueError(f"{field}: expected an object, got {type(found).__name__}")
     if names is not None and found.keys() != names:
         missing, unknown = sorted(names - found.keys()), sorted(found.keys() - names)
-        what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
+        what = f"missing {', '.join(missing)}" if missing else f"unknown {unknown[0][:60]}"
         raise ValueError(f"{field}: {what}; `thinwire plan --calibrate` writes such files")
     return found
 
 
 def _list(found: Any, field: str) -> list[Any]:
     if not isinstance(found, list):
-        raise ValueError(f"{field}: expected a list, got {found!r}")
+        raise ValueError(f"{field}: expected a list, got {_excerpt(found)}")
     return found
 
 
-def _number(found: Any, field: str) -> float:
+def _number(found: Any, field: str, most: float = MOST_SECONDS) -> float:
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise ValueError(f"{field}: expected a number, got {found!r}")
-    if not 0 <= found < math.inf:
-        raise ValueError(f"{field}: expected a finite number >= 0, got {found!r}")
+        raise ValueError(f"{field}: expected a number, got {_excerpt(found)}")
+    if not (found == 0 or LEAST_SECONDS <= found <= most):
+        raise ValueError(
+            f"{field}: expected 0, or a number from {LEAST_SECONDS:g} to {most:g}, "
+            f"got {_excerpt(found)}"
+        )
     return float(found)
 
 
-def _whole(found: Any, field: str) -> int:
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise ValueError(f"{field}: expected a whole number >= 1, got {found!r}")
+def _whole(found: Any, field: str, most: int = MOST_WORKERS) -> int:
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
+        raise ValueError(
+            f"{field}: expected a whole number from 1 to {most}, got {_excerpt(found)}"
+        )
     return found
+
+
+def _excerpt(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= 60 else text[:60] + "..."

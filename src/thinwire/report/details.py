@@ -12,6 +12,7 @@ from thinwire.report.text import clean_text
 
 MAX_SKIPS = 50
 MAX_SETTINGS = 500
+MAX_STAGES = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def traffic_rows(run: Run) -> list[tuple[str, str, str, str, str]]:
     """Stage, collectives, messages, bytes and share of all bytes; empty when not told."""
     traffic = run.result.get("traffic")
     listed = traffic if isinstance(traffic, list) else []
-    entries = [entry for entry in listed if isinstance(entry, dict)]
+    entries = [entry for entry in listed[:MAX_STAGES] if isinstance(entry, dict)]
     total = sum(number(entry, "bytes") or 0.0 for entry in entries)
     rows = []
     for entry in entries:
@@ -71,7 +72,9 @@ def setting_rows(run: Run) -> list[tuple[str, str]]:
         ("training samples", run.start.get("train_samples")),
         ("final parameters, SHA-256", result.get("params_sha256")),
     ]
-    for phase in run.phases:
+    if run.left_out:
+        rows.append(("step events left out", run.left_out))
+    for phase in run.phases[:MAX_SETTINGS]:
         rows.append(("phase", f"{phase.get('name')} from step {phase.get('step')}"))
     rows += _flat("version", result.get("versions") or run.start.get("versions"))
     rows += _flat("recipe", run.start.get("recipe"))

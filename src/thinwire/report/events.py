@@ -9,12 +9,21 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
+
+from thinwire.files import open_appending, open_regular
 
 EVENTS_FILE = "events.jsonl"
+MAX_BYTES = 1 << 30
+"""Of an event file; a step takes half a thousand."""
+MAX_LINE_BYTES = 1 << 20
+MAX_LINE_VALUES = 20_000
+"""Values in one event, nested ones included; real ones have dozens."""
 
 Event = dict[str, Any]
 
@@ -29,14 +38,15 @@ class EventLog:
         path: The file to append to; missing folders are made.
 
     Raises:
-        OSError: If the file cannot be opened for writing.
+        OSError: If the file cannot be opened for writing, or something else than a regular file
+            has its name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _mend_last_line(self.path)
-        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        self._file = open_appending(self.path)
+        _mend_last_line(self._file, self.path)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event and flush it.
@@ -53,7 +63,8 @@ class EventLog:
         line: Event = {"event": event}
         for name, value in fields.items():
             line[name] = _plain(value, name)
-        self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
+        text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+        self._file.write(text.encode())
         self._file.flush()
 
     def close(self) -> None:
@@ -73,35 +84,54 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read every event of a file, in order.
+    """Read every event of a file, in order; see `iterate_events`."""
+    return list(iterate_events(path))
+
+
+def iterate_events(path: Path) -> Iterator[Event]:
+    """Read the events of a file one after another.
 
     Args:
         path: The event file.
 
-    Returns:
+    Yields:
         One dict per line. An incomplete last line, which a killed writer leaves, is dropped.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If any other line is not a JSON object with an ``event`` name.
+        OSError: If it is no regular file, or has more than ``MAX_BYTES``.
+        ValueError: If any other line is not a JSON object with an ``event`` name, or is larger
+            than an event can be.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        file = open_regular(path, limit=MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{path.parent}: not a run folder: expected {path.name}, found no such file"
-        )
-    lines = path.read_bytes().split(b"\n")
-    # After a complete last line the split leaves an empty tail; anything else is a partial line.
-    tail = lines.pop()
-    events = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
-    if tail:
-        with suppress(ValueError):
-            events.append(_parse(tail, path, len(lines) + 1))
-    return events
+        ) from None
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: expected at most {MAX_LINE_BYTES} bytes, got more"
+                )
+            if line.endswith(b"\n"):
+                yield _parse(line[:-1], path, number)
+                continue
+            with suppress(ValueError):
+                yield _parse(line, path, number)
 
 
 def _parse(line: bytes, path: Path, number: int) -> Event:
     """Read one line; ``number`` counts from 1 and is used in the error only."""
+    values = sum(map(line.count, (b",", b"[", b"{")))  # at least as many as there are
+    if values > MAX_LINE_VALUES:
+        raise ValueError(
+            f"{path}, line {number}: expected at most {MAX_LINE_VALUES} values, got {values}"
+        )
     try:
         event = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
@@ -142,17 +172,17 @@ def _plain(value: Any, field: str) -> Any:
     raise TypeError(f"field {field}: got {type(value).__name__}, expected a JSON-able value")
 
 
-def _mend_last_line(path: Path) -> None:
+def _mend_last_line(file: BinaryIO, path: Path) -> None:
     """Make a file end at a line end: keep a complete last event, cut a partial one."""
-    if not path.is_file():
-        return
-    data = path.read_bytes()
-    head, newline, tail = data.rpartition(b"\n")
+    size = os.fstat(file.fileno()).st_size
+    # A writer flushes single events, so what is partial is no longer than one.
+    file.seek(max(0, size - MAX_LINE_BYTES))
+    tail = file.read(MAX_LINE_BYTES).rpartition(b"\n")[2]
     if not tail:
         return
     try:
         _parse(tail, path, 0)
     except ValueError:
-        path.write_bytes(head + newline)
+        file.truncate(size - len(tail))
     else:
-        path.write_bytes(data + b"\n")
+        file.write(b"\n")

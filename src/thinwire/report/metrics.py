@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from thinwire.report.run import Run
 
 LENGTH = 60
+MAX_METRICS = 16
+MAX_THRESHOLDS = 32
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ def metrics_told(start: Event) -> tuple[Metric, ...]:
     if told is None:
         return (ERROR,)
     if not isinstance(told, list):
-        raise ValueError(f"field metrics: got {told!r}, expected a list")
+        raise ValueError(f"field metrics: got {clean_text(told, LENGTH)}, expected a list")
+    if len(told) > MAX_METRICS:
+        raise ValueError(f"field metrics: expected at most {MAX_METRICS}, got {len(told)}")
     return tuple(_metric(one, "metrics") for one in told)
 
 
@@ -123,11 +128,19 @@ def metrics_of(runs: Sequence[Run]) -> tuple[Metric, ...]:
 def _metric(told: Any, field: str) -> Metric:
     name = told.get("name") if isinstance(told, dict) else None
     thresholds = told.get("thresholds") or () if isinstance(told, dict) else ()
-    numbers = isinstance(thresholds, list | tuple) and all(
-        isinstance(value, int | float) for value in thresholds
+    numbers = (
+        isinstance(thresholds, list | tuple)
+        and len(thresholds) <= MAX_THRESHOLDS
+        and all(
+            isinstance(value, int | float) and abs(value) <= _LARGEST and value is not True
+            for value in thresholds
+        )
     )
     if not isinstance(name, str) or not name.isidentifier() or not numbers:
-        raise ValueError(f'field {field}: got {told!r}, expected {{"name": "<name>", ...}}')
+        raise ValueError(
+            f"field {field}: got {clean_text(told, LENGTH)}, "
+            'expected {"name": "<name>", "thresholds": [numbers], ...}'
+        )
     return Metric(
         key=name[:LENGTH],
         title=clean_text(told.get("title") or name, LENGTH),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from thinwire.files import write_atomically
 from thinwire.report.columns import columns_of
 from thinwire.report.details import Skips, setting_rows, skip_rows, traffic_rows
 from thinwire.report.iterations import ITERATION_HEADINGS, iteration_rows
@@ -112,19 +110,7 @@ def write_page(runs: Sequence[Run], path: Path, title: str = "") -> None:
     html = page_html(runs, title)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(html)
-        # mkstemp makes a private file; a report is as readable as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    write_atomically(path, html)
 
 
 def _card(run: Run, colour: str) -> _Card:

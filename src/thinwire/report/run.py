@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinwire.report.events import EVENTS_FILE, Event, read_events
+from thinwire.report.events import EVENTS_FILE, Event, iterate_events
 from thinwire.report.metrics import Metric, deciding_told, metrics_told
 from thinwire.report.text import clean_text
 
 SCHEMA = 1
 LABEL_LENGTH = 80
+MAX_STEPS = 50_000
+"""Step events that are kept; of more, every second one, fourth one and so on."""
+MAX_OTHERS = 20_000
+"""Events of other kinds; real runs have hundreds."""
+MAX_VALUES = 2_000_000
+"""Values in all events that are kept, which bounds the memory."""
+MAX_STARTS = 1_000
+"""How often a run may have been resumed."""
+_LARGEST = 1e100  # no figure can be drawn up to the ends of the floats
 
 _PLACE = (
     *("step", "epoch", "samples", "communications", "scalar_communications"),
@@ -59,6 +67,7 @@ class Run:
         held_out: Measurements on held-out samples.
         decays: Changes of the learning rate which they brought.
         summary: The end event, or None when the run has not finished.
+        left_out: Step events that were not kept because there are too many.
     """
 
     folder: Path
@@ -74,6 +83,7 @@ class Run:
     held_out: tuple[Event, ...]
     decays: tuple[Event, ...]
     summary: Event | None
+    left_out: int = 0
 
     @property
     def finished(self) -> bool:
@@ -106,7 +116,7 @@ def load_run(folder: Path) -> Run:
             something other than a number where the report needs one.
     """
     folder = Path(folder)
-    kept = _events(folder / EVENTS_FILE)
+    kept, left_out = _events(folder / EVENTS_FILE)
     by_kind: dict[str, list[Event]] = {}
     for event in kept:
         by_kind.setdefault(event["event"], []).append(event)
@@ -125,45 +135,117 @@ def load_run(folder: Path) -> Run:
         held_out=tuple(by_kind.get("held_out", ())),
         decays=tuple(by_kind.get("decay", ())),
         summary=by_kind["end"][-1] if "end" in by_kind else None,
+        left_out=left_out,
     )
 
 
-def _events(path: Path) -> list[Event]:
+def _events(path: Path) -> tuple[list[Event], int]:
     """The events of a run, checked; what a resumed run repeats stands once.
+
+    Returns:
+        Them, and how many step events were left out.
 
     Raises:
         FileNotFoundError: As `load_run`.
         ValueError: As `load_run`.
     """
-    kept: list[Event] = []
+    kept = _Kept(path)
     resumed = False
     numbers = _NUMBERS
-    for number, event in enumerate(read_events(path), start=1):
+    for line, event in enumerate(iterate_events(path), start=1):
         if event["event"] == "start":
-            numbers = _numbers(event, path, number)
-        _check(event, numbers, path, number)
-        if event["event"] == "start" and kept:
+            numbers = _numbers(event, path, line)
+        _check(event, numbers, path, line)
+        if event["event"] == "start" and kept.events:
             resumed = True
-            kept = [old for old in kept if old["event"] not in ("start", "end")]
+            kept.begin_again()
         elif resumed and "step" in event:
             # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
-            kept = [old for old in kept if _before(old, event)]
+            kept.keep_before(event)
             resumed = False
-        kept.append(event)
-    if not kept:
+        kept.add(event)
+    if not kept.events:
         raise ValueError(f"{path}: got no complete event, expected a start event")
-    return kept
+    return kept.events, kept.left_out
+
+
+class _Kept:
+    """The events of a run that are kept, in order, and no more of them than memory should hold."""
+
+    def __init__(self, path: Path) -> None:
+        self.events: list[Event] = []
+        self.left_out = 0
+        self._path = path
+        self._steps = self._values = self._starts = self._seen = 0
+        self._stride = 1  # of step events every so many-th is kept
+
+    def add(self, event: Event) -> None:
+        """Keep an event; of many step events only some."""
+        if event["event"] == "step":
+            self._seen += 1
+            if self._seen % self._stride:
+                self.left_out += 1
+                return
+            self._steps += 1
+        self.events.append(event)
+        self._values += _count(event)
+        if self._steps > MAX_STEPS or (self._steps > 1000 and self._values > MAX_VALUES):
+            self._thin()
+        if len(self.events) - self._steps > MAX_OTHERS or self._values > MAX_VALUES:
+            raise ValueError(
+                f"{self._path}: expected at most {MAX_OTHERS} events beside steps and {MAX_VALUES} "
+                f"values in all events, got more"
+            )
+
+    def begin_again(self) -> None:
+        """A resumed run has no start and no end of the first try."""
+        self._starts += 1
+        if self._starts > MAX_STARTS:
+            raise ValueError(f"{self._path}: expected at most {MAX_STARTS} start events, got more")
+        self._keep([old for old in self.events if old["event"] not in ("start", "end")])
+
+    def keep_before(self, event: Event) -> None:
+        """Forget what a resumed run repeats, from this event's step on."""
+        self._keep([old for old in self.events if _before(old, event)])
+
+    def _thin(self) -> None:
+        """Leave out every second step event."""
+        steps = 0
+        kept = []
+        for event in self.events:
+            steps += event["event"] == "step"
+            if event["event"] != "step" or steps % 2 == 0:
+                kept.append(event)
+        before = self._steps
+        self._keep(kept)
+        self.left_out += before - self._steps
+        self._stride *= 2
+
+    def _keep(self, events: list[Event]) -> None:
+        if len(events) == len(self.events):
+            return
+        self.events = events
+        self._steps = sum(event["event"] == "step" for event in events)
+        self._values = sum(map(_count, events))
+
+
+def _count(value: object) -> int:
+    """How many values something from JSON holds; long texts count by their length."""
+    if isinstance(value, dict):
+        return 1 + sum(_count(item) + len(key) // 64 for key, item in value.items())
+    if isinstance(value, list):
+        return 1 + sum(map(_count, value))
+    return 1 + len(value) // 64 if isinstance(value, str) else 1
 
 
 def number(event: Event, field: str) -> float | None:
-    """A field as a finite float, or None where it is missing, null or not a number."""
+    """A field as a finite float, or None where it is missing, null, huge or not a number."""
     value = event.get(field)
-    if not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an int beyond the floats
+    if not abs(value) <= _LARGEST:
         return None
+    return float(value) if abs(value) * _LARGEST >= 1 else 0.0
 
 
 def _numbers(start: Event, path: Path, line: int) -> dict[str, tuple[str, ...]]:
@@ -193,16 +275,22 @@ def _check(event: Event, numbers: Mapping[str, tuple[str, ...]], path: Path, lin
     """
     kind = event["event"]
     if line == 1 and kind != "start":
-        raise ValueError(f"{path}, line 1: got event {kind!r}, expected 'start'")
+        raise ValueError(f"{path}, line 1: got event {_excerpt(kind)}, expected 'start'")
     if kind == "start" and event.get("schema") != SCHEMA:
-        got = event.get("schema")
-        raise ValueError(f"{path}, line {line}, field schema: got {got!r}, expected {SCHEMA}")
+        got = _excerpt(event.get("schema"))
+        raise ValueError(f"{path}, line {line}, field schema: got {got}, expected {SCHEMA}")
     for field in numbers.get(kind, ()):
         value = event.get(field)
-        if value is not None and not isinstance(value, int | float):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(
-                f"{path}, line {line}, field {field}: got {value!r}, expected a number or null"
+                f"{path}, line {line}, field {field}: got {_excerpt(value)}, "
+                "expected a number or null"
             )
+
+
+def _excerpt(value: object) -> str:
+    """A value from a file, short enough for an error message."""
+    return clean_text(repr(value), LABEL_LENGTH)
 
 
 def _before(old: Event, event: Event) -> bool:

@@ -14,6 +14,7 @@ from thinwire.report.series import Points, decimate, wants_log
 from thinwire.report.style import figure_style, plain_ticks, run_colours, to_svg
 
 MAX_ROWS = 200
+MAX_SIZES = 32
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _values_by_size(event: Event, metric: Metric) -> str:
     if not isinstance(sizes, list) or not isinstance(values, list):
         return ""
     told = []
-    for size, told_value in zip(sizes, values, strict=False):
+    for size, told_value in zip(sizes[:MAX_SIZES], values, strict=False):
         value = number({"": told_value}, "")
         found = "failed" if value is None else metric.with_unit(value)
         told.append(f"{whole(number({'': size}, ''))}: {found}")

@@ -18,7 +18,8 @@ def clean_text(value: Any, length: int = 2000) -> str:
         value: Anything; made to text first.
         length: The most characters to return.
     """
-    return shorten("".join(char if char.isprintable() else _MARK for char in str(value)), length)
+    text = str(value)[: length + 1]
+    return shorten("".join(char if char.isprintable() else _MARK for char in text), length)
 
 
 def shorten(text: str, length: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thinwire.report.canvas import add_legend, new_figure
+from thinwire.report.details import MAX_STAGES
 from thinwire.report.formatting import data_size
 from thinwire.report.run import Run, number
 from thinwire.report.style import figure_style, plain_ticks, run_colours, to_svg
@@ -49,7 +50,7 @@ def traffic_bytes(run: Run) -> dict[str, float]:
     """Bytes sent per worker, by stage; entries which are not understood are left out."""
     found: dict[str, float] = {}
     traffic = run.result.get("traffic")
-    for entry in traffic if isinstance(traffic, list) else ():
+    for entry in traffic[:MAX_STAGES] if isinstance(traffic, list) else ():
         count = number(entry, "bytes") if isinstance(entry, dict) else None
         if count is not None and count >= 0:
             stage = clean_text(entry.get("stage", "unnamed"))

@@ -18,10 +18,14 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from thinwire.files import check_regular, open_regular, read_text
+from thinwire.train.manifest import Manifest, check_form
+
 SCHEMA = 1
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
+MANIFEST_LIMIT = 1 << 26  # bytes; names and shapes of very many parameters
 
 Facts = dict[str, Any]
 
@@ -92,6 +96,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> st
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one file."""
+    check_regular(path)
     loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
     return loaded
 
@@ -105,9 +110,18 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         opened: Any = safetensors.safe_open
-        self._file = opened(path, framework="pt")
-        self.facts: Facts = json.loads(self._file.metadata()["facts"])
+        check_regular(path)
+        try:
+            self._file = opened(path, framework="pt")
+            self.facts: Facts = json.loads((self._file.metadata() or {}).get("facts", "{}"))
+        except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path.name}: cannot be read: {error}") from None
         self._names: list[str] = list(self._file.keys())
+
+    def form(self, name: str) -> tuple[str, list[int]]:
+        """The dtype, as safetensors calls it, and the shape of a tensor, which is not read."""
+        found = self._file.get_slice(name)
+        return found.get_dtype(), list(found.get_shape())
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
@@ -128,7 +142,7 @@ def measure(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{os.fstat(file.fileno()).st_size} {digest}"
 
@@ -164,8 +178,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         if Path(name).name != name:
             raise ValueError(f"{MANIFEST} names a file outside of the folder: {name!r}")
         path = folder / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise ValueError(f"{name} is missing")
+        check_regular(path)
         size = path.stat().st_size
         if size != int(expected.split()[0]):
             raise ValueError(f"{name} has {size} bytes, expected {expected.split()[0]}")
@@ -179,17 +194,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 def _read_manifest(path: Path) -> Facts:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path, limit=MANIFEST_LIMIT))
     except FileNotFoundError:
         raise ValueError(f"{MANIFEST} is missing") from None
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} cannot be read: {error}") from None
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA or facts["schema"] is True:
         found = facts.get("schema") if isinstance(facts, dict) else None
-        raise ValueError(f"{MANIFEST}: schema {found!r}, expected {SCHEMA}")
+        raise ValueError(f"{MANIFEST}: schema {repr(found)[:60]}, expected {SCHEMA}")
     digest = facts.pop("sha256", None)
     if digest != _digest(facts):
         raise ValueError(f"{MANIFEST} has been altered: its SHA-256 is not the one it states")
+    try:
+        check_form(facts, Manifest)
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST}: {error}") from None
     return facts
 
 

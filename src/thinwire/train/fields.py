@@ -1,7 +1,10 @@
 """The sections of a recipe: typed fields, each checked where it stands."""
 
-from dataclasses import dataclass, fields
-from typing import Annotated
+import math
+import unicodedata
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -212,10 +215,80 @@ class HessianFreeFields:
         check_codes("hessian_free.codes", self.codes)
 
 
+# The largest values of fields with their own bounds; an int's or float's are below.
+_MOST: dict[str, float] = {
+    "workers": 4096,
+    "model_parallel": 4096,
+    "max_restarts": 10**6,
+    "seed": 2**62,
+    "timeout": 1e7,
+    "checkpoint_every": math.inf,
+    "keep_checkpoints": 10**6,
+    "minibatch": 2**31,
+    "selection.largest": 2**31,
+    "hessian_free.curvature_batch": 2**31,
+    "model.hidden": 2**24,
+    "exchange.bucket_mb": 1e6,
+    "optimizer.lr": 1e6,
+    "optimizer.weight_decay": 1e6,
+    "hessian_free.solver_iterations": 10**6,
+}
+_MOST_INT, _MOST_FLOAT = 2**40, 1e12
+_MOST_VALUES = 1000
+
+
+def check_values(fields_of: Any, section: str = "") -> None:
+    """Check every number and text of a recipe, its sections' included.
+
+    Raises:
+        ValueError: a number is not finite, beyond its bound or a bool; a text has control
+            characters or is no Unicode; naming the field.
+    """
+    for part in fields(fields_of):
+        name, value = f"{section}{part.name}", getattr(fields_of, part.name)
+        if is_dataclass(value):
+            check_values(value, f"{name}.")
+        elif isinstance(value, str | Path):
+            check_text(name, str(value))
+        else:
+            _check_items(name, value, isinstance(part.default, bool))
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise ValueError, naming the field, for text that a recipe's file could not hold."""
+    strange = next((char for char in text if unicodedata.category(char) in ("Cc", "Cs")), None)
+    if strange is not None:
+        raise ValueError(
+            f"{name}: expected printable text, got the character {strange!r} in {text[:200]!r}"
+        )
+
+
+def _check_items(name: str, value: object, may_be_bool: bool) -> None:
+    items = value if isinstance(value, tuple) else (value,)
+    if len(items) > _MOST_VALUES:
+        raise ValueError(f"{name}: expected at most {_MOST_VALUES} values, got {len(items)}")
+    for item in items:
+        if isinstance(item, str):
+            check_text(name, item)
+        elif isinstance(item, bool):
+            if not may_be_bool:
+                raise ValueError(f"{name}: expected a number, got {item}")
+        elif isinstance(item, int | float):
+            most = _MOST.get(name, _MOST_INT if isinstance(item, int) else _MOST_FLOAT)
+            if not abs(item) <= most:
+                raise ValueError(f"{name}: expected at most {most:g}, got {_number_text(item)}")
+
+
+def _number_text(value: float) -> str:
+    """A number, however many digits an int has."""
+    long = isinstance(value, int) and value.bit_length() > 128
+    return f"an integer of {int(value).bit_length()} bits" if long else str(value)
+
+
 def expect_at_least(least: float, section: str, fields: object, *names: str) -> None:
     """Raise ValueError, naming the first of the fields that has a value below ``least``."""
     for name in names:
         value = getattr(fields, name)
         if value is not None and not value >= least:
             where = f"{section}.{name}" if section else name
-            raise ValueError(f"{where}: expected >= {least}, got {value}")
+            raise ValueError(f"{where}: expected >= {least}, got {_number_text(value)}")

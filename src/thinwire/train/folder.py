@@ -1,10 +1,12 @@
 """What a run finds in its folder and what it leaves there of an earlier one."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import safetensors.torch
 
+from thinwire.files import check_regular, write_atomically
 from thinwire.train.checkpoint import FOLDER, checkpoints_in
 from thinwire.train.prepare import Job
 from thinwire.train.recipe_files import to_toml
@@ -34,8 +36,11 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
             stale += _events_of_more_workers(folder, world)
         if plan.anew:
             _forget_checkpoints(folder, plan)
-        (folder / "config.toml").write_text(to_toml(job.recipe), encoding="utf-8")
-        (folder / NORMALISATION).write_bytes(safetensors.torch.save(vars(job.normalisation)))
+        write_atomically(folder / "config.toml", to_toml(job.recipe))
+        write_atomically(folder / NORMALISATION, safetensors.torch.save(vars(job.normalisation)))
+    for file in (path, *stale):
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(file)
     for file in stale:
         file.unlink(missing_ok=True)
     return path

@@ -13,6 +13,7 @@ from thinwire.train.fields import (
     ModelFields,
     OptimizerFields,
     SelectionFields,
+    check_values,
     expect_at_least,
 )
 from thinwire.train.tasks import check_task_name
@@ -81,6 +82,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.data, str | Path):  # as short as "data" is in a recipe
             object.__setattr__(self, "data", DataFields(path=str(self.data)))
+        check_values(self)
         check_task_name(self.task)
         expect_at_least(1, "", self, "workers", "epochs", "minibatch", "log_every", "timeout")
         expect_at_least(1, "", self, "keep_checkpoints", "model_parallel")

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.data import DataFields
+from thinwire.files import read_text
+from thinwire.train.fields import check_text
 from thinwire.train.former_fields import with_present_names
 from thinwire.train.recipe import Recipe, foreign_fields
+
+MAX_BYTES = 1 << 18
+"""Of a recipe; those shipped have less than a thousand."""
 
 
 def recipe_names() -> list[str]:
@@ -33,7 +38,8 @@ def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        text, short = path.read_text(encoding="utf-8"), path.stem
+        text, short = read_text(path, limit=MAX_BYTES, follow=True), path.stem
+        check_text("the recipe's file name", short)
     else:
         if name not in recipe_names():
             close = difflib.get_close_matches(name, recipe_names(), n=1)
@@ -46,7 +52,7 @@ def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
         text, short = file.read_text(encoding="utf-8"), name
     try:
         return short, _fields_in(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{name}: not a TOML file: {error}") from None
 
 

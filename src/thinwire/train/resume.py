@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from thinwire.exchange import Wire, share_text
+from thinwire.files import check_regular, read_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
     MANIFEST,
+    MANIFEST_LIMIT,
     Checkpoint,
     Facts,
     checkpoints_in,
@@ -25,6 +27,7 @@ from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
 from thinwire.train.recipe_files import find_recipe, flat_fields
+from thinwire.train.stored_form import check_state
 
 # A run may go on with other values of these; all other fields decide what is computed.
 _FREE = {
@@ -96,7 +99,7 @@ def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
         return plan
     checkpoint = None
     if chosen[0]:  # worker 0 has verified it
-        text = (Path(chosen[0]) / MANIFEST).read_text(encoding="utf-8")
+        text = read_text(Path(chosen[0]) / MANIFEST, limit=MANIFEST_LIMIT)
         checkpoint = Checkpoint(Path(chosen[0]), json.loads(text))
     return Plan(checkpoint, chosen[1], chosen[2])
 
@@ -117,13 +120,13 @@ def check_fits(checkpoint: Checkpoint, job: Job) -> None:
     facts, own = checkpoint.facts, identity(job)
     old, new = _without(_completed(facts["recipe"]), _FREE), own["recipe"]
     for field in sorted(old.keys() | new.keys()):
-        if old.get(field) != new.get(field):
-            raise ValueError(
-                f"it is of another run: {field} was {old.get(field)}, now it is {new.get(field)}"
-            )
+        was, now = old.get(field), new.get(field)
+        if was != now or isinstance(was, bool) != isinstance(now, bool):
+            raise ValueError(f"it is of another run: {field} was {was}, now it is {now}")
     for key, what in (("shapes", "the model's shapes"), ("data", "the training data")):
         if facts[key] != own[key] and not (key == "data" and facts[key] == _former_data(job)):
             raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
+    check_state(checkpoint, job)
     _check_length(facts["run"], job.recipe)
 
 
@@ -157,7 +160,7 @@ def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None
             check_fits(checkpoint, job)
         except (ValueError, OSError) as error:
             refused.append(f"checkpoint {folder} cannot be used: {error}")
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             refused.append(f"checkpoint {folder} cannot be used: its manifest lacks {error}")
         else:
             return checkpoint, refused
@@ -190,9 +193,14 @@ def _named(path: Path) -> list[Path]:
 def _is_finished(job: Job) -> bool:
     """Whether the run folder holds this recipe's results."""
     try:
-        json.loads((job.folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(job.folder / "summary.json"))
+        check_regular(job.folder / "config.toml")
         _, before = find_recipe(str(job.folder / "config.toml"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return False
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(summary, dict):
         return False
     differing = _FREE - {"epochs", "hessian_free.iterations", "data.path", "data.test"}
     return _without(_completed(before), differing) == _without(flat_fields(job.recipe), differing)

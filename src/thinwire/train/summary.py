@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thinwire import kernels
 from thinwire.exchange import Wire
+from thinwire.files import write_atomically
 from thinwire.train.counts import communications
 from thinwire.train.training import Training
 
@@ -75,13 +76,7 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
 def write_summary(folder: Path, summary: Summary, whole: Mapping[str, Tensor]) -> None:
     """Write summary.json and model.safetensors, each complete or not at all."""
     text = json.dumps(summary, indent=2) + "\n"
-    _replace(folder / "summary.json", text.encode())
+    write_atomically(folder / "summary.json", text)
     # Copies: tensors that share memory cannot be written.
     tensors = {name: tensor.clone().contiguous() for name, tensor in whole.items()}
-    _replace(folder / "model.safetensors", safetensors.torch.save(tensors))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))

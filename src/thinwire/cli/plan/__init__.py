@@ -1,6 +1,7 @@
 """``thinwire plan``: predict speed, speed-up, efficiency and K-hat, from a measured profile."""
 
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.table import Table as RichTable
 
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.usage import UsageError, parse, user_errors
+from thinwire.files import write_atomically
 from thinwire.plan import Plan, make_plan, read_profile
 from thinwire.plan.remarks import (
     about_convergence,
@@ -31,7 +33,7 @@ def run(args: list[str]) -> int:
         from thinwire.cli.plan.calibration import run_calibration
 
         return run_calibration(fields, args)
-    if not fields.profile.is_file():
+    if not os.path.lexists(fields.profile):
         raise UsageError(
             f"{fields.profile}: no such profile; `thinwire plan --calibrate` makes one"
         )
@@ -71,7 +73,7 @@ def _draw(plan: Plan, out: Path) -> list[Path]:
     written = []
     for suffix, svg in figures(plan).items():
         path = out.with_name(f"{out.stem}{suffix}{out.suffix}")
-        path.write_text(svg + "\n", encoding="utf-8")
+        write_atomically(path, svg + "\n")
         written.append(path)
     return written
 
