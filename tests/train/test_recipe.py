@@ -25,7 +25,7 @@ def test_flag_over_file_over_default(tmp_path: Path) -> None:
 
 
 def test_awkward_values_survive_toml(tmp_path: Path) -> None:
-    recipe = Recipe(data=Path('/a "quoted"/back\\slash'), out=Path("/x y"), timeout=1e9)
+    recipe = Recipe(data=Path('/a "quoted"/back\\slash'), out=Path("/x y"), timeout=1e6)
     path = tmp_path / "awkward.toml"
     path.write_text(to_toml(recipe))
     assert recipe_of(str(path), [])[1] == recipe

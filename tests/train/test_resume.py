@@ -257,15 +257,14 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
     ],
     ids=str,
 )
-def test_another_runs_checkpoints_are_refused_and_the_run_begins_anew(
+def test_another_runs_folder_is_not_overwritten(
     idx_folder: Path, folder: Path, change: dict[str, Any], reason: str
 ) -> None:
     job = prepare("tiny", recipe_of(idx_folder, folder, **change), lambda _: None)
-    plan = make_plan(job)
-    assert plan.checkpoint is None
-    assert len(plan.remarks) == 3
-    assert all(f"it is of another run: {reason}" in line for line in plan.remarks[:2])
-    assert plan.remarks[2] == "starting anew"
+    with pytest.raises(ValueError, match=rf"it is of another run: {re.escape(reason)}. Choose"):
+        make_plan(job)
+    overwriting = recipe_of(idx_folder, folder, resume="never", **change)
+    assert make_plan(prepare("tiny", overwriting, lambda _: None)).anew
     forced = prepare(
         "tiny", recipe_of(idx_folder, folder, resume=str(folder), **change), lambda _: None
     )
@@ -276,9 +275,8 @@ def test_another_runs_checkpoints_are_refused_and_the_run_begins_anew(
 def test_other_data_is_another_run(idx_folder: Path, folder: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(idx_folder, tmp_path / "data"))
     flip(data / "train-labels-idx1-ubyte")
-    plan = make_plan(prepare("tiny", recipe_of(data, folder), lambda _: None))
-    assert plan.checkpoint is None
-    assert "the training data were" in plan.remarks[0]
+    with pytest.raises(ValueError, match="the training data were"):
+        make_plan(prepare("tiny", recipe_of(data, folder), lambda _: None))
 
 
 def test_what_does_not_matter_may_change(idx_folder: Path, folder: Path) -> None:

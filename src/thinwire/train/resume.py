@@ -79,6 +79,8 @@ def make_plan(job: Job) -> Plan:
         if _is_finished(job):
             return Plan(finished=True)
         found, refused = _newest_usable(job, checkpoints_in(job.folder))
+        if found is None and mode == "auto":
+            _refuse_others(job.folder, refused)
         if found is not None or mode == "auto":
             return Plan(found, remarks=_remarks(found, refused, job))
     if mode == "never":
@@ -88,6 +90,17 @@ def make_plan(job: Job) -> Plan:
         reasons = "; ".join(refused) or "it holds no checkpoint"
         raise ValueError(f"--resume {mode}: {reasons}")
     return Plan(found, anew=not restarted, remarks=_remarks(found, refused, job))
+
+
+def _refuse_others(folder: Path, refused: Sequence[str]) -> None:
+    """Raise ValueError if a run that begins anew would take the place of what is in the folder."""
+    finished = (folder / "summary.json").exists()
+    if refused or finished:
+        what = refused[0] if refused else "it holds a finished run of another recipe"
+        raise ValueError(
+            f"run folder {folder}: {what}. Choose another folder by --out, or let --resume never "
+            "overwrite what is there"
+        )
 
 
 def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
@@ -169,7 +182,7 @@ def _newest_usable(job: Job, folders: Sequence[Path]) -> tuple[Checkpoint | None
 
 def _remarks(found: Checkpoint | None, refused: Sequence[str], job: Job) -> tuple[str, ...]:
     if found is None:
-        return (*refused, "starting anew") if refused else ()
+        return ()
     workers = f"{found.world} worker{'s' if found.world > 1 else ''}"
     remarks = (*refused, f"going on from {found.folder}: step {found.step}, written by {workers}")
     rounding = rounding_remark(found.facts.get("arithmetic"), arithmetic())

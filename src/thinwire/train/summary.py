@@ -74,9 +74,8 @@ def summarise(training: Training, wire: Wire, results: Mapping[str, Any]) -> Sum
 
 
 def write_summary(folder: Path, summary: Summary, whole: Mapping[str, Tensor]) -> None:
-    """Write summary.json and model.safetensors, each complete or not at all."""
-    text = json.dumps(summary, indent=2) + "\n"
-    write_atomically(folder / "summary.json", text)
+    """Write model.safetensors and then summary.json, which says that the run has finished."""
     # Copies: tensors that share memory cannot be written.
     tensors = {name: tensor.clone().contiguous() for name, tensor in whole.items()}
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
