@@ -118,6 +118,34 @@ def test_a_worker_that_cannot_stop_is_ended(more: str, code: int, said: str) -> 
     assert time.monotonic() - started < 40
 
 
+BUSY = """
+import signal, time
+from thinwire.train.stop import StopSignals
+from thinwire.train import stop
+stop.PATIENCE = 0.5
+with StopSignals() as stopping:
+    {before}
+    with stopping.long_work():
+        {within}
+        time.sleep(2)
+        print("ended", flush=True)
+    time.sleep(60)
+"""
+TOLD = "signal.raise_signal(signal.SIGTERM); time.sleep(0.1)"
+
+
+@pytest.mark.support("SIGTERM while an evaluation or a checkpoint takes long", "trainer")
+@pytest.mark.parametrize(("before", "within"), [(TOLD, ""), ("", TOLD)])
+def test_long_work_is_no_hang(before: str, within: str) -> None:
+    """The work ends, and only what comes after it without an answer is given up."""
+    code = BUSY.format(before=before or "pass", within=within or "pass")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.stdout == "ended\n"
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+
+
 def test_a_checkpoint_that_is_asked_for_and_cannot_be_used_is_a_mistake(
     idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,8 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,8 +17,10 @@ from torch import Tensor
 
 from thinwire.exchange import Wire
 
+T = TypeVar("T")
 SAVE = 1  # a checkpoint is due
 PACE = 0.1  # seconds between exchanges, where steps are shorter
+_IN_TOUCH = 1.0  # seconds between the meetings of workers that wait for one of them
 _WISH_BITS = 3
 _LONGEST = 7  # log2 of the most steps between exchanges
 _BIT_OF = {signal.SIGINT: 2, signal.SIGTERM: 4}
@@ -84,6 +88,30 @@ class Agreement:
         if self._every_step:
             return 0
         return min(_LONGEST, max(0, int(math.log2(max(PACE, 1e-9) / max(seconds, 1e-9)))))
+
+
+def keeping_in_touch(work: Callable[[], T], wire: Wire) -> T:
+    """Do work that may take one worker longer than a collective may take.
+
+    It runs on a thread of its own, and until it has ended on every worker all meet every second. So
+    who only waits does not take the others for lost.
+
+    Args:
+        work: this worker's; it may not communicate.
+        wire: the workers, each of which must call it.
+
+    Returns:
+        What this worker's work returned.
+    """
+    if wire.world == 1:
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        while True:
+            wait([future], timeout=_IN_TOUCH)
+            done = torch.tensor([future.done()], dtype=torch.uint8)
+            if all(wire.all_gather(done, "checkpoint")):
+                return future.result()
 
 
 def gather_texts(text: str, wire: Wire) -> list[str]:

@@ -98,7 +98,8 @@ class _Run:
                     return None
                 self._step()
                 if self.training.evaluation_due:
-                    self.reporter.evaluate()
+                    with self.stop.long_work():
+                        self.reporter.evaluate()
             self.counts.watch.stop()
             self.agreement.receive()
             self.stop.answered()  # nearly done: finish rather than stop
@@ -147,7 +148,8 @@ class _Run:
         started = time.monotonic()
         made_with = {"versions": versions(), "arithmetic": arithmetic()}
         facts = {**identity(self.job), **made_with}
-        failure = self.saver.save(self.state, self.reporter.whole(), facts)
+        with self.stop.long_work():
+            failure = self.saver.save(self.state, self.reporter.whole(), facts)
         self.saved_at = time.monotonic()
         if failure:
             self.display.say(f"checkpoint of step {self.counts.steps} not written: {failure}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from thinwire.exchange import Wire
-from thinwire.train.agreement import gather_texts
+from thinwire.train.agreement import gather_texts, keeping_in_touch
 from thinwire.train.checkpoint import (
     FOLDER,
     MODEL,
@@ -69,7 +69,7 @@ class Saver:
         temporary = self._root / f".{final.name}.part"
         shared = {**facts, "world": self._wire.world, "run": state.shared()}
         tensors, own = state.own()
-        reason = self._failures(self._attempt(lambda: _fresh(temporary)) if rank == 0 else "")
+        reason = self._failures(self._attempt(lambda: _fresh(temporary) if rank == 0 else ""))
         if reason:
             return reason
         path = temporary / worker_file(rank)
@@ -78,8 +78,11 @@ class Saver:
         reason = _first_failure(files)
         if reason:
             return reason
-        complete = lambda: self._complete(whole, temporary, final, shared, files)  # noqa: E731
-        reason = self._failures(self._attempt(complete) if rank == 0 else "")
+
+        def complete() -> str:
+            return self._complete(whole, temporary, final, shared, files) if rank == 0 else ""
+
+        reason = self._failures(self._attempt(complete))
         if not reason:
             self.newest = state.counts.progress
         return reason
@@ -110,10 +113,13 @@ class Saver:
         return ""
 
     def _attempt(self, work: Callable[[], str]) -> str:
-        try:
-            return work()
-        except OSError as error:
-            return f"{_FAILED}{error}"
+        def attempt() -> str:
+            try:
+                return work()
+            except OSError as error:
+                return f"{_FAILED}{error}"
+
+        return keeping_in_touch(attempt, self._wire)
 
     def _failures(self, own: str) -> str:
         return _first_failure(gather_texts(own, self._wire))

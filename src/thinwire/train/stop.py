@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +36,7 @@ class StopSignals:
         self.received = 0
         self.agreed = 0
         self.step_seconds = 0.0
+        self._at_long_work = self._answered = False
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -60,8 +62,21 @@ class StopSignals:
         self._thread.join()
         self.answered()
 
+    @contextlib.contextmanager
+    def long_work(self) -> Iterator[None]:
+        """Do what may take its time and is no hang: patience begins when it has ended."""
+        self._at_long_work = True
+        faulthandler.cancel_dump_traceback_later()
+        try:
+            yield
+        finally:
+            self._at_long_work = False
+            if self.received and not self._answered:
+                self._lose_patience_later()
+
     def answered(self) -> None:
         """The main thread has seen the wish: what follows may take its time."""
+        self._answered = True
         faulthandler.cancel_dump_traceback_later()
 
     def _listen(self, reading: int) -> None:
@@ -69,13 +84,17 @@ class StopSignals:
             self._notice(number[0])
         os.close(reading)
 
+    def _lose_patience_later(self) -> None:
+        patience = PATIENCE + _STEPS * self.step_seconds
+        faulthandler.dump_traceback_later(patience, exit=True)
+
     def _notice(self, number: int) -> None:
         if number not in SIGNALS:
             return
         if not self.received:
             self.received = number
-            patience = PATIENCE + _STEPS * self.step_seconds
-            faulthandler.dump_traceback_later(patience, exit=True)
+            if not self._at_long_work:
+                self._lose_patience_later()
         elif number == signal.SIGINT or number != self.received:
             with contextlib.suppress(OSError):
                 if sys.stdout.isatty():
