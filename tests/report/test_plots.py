@@ -49,7 +49,7 @@ def test_bytes_are_logarithmic_when_runs_differ_much(tmp_path):
     close = write_run(tmp_path / "c", factor=9.0)
     assert axis_wants_log(load_runs([thin, wide]), BYTES)
     assert not axis_wants_log(load_runs([thin, close]), BYTES)
-    assert "MB sent per worker (log scale)" in texts(
+    assert "MB sent by worker 0 (log scale)" in texts(
         curves_svg(load_runs([thin, wide]), LOSS, BYTES)
     )
 

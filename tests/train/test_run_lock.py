@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from thinwire.train.checkpoint import remove_leftovers
 from thinwire.train.run_lock import locked
 
 
@@ -25,3 +26,19 @@ def test_a_lock_is_not_written_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lock"), locked(tmp_path):
         raise AssertionError("followed")
     assert precious.read_text() == "precious"
+
+
+def test_what_interrupted_saves_leave_is_removed(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    for name in (
+        "step-00000004",
+        ".step-00000004.old",
+        ".step-00000009.part",
+        ".step-00000007.old",
+    ):
+        (checkpoints / name).mkdir(parents=True)
+        (checkpoints / name / "manifest.json").write_text(name)
+    remove_leftovers(tmp_path)
+    left = {path.name: (path / "manifest.json").read_text() for path in checkpoints.iterdir()}
+    # the seventh step's had been moved aside, and nothing had taken its place yet
+    assert left == {"step-00000004": "step-00000004", "step-00000007": ".step-00000007.old"}

@@ -40,8 +40,9 @@ from thinwire.train import (
     train,
     worker_processes,
 )
+from thinwire.train.failure import leaving_at_once
 from thinwire.train.former_fields import with_present_flags
-from thinwire.train.local_workers import end_with_launcher, launch_local
+from thinwire.train.local_workers import end_with_launcher, launch_local, launched_here
 from thinwire.train.pretraining import all_samples
 from thinwire.train.run_lock import locked
 
@@ -65,16 +66,15 @@ def run(args: list[str]) -> int:
         check_grid(workers.world if workers else recipe.workers, recipe.model_parallel)
         console = None if workers is not None and workers.rank > 0 else Console()
         job = prepare(name, recipe, partial(console.print, markup=False) if console else _quiet)
-    # Worker 0 alone writes what all share; a launcher only looks whether its worker 0 will be able.
     with ExitStack() as held:
         with user_errors():
-            if console is not None:
+            if console is not None and not launched_here():  # else the launcher holds the lock
                 held.enter_context(locked(job.folder))
             plan = make_plan(job) if console else Plan()  # worker 0's counts
         if workers is not None or recipe.workers == 1 or plan.finished:
             return _work(job, plan, workers or Workers(), console)
-    del job, plan  # they only had to prove that the workers can start
-    return _launch(args, recipe)
+        del job, plan  # they only had to prove that the workers can start
+        return _launch(args, recipe)
 
 
 def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
@@ -116,8 +116,12 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
     @record
     def work() -> None:
         timeout = timedelta(seconds=job.recipe.timeout)
-        end_with_launcher()
-        with naming_lost_workers(workers), worker_processes(workers, timeout), stop:
+        with ExitStack() as stack:
+            stack.enter_context(naming_lost_workers(workers))
+            with leaving_at_once():
+                end_with_launcher()
+                stack.enter_context(worker_processes(workers, timeout))
+            stack.enter_context(stop)
             try:
                 train(job, display_of(job, console), stop, plan)
             except DifferentWorkersError as error:

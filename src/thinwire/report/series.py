@@ -39,7 +39,7 @@ AXES: tuple[Axis, ...] = (
     Axis("iterations", "iterations", "step", may_log=True),
     Axis("epochs", "epochs (effective passes over the data)", "epoch"),
     Axis("communications", "vector communications", "communications", may_log=True),
-    Axis("bytes", "MB sent per worker", "bytes_sent", scale=1e-6, may_log=True),
+    Axis("bytes", "MB sent by worker 0", "bytes_sent", scale=1e-6, may_log=True),
     Axis("seconds", "training seconds", "seconds", may_log=True),
 )
 

@@ -167,6 +167,17 @@ def give_name(temporary: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_leftovers(run_folder: Path) -> None:
+    """Remove what saves that were interrupted have left; a checkpoint's old place is given back."""
+    for old in (run_folder / FOLDER).glob(".step-*.old"):
+        final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if not final.exists():
+            old.replace(final)
+    for pattern in (".step-*.old", ".step-*.part"):
+        for folder in (run_folder / FOLDER).glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Verify a checkpoint: the manifest and, byte for byte, every file it names.
 

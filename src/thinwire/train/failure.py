@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from thinwire.train.environment import Workers
+from thinwire.train.local_workers import local_store
 
 GRACE = 3.0  # seconds; a launcher that sees the dead worker's own error stops us meanwhile
 
@@ -42,6 +43,19 @@ def naming_lost_workers(workers: Workers) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Until workers have met there is nothing to save: a signal ends this worker then and there."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _from_transport(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
@@ -49,7 +63,7 @@ def _from_transport(error: RuntimeError) -> bool:
 def _missing_workers(workers: Workers) -> list[int]:
     """The workers that do not report, within the grace, that they failed too."""
     try:
-        store = TCPStore(
+        store = local_store(workers.world, "failed") or TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,

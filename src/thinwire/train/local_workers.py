@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
@@ -27,6 +26,7 @@ from torch.distributed.run import parse_args
 from torch.distributed.run import run as launch
 
 FOLDER = "THINWIRE_LOCAL_STORE"  # tells workers where they meet
+_LAUNCHER = "THINWIRE_LAUNCHER"  # its process number
 _BACKEND = "thinwire-local"
 _PR_SET_PDEATHSIG = 1
 
@@ -95,7 +95,7 @@ def launch_local(workers: int, command: list[str], *, max_restarts: int = 0) -> 
     if loopback is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = loopback
     with tempfile.TemporaryDirectory(prefix="thinwire-") as folder:  # of mode 0700
-        os.environ[FOLDER] = folder
+        os.environ[FOLDER], os.environ[_LAUNCHER] = folder, str(os.getpid())
 
         def make(parameters: RendezvousParameters) -> RendezvousHandler:
             return _Local(parameters.run_id, Path(folder))
@@ -106,18 +106,23 @@ def launch_local(workers: int, command: list[str], *, max_restarts: int = 0) -> 
         launch(parse_args([*where, *more]))
 
 
-def local_store(world: int, environment: Mapping[str, str] = os.environ) -> Store | None:
+def launched_here() -> bool:
+    """Whether ``launch_local`` started this process."""
+    return FOLDER in os.environ
+
+
+def local_store(world: int, purpose: str = "workers") -> Store | None:
     """Return the store in which a launched worker meets the others; None under other launchers.
 
     Args:
         world: the number of workers.
-        environment: of this process.
+        purpose: what they meet for; each purpose has a file of its own in each attempt.
     """
-    folder = environment.get(FOLDER)
+    folder = os.environ.get(FOLDER)
     if folder is None:
         return None
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return FileStore(str(Path(folder) / f"workers-{attempt}"), world)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return FileStore(str(Path(folder) / f"{purpose}-{attempt}"), world)
 
 
 def end_with_launcher() -> None:
@@ -126,9 +131,10 @@ def end_with_launcher() -> None:
     It is SIGTERM that it gets, for which it writes a checkpoint. Only Linux can do it; elsewhere,
     and under other launchers, nothing happens.
     """
-    if FOLDER in os.environ and sys.platform == "linux":
+    launcher = os.environ.get(_LAUNCHER)
+    if launcher is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:  # it has ended already
+        if os.getppid() != int(launcher):  # it has ended already
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -16,6 +16,7 @@ from thinwire.train.checkpoint import (
     checkpoints_in,
     give_name,
     name_of_step,
+    remove_leftovers,
     worker_file,
     write_manifest,
     write_tensors,
@@ -43,6 +44,8 @@ class Saver:
     ) -> None:
         self._root, self._run_folder = run_folder / FOLDER, run_folder
         self._wire, self._keep = wire, keep
+        if wire.rank == 0:
+            remove_leftovers(run_folder)
         # Others in the folder are an earlier run's, or were refused, and go with the next save.
         self._own: set[Path] = set()
         self.newest: tuple[int, int] | None = None

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import torch
 from rich.console import Console
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
 from thinwire.cli.plan.fields import PlanFields
@@ -15,7 +16,7 @@ from thinwire.plan import write_profile
 from thinwire.plan.remarks import about_profile
 from thinwire.train import Workers, detect_workers, worker_processes
 from thinwire.train.calibrate import Workload, calibrate
-from thinwire.train.local_workers import launch_local
+from thinwire.train.local_workers import end_with_launcher, launch_local
 
 TIMEOUT = timedelta(seconds=120)
 
@@ -33,6 +34,7 @@ def run_calibration(fields: PlanFields, args: list[str]) -> int:
     worker = workers or Workers()
 
     def work() -> None:
+        end_with_launcher()
         with worker_processes(worker, TIMEOUT):
             profile = calibrate(fields.profile.stem, _workload(fields, max(sizes)), sizes)
         if worker.rank == 0:
@@ -68,4 +70,6 @@ def _launch(args: list[str], workers: int) -> int:
         worker, failure = failed.get_first_failure()
         print(f"\n{describe_failure(worker, failure)}", file=sys.stderr)
         return 2 if failure.exitcode == 2 else 1
+    except SignalException as stopped:
+        return 128 + int(stopped.sigval)
     return 0
