@@ -451,6 +451,12 @@ def onebit_hook(state: OneBitState, bucket: GradBucket) -> torch.futures.Future[
     Returns:
         A future of the bucket's buffer, holding the mean over all samples.
     """
+    if not isinstance(state, (OneBitState, _Copied)):
+        raise TypeError(
+            f"state: expected a thinwire.OneBitState, got {type(state).__name__}: write "
+            "thinwire.compress(ddp_model), or register_comm_hook(thinwire.OneBitState(), "
+            "thinwire.onebit_hook)"
+        )
     return state.hand_over(bucket)
 
 

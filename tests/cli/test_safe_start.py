@@ -57,7 +57,7 @@ def long_job(data: Path, folder: Path, **options: object) -> Iterator["subproces
         job.wait()
 
 
-def wait_for(there: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(there: Callable[[], bool], seconds: float = 100) -> None:
     deadline = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < deadline, "it did not come about"

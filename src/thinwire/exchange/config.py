@@ -36,6 +36,7 @@ class ExchangeConfig:
             fits where the code runs.
 
     Raises:
+        TypeError: a timeout that is none.
         ValueError: an option out of range, naming it.
     """
 
@@ -65,6 +66,11 @@ class ExchangeConfig:
             )
         if not self.bucket_mb > 0:
             raise ValueError(f"bucket_mb: expected > 0, got {self.bucket_mb}")
+        if self.timeout is not None and not isinstance(self.timeout, timedelta):
+            raise TypeError(
+                f"timeout: expected a datetime.timedelta, got {self.timeout!r}: write "
+                "timedelta(seconds=60)"
+            )
         if self.transport not in transport_names():
             raise ValueError(
                 f"transport: expected one of {transport_names()}, got {self.transport!r}"

@@ -80,6 +80,11 @@ class Evaluator:
             ValueError: it does not go with the preconditioner.
         """
         option = self._options.preconditioner
+        if not isinstance(objective, Objective) and not callable(objective):
+            raise TypeError(
+                "objective: expected a thinwire.Objective, or a closure that returns (loss, "
+                f"outputs), got {type(objective).__name__}"
+            )
         if not isinstance(objective, Objective):
             if option not in ("auto", "none"):
                 raise ValueError(

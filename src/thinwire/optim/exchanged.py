@@ -47,7 +47,7 @@ from thinwire.optim.at_once import AtOnce
 from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
-from thinwire.optim.given import check_not_wrapped, facts_of
+from thinwire.optim.given import check_is_no_model, check_not_wrapped, facts_of
 from thinwire.optim.gradient_hooks import GradientHooks
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
 from thinwire.optim.group_codes import live_groups, stored_groups
@@ -91,6 +91,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         double_buffer: bool,
         after: "ExchangedOptimizer | None",
     ) -> None:
+        check_is_no_model(params)
         self._config = config
         self._progress = Progress(config, max_skips)
         self._count = SampleCount()
@@ -479,6 +480,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 parameters of other shapes.
         """
         self._check_live()
+        if "param_groups" not in state_dict:
+            raise ValueError(
+                "state_dict: expected an optimiser's, which has param_groups; a hook's or FSDP2's "
+                "belongs to OneBitState or ShardedState"
+            )
         self.discard()
         wire, buckets, axis = self._engine.wire, self._engine.buckets, self._config.axis
         self._engine.run(lambda: None)  # a step that raised may have left jobs on the thread

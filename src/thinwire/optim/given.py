@@ -6,13 +6,26 @@ from importlib.metadata import version
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from thinwire.exchange import SERIAL, ExchangeConfig
 from thinwire.optim.group_codes import code_name
 
 Named = Sequence[tuple[str, Tensor]]
+
+
+def check_is_no_model(params: Any) -> None:
+    """Refuse a model in place of its parameters.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if isinstance(params, nn.Module):
+        raise TypeError(
+            f"params: expected model.named_parameters(), got the model itself "
+            f"({type(params).__name__})"
+        )
 
 
 def facts_of(

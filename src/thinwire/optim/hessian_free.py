@@ -21,6 +21,7 @@ from thinwire.exchange import (
 )
 from thinwire.optim.closure import Closure
 from thinwire.optim.evaluator import Evaluator
+from thinwire.optim.given import check_is_no_model
 from thinwire.optim.newton import Solved, learn, solve
 from thinwire.optim.newton_options import (
     Curvature,
@@ -128,6 +129,7 @@ class HessianFree(torch.optim.Optimizer):
             product_code=product_code,
             seed=seed,
         )
+        check_is_no_model(params)
         super().__init__(params, {"damping": options.first_damping})
         if len(self.param_groups) != 1:
             raise ValueError(

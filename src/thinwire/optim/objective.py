@@ -70,6 +70,11 @@ class Objective:
         everywhere: bool = True,
         chunk: int = 2048,
     ) -> None:
+        if not isinstance(data, tuple) and not hasattr(data, "__getitem__"):
+            raise TypeError(
+                "data: expected (inputs, targets) or a map-style data set of such pairs, got "
+                f"{type(data).__name__}"
+            )
         if isinstance(data, tuple) and len(data[0]) != len(data[1]):
             raise ValueError(f"data: got {len(data[0])} inputs but {len(data[1])} targets")
         self.model, self.loss = model, cast(Loss, loss)

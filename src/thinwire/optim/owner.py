@@ -19,6 +19,7 @@ from thinwire.exchange.former import accepts_former_options
 from thinwire.optim.engine import Group
 from thinwire.optim.exchanged import ExchangedOptimizer
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.postprocess import check_number
 from thinwire.quantize import Axis, stage_codes
 
 _PROBE = 6  # values; not the shape of any scalar
@@ -77,6 +78,9 @@ class OwnerOptimizer(ExchangedOptimizer):
         after: ExchangedOptimizer | None = None,
         **options: Any,
     ) -> None:
+        _check_class(optimizer_class)
+        for name, value in options.items():
+            _check_option(optimizer_class, name, value)
         self._class = optimizer_class
         self._forms: dict[Any, dict[str, Any]] = {}  # of state, by which options are on
         self._options = probe(optimizer_class, options).defaults
@@ -164,6 +168,25 @@ class OwnerOptimizer(ExchangedOptimizer):
             inner = probe(self._class, options)
             self._forms[on] = dict(inner.state[inner.param_groups[0]["params"][0]])
         return self._forms[on]
+
+
+def _check_class(optimizer_class: Any) -> None:
+    if not isinstance(optimizer_class, type) or not issubclass(
+        optimizer_class, torch.optim.Optimizer
+    ):
+        raise TypeError(
+            "optimizer_class: expected a class such as torch.optim.AdamW, got "
+            f"{type(optimizer_class).__name__}: write OwnerOptimizer(torch.optim.AdamW, "
+            "model.named_parameters(), lr=1e-3)"
+        )
+
+
+def _check_option(optimizer_class: type, name: str, value: Any) -> None:
+    """Refuse what is no finite number where the optimiser's default is one."""
+    known = inspect.signature(optimizer_class).parameters
+    default = known[name].default if name in known else None
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        check_number(name, value)
 
 
 def probe(

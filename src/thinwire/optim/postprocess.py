@@ -5,6 +5,8 @@ of K workers. It sees one flat tensor and must be element-wise: nothing in it ma
 parameter begins.
 """
 
+import math
+import numbers
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,6 +20,9 @@ State = dict[str, Tensor]
 
 def check_group(group: dict[str, Any]) -> None:
     """Raise ValueError, naming the option, unless a param group's options make sense."""
+    for name in ("lr", "momentum", "weight_decay", "eps", "batch_size"):
+        if name != "batch_size" or group[name] is not None:
+            check_number(name, group[name])
     bounds = {
         "lr": (float(group["lr"]) >= 0, ">= 0"),
         "momentum": (0 <= group["momentum"] < 1, "0 <= momentum < 1"),
@@ -30,6 +35,24 @@ def check_group(group: dict[str, Any]) -> None:
         if not holds:
             raise ValueError(f"{name}: expected {expected}, got {group[name]!r}")
     stage_codes(group["code"])
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse an option that is no finite number.
+
+    Args:
+        name: of the option.
+        value: a number, or a tensor of one.
+
+    Raises:
+        TypeError: it is no number; True and False are none.
+        ValueError: it is infinite or NaN.
+    """
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
 
 
 def state_names(group: dict[str, Any]) -> list[str]:

@@ -101,7 +101,8 @@ def launch_local(workers: int, command: list[str], *, max_restarts: int = 0) -> 
             return _Local(parameters.run_id, Path(folder))
 
         rendezvous_handler_registry._registry[_BACKEND] = make
-        where = ["--rdzv-backend", _BACKEND, "--nnodes", "1", "--nproc-per-node", str(workers)]
+        where = ["--rdzv-backend", _BACKEND, "--rdzv-endpoint", "here", "--nnodes", "1"]
+        where += ["--nproc-per-node", str(workers)]
         more = ["--max-restarts", str(max_restarts), "-m", "thinwire", *command]
         launch(parse_args([*where, *more]))
 
