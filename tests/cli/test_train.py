@@ -64,6 +64,7 @@ def test_the_run_folder_holds_everything(finished: tuple[Path, str]) -> None:
     assert {path.name for path in folder.iterdir()} == {
         *("config.toml", "events.jsonl", "events-rank1.jsonl", "summary.json"),
         *("model.safetensors", "normalisation.safetensors", "report.html", "checkpoints"),
+        ".lock",
     }
     summary = summary_of(folder)
     assert summary.keys() >= SUMMARY_KEYS

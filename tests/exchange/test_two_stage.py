@@ -117,10 +117,12 @@ def test_workers_at_different_exchanges_are_told() -> None:
         simulation.reduce(SignCode(), gradients(2, 64, 0))
 
 
-@given(st.floats(0, 1e15), st.integers(-1, 2**31 - 1), st.integers(0, 2**31 - 1))
-def test_header_round_trip(samples: float, group: int, sequence: int) -> None:
+@given(
+    st.floats(0, 1e15), st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**30 - 1), st.booleans()
+)
+def test_header_round_trip(samples: float, group: int, sequence: int, idle: bool) -> None:
     packet = torch.zeros(HEADER_BYTES + 4, dtype=torch.uint8)
-    header = Header(samples, group, sequence)
+    header = Header(samples, group, sequence, idle)
     header.write(packet)
     assert Header.read(packet) == header
 

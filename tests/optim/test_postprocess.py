@@ -66,15 +66,15 @@ def test_placements_differ_in_the_order_of_momentum_and_division() -> None:
 
 def test_local_adagrad_changes_nothing_until_commit() -> None:
     first, second = gradients()[:2]
-    local = LocalAdaGrad(40, eps=0.0)
+    local = LocalAdaGrad(40)
     values = first.clone()
-    local.normalise(values)
+    local.normalise(values, 0.0)
     torch.testing.assert_close(values, first.sign())
     local.commit()
     abandoned = torch.full((40,), torch.nan)
-    local.normalise(abandoned)
+    local.normalise(abandoned, 0.0)
     values = second.clone()
-    local.normalise(values)
+    local.normalise(values, 0.0)
     torch.testing.assert_close(values, second / (first**2 + second**2).sqrt())
 
 

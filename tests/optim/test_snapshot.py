@@ -187,7 +187,11 @@ def test_each_sample_moves_the_model_as_far_whatever_the_sizes(
     w = nn.Parameter(torch.zeros(1))
     options = {"lr": 0.1, "momentum": momentum, "batch_size": 100, "code": "float32"}
     optimizer = OneBitSGD([w], **options)
-    optimizer.state_dict()["state"][0].get("momentum", torch.zeros(1)).fill_(1 / (1 - momentum))
+    state = optimizer.state_dict()
+    if momentum:
+        state["state"][0]["momentum"].fill_(1 / (1 - momentum))
+        state = with_counts(state, {**counts_of(state), "kept": [["momentum"]]})
+    optimizer.load_state_dict(state)
     for size in sizes:
         before = w.item()
         optimizer.samples, w.grad = size, torch.ones(1)

@@ -31,9 +31,11 @@ def test_iterates_are_the_textbooks(problem):
     steps = max(1, min(n, 6) - 1)  # before the residual is rounding alone
     passed = textbook_cg(problem, steps)
     found = cg(problem.B.matmul, problem.b, **problem.options(iterations=steps, tolerance=0.0))
-    assert found.outcome is Outcome.ITERATION_LIMIT
-    assert found.iterations == steps == len(found.curvatures)
-    assert found.curvatures == pytest.approx([pBp for _, pBp in passed], rel=1e-6)
+    # a system whose eigenvalues are all equal is solved to the last bit before the limit
+    assert found.outcome in (Outcome.ITERATION_LIMIT, Outcome.CONVERGED)
+    assert found.iterations == steps or found.outcome is Outcome.CONVERGED
+    expected = [pBp for _, pBp in passed[: found.iterations]]
+    assert found.curvatures == pytest.approx(expected, rel=1e-6)
     for iterate in found.iterates:
         x, _ = passed[iterate.iteration - 1]
         torch.testing.assert_close(iterate.x, x, rtol=1e-7, atol=1e-9)

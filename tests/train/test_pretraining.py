@@ -135,9 +135,9 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
 def test_another_pre_training_is_another_run(idx_folder: Path, tmp_path: Path) -> None:
     run_once(0, 1, idx_folder, tmp_path, 0, FIELDS)
     other = {"model": ModelFields(hidden=HIDDEN, pretrain=200)}
-    plan = make_plan(prepare("tiny", recipe_of(idx_folder, tmp_path, **other), lambda _: None))
-    assert plan.checkpoint is None
-    assert "model.pretrain was 100, now it is 200" in plan.remarks[0]
+    job = prepare("tiny", recipe_of(idx_folder, tmp_path, **other), lambda _: None)
+    with pytest.raises(ValueError, match="model.pretrain was 100, now it is 200"):
+        make_plan(job)
 
 
 def test_stages_longer_than_the_run_itself_go_on(idx_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from thinwire.exchange import local
+from thinwire.exchange import as_real, local
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 _State = tuple[Tensor | None, int, int]
@@ -43,5 +43,5 @@ class Copied:
 
 def _digest(values: Tensor) -> int:
     """A number that is another one for other bits, almost surely."""
-    bits = values.detach().view(_INTEGERS[values.itemsize])
+    bits = as_real(values.detach()).view(_INTEGERS[values.itemsize])
     return int(bits.sum(dtype=torch.int64))

@@ -36,7 +36,7 @@ class StopSignals:
         self.received = 0
         self.agreed = 0
         self.step_seconds = 0.0
-        self._at_long_work = self._answered = False
+        self._at_long_work = self._answered = self._noticed = False
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -71,7 +71,7 @@ class StopSignals:
             yield
         finally:
             self._at_long_work = False
-            if self.received and not self._answered:
+            if self._noticed and not self._answered:
                 self._lose_patience_later()
 
     def answered(self) -> None:
@@ -92,7 +92,7 @@ class StopSignals:
         if number not in SIGNALS:
             return
         if not self.received:
-            self.received = number
+            self.received, self._noticed = number, True
             if not self._at_long_work:
                 self._lose_patience_later()
         elif number == signal.SIGINT or number != self.received:

@@ -62,8 +62,9 @@ _known = _Known(None)
 def take_links(group: dist.ProcessGroup | None, timeout: timedelta | None) -> Links:
     """Return links between the workers of a group, for one transport alone.
 
-    Every worker must ask at the same point. They agree on links that all of them have free, in one
-    small all-reduce, or make new ones.
+    Every worker must ask at the same point. Those of the default group agree on links that all of
+    them have free, in one small all-reduce, or make new ones. Other groups always get new ones:
+    workers that are in different groups have made different ones before.
 
     Args:
         group: the workers; None is the default group.
@@ -73,7 +74,8 @@ def take_links(group: dist.ProcessGroup | None, timeout: timedelta | None) -> Li
     if _known.default is not dist.group.WORLD:  # the script has begun anew
         _known = _Known(dist.group.WORLD)
     ranks = dist.get_process_group_ranks(group)
-    made = _known.links.setdefault((tuple(ranks), timeout), [])
+    default = group is None or group is dist.group.WORLD
+    made = _known.links.setdefault((tuple(ranks), timeout), []) if default else []
     found = _free_everywhere(made, group)
     if made and found is None and len(made) % _MANY == 0:
         gc.collect()  # optimisers that were dropped let go of theirs
@@ -92,6 +94,7 @@ def _free_everywhere(made: Sequence[Links], group: dist.ProcessGroup | None) -> 
     """The first links that no worker uses, on all workers the same."""
     if not made:
         return None
-    free = torch.tensor([not (links.lent or links.under_way) for links in made]).byte()
+    busy = [links.lent or links.under_way for links in made]
+    free = torch.tensor([not b for b in busy], dtype=torch.uint8, device="cpu")
     dist.all_reduce(free, dist.ReduceOp.MIN, group=group)
     return next((links for links, everywhere in zip(made, free, strict=True) if everywhere), None)
