@@ -15,7 +15,7 @@ from tests.conftest import RunRanks
 from tests.optim.problems import flat, minibatch, network
 from thinwire import OneBitSGD, Snapshot
 from thinwire.data import MinibatchSampler, shard
-from thinwire.exchange import counts_of, without_counts
+from thinwire.exchange import counts_of, with_counts, without_counts
 from thinwire.search import choose, ladder
 
 OPTIONS: dict[str, Any] = {"lr": 0.05, "momentum": 0.5, "batch_size": 24, "bucket_mb": 0.005}

@@ -119,7 +119,7 @@ def test_a_skipped_half_is_told_with_its_step(
 
 def test_another_recipe_is_another_run(idx_folder: Path, tmp_path: Path) -> None:
     run_once(0, 1, idx_folder, tmp_path, 3, {})
-    with pytest.raises(ValueError, match="exchange.double_buffer was False, now it is True"):
+    with pytest.raises(ValueError, match=r"exchange.double_buffer was False, now it is True"):
         run_once(0, 1, idx_folder, tmp_path, 3, {"exchange": BUFFERED})
 
 

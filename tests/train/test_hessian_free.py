@@ -162,13 +162,13 @@ def test_more_iterations_go_on_and_fewer_are_refused(idx_folder: Path, tmp_path:
     assert longer is not None
     assert straight is not None
     assert longer["params_sha256"] == straight["params_sha256"]
-    with pytest.raises(ValueError, match="it has trained 4.00 iterations, expected 1 in all"):
+    with pytest.raises(ValueError, match=r"it has trained 4.00 iterations, expected 1 in all"):
         run_once(0, 1, idx_folder, tmp_path / "a", None, {"iterations": 1})
 
 
 def test_another_method_is_another_run(idx_folder: Path, tmp_path: Path) -> None:
     run_once(0, 1, idx_folder, tmp_path, 0, {})
-    with pytest.raises(ValueError, match="hessian_free.method was gauss-newton, now it is cg"):
+    with pytest.raises(ValueError, match=r"hessian_free.method was gauss-newton, now it is cg"):
         run_once(0, 1, idx_folder, tmp_path, 0, {"method": "cg"})
 
 

@@ -136,7 +136,7 @@ def test_another_pre_training_is_another_run(idx_folder: Path, tmp_path: Path) -
     run_once(0, 1, idx_folder, tmp_path, 0, FIELDS)
     other = {"model": ModelFields(hidden=HIDDEN, pretrain=200)}
     job = prepare("tiny", recipe_of(idx_folder, tmp_path, **other), lambda _: None)
-    with pytest.raises(ValueError, match="model.pretrain was 100, now it is 200"):
+    with pytest.raises(ValueError, match=r"model.pretrain was 100, now it is 200"):
         make_plan(job)
 
 

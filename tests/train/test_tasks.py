@@ -370,6 +370,7 @@ def test_a_former_version_s_checkpoint_tells_the_data_by_its_targets(
         key: value for key, value in facts["recipe"].items() if not key.startswith("data.")
     }
     del facts["recipe"]["task"]
-    check_fits(Checkpoint(tmp_path, facts), job)
+    with pytest.raises(ValueError, match=r"run.scheduler: expected"):  # the data have passed
+        check_fits(Checkpoint(tmp_path, facts), job)
     with pytest.raises(ValueError, match="the training data were"):
         check_fits(Checkpoint(tmp_path, {**facts, "data": before[:-1] + "?"}), job)

@@ -43,5 +43,6 @@ class Copied:
 
 def _digest(values: Tensor) -> int:
     """A number that is another one for other bits, almost surely."""
-    bits = as_real(values.detach()).view(_INTEGERS[values.itemsize])
+    real = as_real(values.detach())
+    bits = real.view(_INTEGERS[real.itemsize])
     return int(bits.sum(dtype=torch.int64))
