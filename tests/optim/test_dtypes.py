@@ -347,13 +347,13 @@ def test_steps_are_counted_beyond_what_bfloat16_can_count() -> None:
     optimizer.zero_grad()
     state = copy.deepcopy(optimizer.state_dict())
     counts = counts_of(state)
-    counts["scalars"] = [{"step": 300.0} if used else {} for used in counts["scalars"]]
+    counts["scalars"] = [{"step": 300.0} if used else used for used in counts["scalars"]]
     optimizer.load_state_dict(with_counts(state, counts))
     with ambient(torch.bfloat16):
         loss_of(net, samples(0, 0)).backward()
         optimizer.step()
     found = counts_of(optimizer.state_dict())["scalars"]
-    assert found == [{"step": 301.0} if used else {} for used in counts["scalars"]]
+    assert found == [{"step": 301.0} if used else used for used in counts["scalars"]]
     assert {"step": 301.0} in found
 
 
