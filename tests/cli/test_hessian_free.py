@@ -37,6 +37,7 @@ def test_a_worker_that_hangs_during_a_solve_ends_the_job_and_is_named(
     assert "lost contact with worker 1" in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.timeout(300)  # it starts four jobs one after the other
 @pytest.mark.slow
 def test_a_signal_or_a_lost_worker_during_a_solve_changes_nothing(
     idx_folder: Path, tmp_path: Path

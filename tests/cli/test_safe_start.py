@@ -14,7 +14,7 @@ import pytest
 from tests.cli.test_train import SMALL
 
 LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def environment(**more: str) -> dict[str, str]:
