@@ -1,5 +1,7 @@
 """The exchange of W simulated workers in one process: sums, conservation, refusals."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -118,13 +120,22 @@ def test_workers_at_different_exchanges_are_told() -> None:
 
 
 @given(
-    st.floats(0, 1e15), st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**30 - 1), st.booleans()
+    st.floats(0, 1e15),
+    st.integers(-(2**31), 2**31 - 1),
+    st.integers(0, 2**40),
+    st.booleans(),
+    st.integers(0, 2**16 - 1),
 )
-def test_header_round_trip(samples: float, group: int, sequence: int, idle: bool) -> None:
+def test_header_round_trip(
+    samples: float, group: int, sequence: int, idle: bool, stated: int
+) -> None:
     packet = torch.zeros(HEADER_BYTES + 4, dtype=torch.uint8)
-    header = Header(samples, group, sequence, idle)
+    header = Header(samples, group, sequence, idle, stated)
     header.write(packet)
-    assert Header.read(packet) == header
+    found = Header.read(packet)
+    assert found == dataclasses.replace(header, sequence=sequence % 2**15)
+    assert found.belongs_to(sequence)
+    assert not found.belongs_to(sequence + 1)
 
 
 def test_cost_on_the_wire_meets_what_the_code_promises() -> None:

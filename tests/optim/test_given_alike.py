@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.conftest import RunRanks
-from tests.optim.oracle import perceptron
+from tests.optim.oracle import batch, perceptron, values
 from thinwire import OneBitSGD, OneBitState, OwnerOptimizer, simulate
 from thinwire.exchange import DifferentWorkersError
 
@@ -142,3 +142,80 @@ def made_too_early(rank: int, world: int) -> str:
 def test_a_process_group_that_appears_later(run_ranks: RunRanks) -> None:
     for told in run_ranks(2, made_too_early):
         assert "was made before torch.distributed.init_process_group" in told
+
+
+# --- what a script changes while it trains ------------------------------------------------------
+
+
+def changes_lr(optimizer: Any, model: nn.Module) -> None:
+    optimizer.param_groups[0]["lr"] = 0.7
+
+
+def changes_the_code(optimizer: Any, model: nn.Module) -> None:
+    optimizer.param_groups[0]["code"] = "rotated"  # with packets as long as those of "sign"
+
+
+def freezes(optimizer: Any, model: nn.Module) -> None:
+    model[0].weight.requires_grad_(False)
+
+
+def thaws(optimizer: Any, model: nn.Module) -> None:
+    model[4].weight.requires_grad_(True)
+
+
+LATER: dict[str, tuple[Callable[[Any, nn.Module], None], str]] = {
+    "lr": (changes_lr, "lr of param group 0 is not the same on all workers: 0.1 on workers 0, 2"),
+    "the code": (changes_the_code, "code of param group 0 is not the same on all workers: 'sign'"),
+    "freezing": (freezes, r"frozen parameters is not the same .*'0.weight'.* on worker 1"),
+    "thawing": (thaws, r"frozen parameters is not the same .*\['parameter 4'\] on workers 0, 2"),
+}
+WAYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "at once": ("OneBitSGD", lambda p: sgd(p, lr=0.1, bucket_mb=0.001)),
+    "double-buffered": ("OneBitSGD", lambda p: sgd(p, lr=0.1, double_buffer=True)),
+    "serial start": ("OneBitSGD", lambda p: sgd(p, lr=0.1, start="serial", start_steps=3)),
+    "dense start": ("OneBitSGD", lambda p: sgd(p, lr=0.1, start_steps=9)),
+    "AdamW": ("OwnerOptimizer", lambda p: OwnerOptimizer(torch.optim.AdamW, p, lr=0.1)),
+}
+
+
+@pytest.mark.parametrize("change", LATER)
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(
+            way,
+            marks=pytest.mark.support(
+                "options or frozen parameters that differ later", WAYS[way][0], refused=True
+            ),
+        )
+        for way in WAYS
+    ],
+)
+def test_a_change_on_one_worker_only_is_told_before_it_counts(way: str, change: str) -> None:
+    alter, message = LATER[change]
+
+    def work(rank: int, world: int, everywhere: bool) -> Tensor:
+        model = perceptron(0, 20, 20, 20, 4)
+        model[4].weight.requires_grad_(False)
+        optimizer = WAYS[way][1](list(model.named_parameters()))
+        for step in range(4):
+            if step == 2 and (rank == 1 or everywhere):
+                alter(optimizer, model)
+            optimizer.zero_grad()
+            model(batch(optimizer, step, rank, world)).square().mean().backward()
+            optimizer.step()
+        if getattr(optimizer, "double_buffer", False):
+            optimizer.flush()
+        return values([model])
+
+    told = []
+
+    def unlike(rank: int, world: int) -> None:
+        with pytest.raises(DifferentWorkersError, match=message) as refused:
+            work(rank, world, everywhere=False)
+        told.append(str(refused.value))
+
+    simulate(3, unlike)
+    assert len(set(told)) == 1
+    first, *others = simulate(3, lambda rank, world: work(rank, world, everywhere=True))
+    assert all(torch.equal(first, other) for other in others)

@@ -1,6 +1,6 @@
 """Who sends what to whom and when: buckets, the two stages, transports, accounts, what is kept."""
 
-from thinwire.exchange.alike import DifferentWorkersError, check_alike
+from thinwire.exchange.alike import DifferentWorkersError, check_alike, digest_of
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
@@ -80,6 +80,7 @@ __all__ = [
     "copy_entry",
     "copy_from_first",
     "counts_of",
+    "digest_of",
     "entries",
     "joint",
     "local",

@@ -108,6 +108,7 @@ class Bucket:
         gradient: Tensor | None = None,
         withdrawn: int | None = None,
         idle: bool = False,
+        stated: int = 0,
     ) -> Verdict:
         """Stage 1: sub-gradient + residual -> one packet for each owner -> the owner's ``sum``.
 
@@ -120,6 +121,7 @@ class Bucket:
             withdrawn: a number >= 0: all workers are to drop this and what was sent before, for
                 that reason; then what is sent does not count.
             idle: whether this worker lacks the gradient of some parameter.
+            stated: stands for the options that this worker goes by (``Header``).
 
         Raises:
             RuntimeError: a worker is at another exchange than this one.
@@ -127,7 +129,8 @@ class Bucket:
         if self.measure:
             self.stages.worker.note_input(samples)
         code = (codes or self.codes).gradients
-        headers = self.stages.reduce(code, samples, wire, stage, gradient, withdrawn, idle)
+        told = withdrawn, idle, stated
+        headers = self.stages.reduce(code, samples, wire, stage, gradient, *told)
         self._encoded[self.stages.worker] = None
         reasons = [(worker, header.withdrawn) for worker, header in enumerate(headers)]
         return Verdict(
@@ -135,6 +138,7 @@ class Bucket:
             self._culprit(headers),
             tuple((worker, reason) for worker, reason in reasons if reason is not None),
             any(header.idle for header in headers),
+            all(header.stated == headers[0].stated for header in headers),
         )
 
     def take_sum(self) -> tuple[Tensor, int]:
@@ -270,6 +274,7 @@ class ParameterBucket(Bucket):
         gradient: Tensor | None = None,
         withdrawn: int | None = None,
         idle: bool = False,
+        stated: int = 0,
     ) -> Verdict:
         """See ``Bucket``; workers that lack gradients tell each other which, a bit for each."""
         for missing, (start, stop) in zip(self._missing, self.space.ranges, strict=True):
@@ -283,6 +288,7 @@ class ParameterBucket(Bucket):
             gradient=gradient,
             withdrawn=withdrawn,
             idle=idle or any(self._missing),
+            stated=stated,
         )
         self.idle = self._idle_everywhere(wire) if verdict.idle else [False] * len(self._missing)
         return verdict

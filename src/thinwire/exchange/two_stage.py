@@ -95,6 +95,7 @@ class TwoStage:
         ready: Callable[[int], None] = lambda owner: None,
         withdrawn: int | None = None,
         idle: bool = False,
+        stated: int = 0,
     ) -> None:
         """Sub-gradient + residual -> one packet for each owner.
 
@@ -112,6 +113,7 @@ class TwoStage:
                 first, this worker's own last.
             withdrawn: why this worker takes back what it has sent, if it does (``Header``).
             idle: see ``Header``.
+            stated: see ``Header``.
         """
         self.sequence += 1
         world, nonfinite = len(self.stripes), []
@@ -125,7 +127,7 @@ class TwoStage:
                 nonfinite.append(stripe.first_group + group)
             ready(owner)
         told = min(nonfinite, default=-1) if withdrawn is None else -2 - withdrawn
-        header = Header(samples, told, self.sequence, idle)
+        header = Header(samples, told, self.sequence, idle, stated)
         for packet in packets:
             header.write(packet)
 
@@ -175,7 +177,7 @@ class TwoStage:
             What the owner says; give all of them to ``check_updates``.
         """
         header, stripe = Header.read(packet), self.stripes[owner]
-        if header.sequence == self.sequence:
+        if header.belongs_to(self.sequence):
             run = out[stripe.start : stripe.stop]
             code.decode(packet[HEADER_BYTES:], stripe.columns, run, False, divisor)
         return header
@@ -201,6 +203,7 @@ class TwoStage:
         gradient: Tensor | None = None,
         withdrawn: int | None = None,
         idle: bool = False,
+        stated: int = 0,
     ) -> list[Header]:
         """Stage 1 on the wire: sub-gradient -> sum in ``owner.values``; see ``quantise``.
 
@@ -214,7 +217,8 @@ class TwoStage:
         with span("all_to_all", wire.spans):
             messages = wire.start(packets, incoming, stage, HEADER_BYTES)
         with span("quantise", wire.spans):
-            self.quantise(code, samples, packets, gradient, messages.send_early, withdrawn, idle)
+            early = messages.send_early
+            self.quantise(code, samples, packets, gradient, early, withdrawn, idle, stated)
         with span("all_to_all", wire.spans):
             messages.send()
             received = messages.wait()

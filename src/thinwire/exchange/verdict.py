@@ -17,12 +17,14 @@ class Verdict:
         withdrawn: (worker, reason) of each that takes back what it has sent, if any; nobody may
             use it then.
         idle: whether some worker lacks the gradient of some parameter.
+        alike: whether all workers go by the same options; nobody may use what was sent otherwise.
     """
 
     samples: float
     nonfinite: Culprit | None = None
     withdrawn: tuple[tuple[int, int], ...] = ()
     idle: bool = False
+    alike: bool = True
 
     @property
     def finite(self) -> bool:
@@ -37,8 +39,9 @@ def joint(verdicts: Sequence[Verdict]) -> Verdict:
         verdicts: at least one, of buckets of one minibatch.
     """
     withdrawn = (verdict for verdict in verdicts if verdict.withdrawn)
+    unlike = (verdict for verdict in verdicts if not verdict.alike)
     nonfinite = (verdict for verdict in verdicts if not verdict.finite)
-    return next(withdrawn, next(nonfinite, verdicts[0]))
+    return next(withdrawn, next(unlike, next(nonfinite, verdicts[0])))
 
 
 class UpdateError(FloatingPointError):

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Culprit, UpdateError, Verdict, span
+from thinwire.exchange import Culprit, UpdateError, Verdict, check_alike, digest_of, span
 from thinwire.optim.copied import Copied
 from thinwire.optim.engine import Engine, joint_verdict
 from thinwire.optim.progress import StepReport
@@ -74,6 +74,7 @@ class AtOnce:
 
         Raises:
             WithdrawnError: on every worker, if one has changed a gradient that had been sent.
+            DifferentWorkersError: on every worker, if they go by different options.
         """
         engine = self._engine
         verdict = self._end_stage_1(samples, self._objection(samples))
@@ -132,16 +133,29 @@ class AtOnce:
             objection: what the last ones' headers say; their values do not count then.
         """
         engine = self._engine
+        facts = engine.facts()
         try:
-            while (number := len(self._launched)) < len(engine.buckets):
-                if number not in self._copied and objection is None:
-                    self._copy(number)  # parameters without gradient count as zero
-                self._launch_next(samples, objection)
-            with engine.times.waiting():
-                verdicts = [future.result() for future in self._launched]
+            verdict = self._end_launched(samples, objection, digest_of(facts))
+            if not verdict.withdrawn:
+                if not verdict.alike:
+                    self._drop()
+                    engine.run(partial(check_alike, facts, engine.wire, "step"))
+                if engine.admit():
+                    verdict = self._end_launched(samples, objection, digest_of(engine.facts()))
         finally:
             self._forget()
-        return joint_verdict(verdicts)
+        return verdict
+
+    def _end_launched(self, samples: float, objection: int | None, stated: int) -> Verdict:
+        """Launch the buckets that are left, the last with what this worker states; wait for all."""
+        engine = self._engine
+        while (number := len(self._launched)) < len(engine.buckets):
+            if number not in self._copied and objection is None:
+                self._copy(number)  # parameters without gradient count as zero
+            last = number == len(engine.buckets) - 1
+            self._launch_next(samples, objection, stated if last else 0)
+        with engine.times.waiting():
+            return joint_verdict([future.result() for future in self._launched])
 
     def _forget(self) -> None:
         self._copied, self._launched, self._samples = {}, [], None
@@ -157,11 +171,13 @@ class AtOnce:
         with span("sub-gradient", self._engine.times.own):
             self._engine.buckets[number].collect_gradients()
 
-    def _launch_next(self, samples: float, objection: int | None = None) -> None:
+    def _launch_next(self, samples: float, objection: int | None = None, stated: int = 0) -> None:
         engine = self._engine
         exchange = engine.buckets[len(self._launched)].exchange
         reduce = torch.no_grad()(exchange.reduce)
-        job = partial(reduce, engine.wire, samples, codes=self._codes, withdrawn=objection)
+        job = partial(
+            reduce, engine.wire, samples, codes=self._codes, withdrawn=objection, stated=stated
+        )
         self._launched.append(engine.thread.submit(job))
 
     def _distribute(self, samples: float) -> None:

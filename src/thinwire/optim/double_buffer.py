@@ -10,7 +10,7 @@ so the update of half h - 1 lands before half h + 1 begins, and half h is comput
 lacks it: one that is a half-minibatch old.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Span, UpdateError, Wire, span
+from thinwire.exchange import Span, UpdateError, Wire, check_alike, digest_of, span
 from thinwire.optim.engine import Engine, Group, joint_verdict
+from thinwire.optim.given import UNFROZEN
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import STEADY, StepReport
 
@@ -51,8 +52,19 @@ class DoubleBuffered:
     def step(self, samples: float) -> None:
         """Begin the exchange of the gradients; the one before must have landed.
 
-        Whatever the exchange reads is copied here, or nobody changes it before it lands.
+        Whatever the exchange reads is copied here, or nobody changes it before it lands. Where
+        something was unfrozen, a first exchange makes sure that all workers say so; it is dropped.
         """
+        engine, facts = self._engine, self._engine.facts()
+        if facts[UNFROZEN]:
+            self._begin(samples, facts, keep=False)
+            self._wait()
+            self._arrived = None
+            engine.admit()
+            facts = engine.facts()
+        self._begin(samples, facts)
+
+    def _begin(self, samples: float, facts: dict[str, Any], *, keep: bool = True) -> None:
         engine = self._engine
         for bucket in engine.buckets:
             with span("sub-gradient", engine.times.own):
@@ -60,7 +72,7 @@ class DoubleBuffered:
                 bucket.hold_own()
         groups = [_options_now(bucket.group) for bucket in engine.buckets]
         self._flying = engine.wire.apart()
-        exchange = partial(_both_stages, engine, groups, samples, self._flying)
+        exchange = partial(_both_stages, engine, groups, facts, samples, self._flying, keep=keep)
         self._future = engine.thread.submit(exchange)
 
     def land(self) -> StepReport | None:
@@ -71,6 +83,7 @@ class DoubleBuffered:
 
         Raises:
             FloatingPointError: on every worker, if the update is not finite.
+            DifferentWorkersError: on every worker, if they went by different options.
         """
         times = self._engine.times
         with times.waiting():
@@ -135,22 +148,35 @@ def show_pending(buckets: Sequence[GroupBucket], counts: dict[str, Any] | None) 
 
 
 @torch.no_grad()
-def _both_stages(engine: Engine, groups: Sequence[Group], samples: float, wire: Wire) -> StepReport:
+def _both_stages(
+    engine: Engine,
+    groups: Sequence[Group],
+    facts: Mapping[str, Any],
+    samples: float,
+    wire: Wire,
+    *,
+    keep: bool,
+) -> StepReport:
     """A whole exchange of sub-gradients that have been collected -> the buckets' ``pending``.
 
     Args:
         engine: of the optimiser.
         groups: the options that count, for each bucket; nobody may change them meanwhile.
+        facts: what this worker goes by.
         samples: in this worker's minibatch.
         wire: the workers.
+        keep: go on once all workers have stated the same; else drop everything then.
     """
     exchanges = [bucket.exchange for bucket in engine.buckets]
     try:
-        verdict = joint_verdict([exchange.reduce(wire, samples) for exchange in exchanges])
+        stated = digest_of(facts)
+        verdict = joint_verdict([e.reduce(wire, samples, stated=stated) for e in exchanges])
         report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
-        if not verdict.finite:
+        if not (keep and verdict.alike and verdict.finite):
             for exchange in exchanges:
                 exchange.drop()
+            if not verdict.alike:
+                check_alike(facts, wire, "step")
             return report
         for bucket, group in zip(engine.buckets, groups, strict=True):
             engine.own_update(bucket, group, verdict.samples, wire.spans)

@@ -26,6 +26,9 @@ class Engine:
         times: where the seconds of this worker's exchanges went.
         post_process: see ``ExchangedOptimizer``.
         agreed: what any of the ranks that share the parameters has found.
+        facts: what all workers must go by in a step (``given.facts_now``), as it is now.
+        admit: begins to exchange what was frozen before and is not any more, and returns whether
+            there was any; called where all workers have stated the same facts.
         measure: whether steps report residual ratios.
         buckets: of all parameters, in the order in which they leave.
         number_of: for each parameter the index of its bucket.
@@ -37,6 +40,8 @@ class Engine:
     times: Timeline
     post_process: PostProcess
     agreed: Callable[[Culprit | None], Culprit | None]
+    facts: Callable[[], dict[str, Any]]
+    admit: Callable[[], bool]
     measure: bool = False
     buckets: list[GroupBucket] = field(default_factory=list)
     number_of: dict[Tensor, int] = field(default_factory=dict)

@@ -47,7 +47,7 @@ from thinwire.optim.at_once import AtOnce
 from thinwire.optim.bucket_state import bucket_counts, load_worker_state, worker_state
 from thinwire.optim.double_buffer import DoubleBuffered, show_pending
 from thinwire.optim.engine import Engine, Group
-from thinwire.optim.given import check_is_no_model, check_not_wrapped, facts_of
+from thinwire.optim.given import check_is_no_model, check_not_wrapped, facts_now, facts_of
 from thinwire.optim.gradient_hooks import GradientHooks
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
 from thinwire.optim.group_codes import live_groups, stored_groups
@@ -99,7 +99,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._double_buffer = double_buffer
         self._ended: str | None = None  # why it cannot be used any more
         self._hooks = GradientHooks(self._gradient_ready, self._lose)
-        self._frozen: list[tuple[str, Parameter]] = []  # in buckets, and without a hook so far
+        self._hookless: list[tuple[str, Parameter]] = []  # in buckets, and frozen so far
         self._syncing = True
         self._model: Wire | None = None  # the ranks that hold the parameters' other shards
         if after is None:
@@ -113,7 +113,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         check_group_exists(wire, type(self).__name__)
         self._made_alone = MadeAlone(type(self).__name__)
         wire.spans = []
-        self._engine: Engine = Engine(wire, thread, times, self.post_process, self._agreed)
+        asked = self.post_process, self._agreed, self._facts_now, self._admit
+        self._engine: Engine = Engine(wire, thread, times, *asked)
         self._buffered = DoubleBuffered(self._engine)
         self._schedules: dict[str, Schedule] = {
             SERIAL: SerialStart(self._engine),
@@ -182,15 +183,28 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         for members in cut_into_buckets(named, self._config.bucket_mb * 2**20):
             self._add_bucket(group, members)
 
-    def _thaw(self) -> None:
-        """Exchange what was frozen before and requires a gradient now, as torch would train it."""
+    def _facts_now(self) -> dict[str, Any]:
+        """What all workers must go by in this step, whatever their scripts have changed."""
+        parameters, known = self._parameters(), self._engine.name_of
+        named = [(known.get(p, f"parameter {i}"), p) for i, p in enumerate(parameters)]
+        frozen = [name for name, p in named if not p.requires_grad]
+        unfrozen = [name for name, p in named if p.requires_grad and p not in known]
+        return facts_now(self.param_groups, frozen, unfrozen)
+
+    def _admit(self) -> bool:
+        """Exchange what was frozen before and requires a gradient now, as torch would train it.
+
+        Returns:
+            Whether there was any.
+        """
+        number_of, before = self._engine.number_of, len(self._engine.buckets)
         for group in self.param_groups:
-            number_of = self._engine.number_of
             thawed = [p for p in group["params"] if p.requires_grad and p not in number_of]
             self._exchange_from_now_on(group, thawed)
-        for name, parameter in [pair for pair in self._frozen if pair[1].requires_grad]:
-            self._frozen = [pair for pair in self._frozen if pair[1] is not parameter]
+        for name, parameter in [pair for pair in self._hookless if pair[1].requires_grad]:
+            self._hookless = [pair for pair in self._hookless if pair[1] is not parameter]
             self._hooks.add(name, parameter)
+        return len(self._engine.buckets) > before
 
     def _add_bucket(self, group: Group, members: list[tuple[str, Parameter]]) -> None:
         exchange = ParameterBucket(
@@ -207,7 +221,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             if parameter.requires_grad:
                 self._hooks.add(name, parameter)
             else:
-                self._frozen.append((name, parameter))
+                self._hookless.append((name, parameter))
         copy_from_worker_0(self._engine, bucket, "initial parameters")
 
     # --- steps ----------------------------------------------------------------------------------
@@ -299,6 +313,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
         Raises:
             WithdrawnError: on every worker, if a gradient was changed after it had been sent.
+            DifferentWorkersError: on every worker, if options or frozen parameters are not the
+                same on all of them; nothing is applied.
             RuntimeError: the optimiser is closed, or a GradScaler calls.
             ValueError: ``samples`` was never set although an option is stated in samples.
         """
@@ -312,7 +328,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         with torch.no_grad():
             self.last_step = None
             self._note(self._buffered.land())
-            self._thaw()
+            if not self._engine.buckets:
+                self._admit()  # all was frozen, and there is no exchange to agree in
             schedule = self._schedule
             self._note(schedule.step(self._samples_for_exchange()))
             if self._schedule is not schedule:

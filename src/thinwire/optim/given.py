@@ -13,6 +13,8 @@ from thinwire.exchange import SERIAL, ExchangeConfig
 from thinwire.optim.group_codes import code_name
 
 Named = Sequence[tuple[str, Tensor]]
+UNFROZEN = "the list of unfrozen parameters"
+_COMPARED = (int, float, complex, str, list, tuple, Tensor, type(None))
 
 
 def check_is_no_model(params: Any) -> None:
@@ -39,12 +41,10 @@ def facts_of(
         config: how.
         others: further facts.
     """
-    options = {name: group[name] for name in group if name not in ("params", "param_names")}
     return {
         "the version of thinwire": version("thinwire"),
         **others,
-        **options,
-        "code": code_name(group["code"]),
+        **_options(group),
         "error_feedback": config.error_feedback,
         "axis": config.axis,
         "start": config.start if config.start == SERIAL else code_name(config.start),
@@ -55,6 +55,34 @@ def facts_of(
         "the list of their shapes": [[*parameter.shape] for _, parameter in named],
         "the list of their dtypes": [parameter.dtype for _, parameter in named],
     }
+
+
+def facts_now(
+    groups: Sequence[Mapping[str, Any]], frozen: Sequence[str], unfrozen: Sequence[str]
+) -> dict[str, Any]:
+    """Return what must be the same on every worker in a step, since scripts may change it.
+
+    Args:
+        groups: all param groups, with their options as they are now.
+        frozen: names of the parameters that require no gradient now.
+        unfrozen: of those that do, and are not exchanged yet.
+    """
+    options = {
+        f"{name} of param group {i}": value
+        for i, group in enumerate(groups)
+        for name, value in _options(group).items()
+    }
+    return {**options, "the list of frozen parameters": list(frozen), UNFROZEN: list(unfrozen)}
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A param group's options, but for objects of the script's own, of which nothing is known."""
+    options = {
+        name: value
+        for name, value in group.items()
+        if name not in ("params", "param_names") and isinstance(value, _COMPARED)
+    }
+    return {**options, "code": code_name(group["code"])}
 
 
 def check_not_wrapped(named: Iterable[tuple[str, Tensor]]) -> None:

@@ -7,7 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thinwire.exchange import HEADER_BYTES, SERIAL, Header, copy_from_first, share_text, span
+from thinwire.exchange import (
+    HEADER_BYTES,
+    SERIAL,
+    Header,
+    check_alike,
+    copy_from_first,
+    digest_of,
+    share_text,
+    span,
+)
 from thinwire.optim.engine import Engine
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import StepReport
@@ -39,18 +48,26 @@ class SerialStart:
 
         Raises:
             ValueError: on every worker, if worker 0's minibatch is empty.
+            DifferentWorkersError: on every worker, if they go by different options.
         """
         engine = self._engine
+        facts = engine.facts()
         names, spans, wire = engine.names(), engine.times.own, engine.wire
         nonfinite = None
         if wire.rank == 0:
             with span("sub-gradient", spans):
                 nonfinite = _collect_finite(engine.buckets)
         packet = torch.zeros(HEADER_BYTES, dtype=torch.uint8, device="cpu")
-        Header(samples, -1 if nonfinite is None else names.index(nonfinite), 0).write(packet)
+        found_here = -1 if nonfinite is None else names.index(nonfinite)
+        Header(samples, found_here, 0, stated=digest_of(facts)).write(packet)
         with span("all_gather", spans):
             packets = engine.run(lambda: wire.all_gather(packet, _STAGE))
-        header = Header.read(packets[0])
+        headers = [Header.read(packet) for packet in packets]
+        header = headers[0]
+        if any(other.stated != header.stated for other in headers):
+            engine.run(partial(check_alike, facts, wire, "step"))
+        if engine.admit():
+            return self.step(samples)  # with their gradients
         if header.samples <= 0:
             raise ValueError(f"samples: expected > 0 on worker 0, got {header.samples}")
         index = header.nonfinite_group
