@@ -45,6 +45,23 @@ def samples() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(5, 4), torch.zeros(5, 3)
 
 
+class Wrapped(nn.Module):
+    """A model that returns its outputs in a dict or a tuple, as many libraries' do."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind, self.inner = kind, model()
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        outputs = self.inner(inputs)
+        return {"logits": outputs} if self.kind is dict else (outputs, None)
+
+
+def of_closure(net: nn.Module) -> Callable[[], Any]:
+    inputs, targets = samples()
+    return lambda: (F.mse_loss(net(inputs)[0], targets), net(inputs))
+
+
 OPTIMISERS = ("OneBitSGD", "OwnerOptimizer")
 # what the user does, the front ends, how, the error, and what the line says
 MISTAKES: list[tuple[str, tuple[str, ...], Callable[[], Any], type[Exception], str]] = [
@@ -268,6 +285,36 @@ MISTAKES: list[tuple[str, tuple[str, ...], Callable[[], Any], type[Exception], s
         lambda: newton(thinwire.Objective(model(), F.mse_loss, samples())),
         ValueError,
         "parameters: one of shape [3, 4] is not the model's",
+    ),
+    (
+        "a model that returns a dict or a tuple",
+        ("HessianFree",),
+        lambda: thinwire.Objective(Wrapped(dict), F.mse_loss, samples()),
+        TypeError,
+        "model: expected outputs that are one tensor, got dict: pick the tensor that the loss",
+    ),
+    (
+        "a model that returns a dict or a tuple",
+        ("HessianFree",),
+        lambda: newton(of_closure(Wrapped(tuple))),
+        TypeError,
+        "closure: expected outputs that are one tensor, got tuple: pick the tensor that the loss",
+    ),
+    (
+        "parameters on the meta device",
+        (*OPTIMISERS, "DDP hook", "HessianFree"),
+        lambda: sgd(nn.Linear(4, 3, device="meta").named_parameters()),
+        ValueError,
+        "weight: expected a parameter that has values, got one on the meta device",
+    ),
+    (
+        "parameters on the meta device",
+        (*OPTIMISERS, "DDP hook", "HessianFree"),
+        lambda: thinwire.OneBitState(
+            named_parameters=nn.Linear(4, 3, device="meta").named_parameters()
+        ),
+        ValueError,
+        "weight: expected a parameter that has values, got one on the meta device",
     ),
     (
         "a DataLoader in place of data",

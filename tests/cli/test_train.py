@@ -292,7 +292,7 @@ def test_a_killed_worker_ends_the_job(idx_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_hanging_worker_ends_the_job_and_is_named(idx_folder: Path, tmp_path: Path) -> None:
-    done = train(tmp_path, idx_folder, "--workers", "3", "--timeout", "4", fault="hang:2:6")
+    done = train(tmp_path, idx_folder, "--workers", "3", "--timeout", "12", fault="hang:2:6")
     assert done.returncode == 1
     assert "lost contact with worker 2" in done.stderr.strip().splitlines()[-1]
     assert "sitecustomize.py" in done.stderr, "where it hung"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.conftest import RunRanks
 from tests.optim.oracle import batch, perceptron, values
-from thinwire import OneBitSGD, OneBitState, OwnerOptimizer, simulate
+from thinwire import HessianFree, OneBitSGD, OneBitState, OwnerOptimizer, simulate
 from thinwire.exchange import DifferentWorkersError
 
 Pick = Callable[..., Any]
@@ -31,6 +31,10 @@ def owner(kind: Any, **options: Any) -> OwnerOptimizer:
 
 def adamw(**options: Any) -> OwnerOptimizer:
     return owner(torch.optim.AdamW, **options)
+
+
+def newton(parameters: Any = None, **options: Any) -> HessianFree:
+    return HessianFree(named() if parameters is None else parameters, **options)
 
 
 def sgd(parameters: Any = None, **options: Any) -> OneBitSGD:
@@ -64,6 +68,12 @@ DIFFERENT: list[tuple[str, str, Pick, Pick]] = [
     ),
     ("OwnerOptimizer", "the optimiser", adamw, lambda: owner(torch.optim.RMSprop)),
     ("OwnerOptimizer", "betas", adamw, lambda: adamw(betas=(0.5, 0.9))),
+    ("HessianFree", "method", newton, lambda: newton(method="bicgstab")),
+    ("HessianFree", "damping", newton, lambda: newton(damping=0.5)),
+    ("HessianFree", "seed", newton, lambda: newton(seed=1)),
+    ("HessianFree", "gradient_code", newton, lambda: newton(gradient_code="4-bit")),
+    ("HessianFree", "the list of parameters", newton, lambda: newton(swapped())),
+    ("HessianFree", "the list of their shapes", lambda: newton(zeros(3)), lambda: newton(zeros(4))),
     ("DDP hook", "code", OneBitState, lambda: OneBitState(code=("sign", "4-bit"))),
     ("DDP hook", "start_steps", OneBitState, lambda: OneBitState(start_steps=5)),
     (

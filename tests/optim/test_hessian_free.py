@@ -169,7 +169,7 @@ def test_a_least_cosine_keeps_bicgstab_from_amplifying_rounding():
 def test_replicated_solves_send_one_vector_for_each_iteration(run_ranks):
     for _, _, ledger, _ in run_ranks(2, on_rank, 5, {"curvature": "replicated"}):
         assert ledger["gradient"]["collectives"] == 6  # all trials accepted: one more than steps
-        assert set(ledger) == {"initial parameters", "sample counts", "gradient"}
+        assert set(ledger) == {"agreement", "initial parameters", "sample counts", "gradient"}
         values = (6 * 8 + 8 + 8 * 4 + 4) + 1 + 16  # gradient, loss, fingerprint
         assert ledger["gradient"]["bytes"] == 6 * 2 * (values * 8) // 2
 
@@ -638,3 +638,34 @@ def test_a_report_says_what_was_really_sent_and_passed_over(run_ranks, changed, 
                 in_batch += 1
             if changed.get("curvature") != "auto":
                 assert passes == pytest.approx(whole + share * in_batch)
+
+
+def with_dropout():
+    net = nn.Sequential(nn.Linear(5, 6), nn.Dropout(0.5), nn.Linear(6, 3))
+    inputs, targets = torch.randn(20, 5), torch.randint(0, 3, (20,))
+
+    def closure():
+        outputs = net(inputs)
+        return F.cross_entropy(outputs, targets), outputs
+
+    return net, closure
+
+
+def with_a_new_minibatch():
+    net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def closure():
+        outputs = net(torch.randn(20, 5))
+        return F.cross_entropy(outputs, torch.randint(0, 3, (20,))), outputs
+
+    return net, closure
+
+
+@pytest.mark.support("a closure that is another function at each call", "HessianFree", refused=True)
+@pytest.mark.parametrize("method", ["gauss-newton", "bicgstab"])
+@pytest.mark.parametrize("make", [with_dropout, with_a_new_minibatch])
+def test_a_closure_that_changes_from_call_to_call_is_refused(make, method):
+    net, closure = make()
+    optimizer = HessianFree(net.parameters(), method=method)
+    with pytest.raises(ValueError, match="closure: expected the same loss whenever it is called"):
+        optimizer.step(closure)

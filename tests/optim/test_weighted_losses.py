@@ -155,8 +155,9 @@ def test_steps_minimise_torchs_loss_whatever_the_number_of_workers(name: str, me
 
     def work(rank: int, world: int) -> tuple[list[float], float]:
         net = model()
+        # Bi-CG-STAB amplifies rounding by a thousand or more in each iteration from the third on
         optimizer = HessianFree(
-            net.parameters(), method=method, curvature_batch=40, solver_iterations=5
+            net.parameters(), method=method, curvature_batch=40, solver_iterations=3
         )
         objective = Objective(net, loss, samples)
         said = [float(optimizer.step(objective)) for _ in range(3)]

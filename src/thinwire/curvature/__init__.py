@@ -11,7 +11,7 @@ from thinwire.curvature.operator import (
     gradient,
 )
 from thinwire.curvature.output_hessian import Loss, by_differentiation, output_hessian
-from thinwire.curvature.probe import check_deterministic
+from thinwire.curvature.probe import check_deterministic, check_outputs
 from thinwire.curvature.products import gauss_newton_product, hessian_product
 from thinwire.curvature.samples import Batch, FisherKind, Samples
 from thinwire.curvature.striped import StripedOperator
@@ -50,6 +50,7 @@ __all__ = [
     "by_differentiation",
     "check_deterministic",
     "check_mean",
+    "check_outputs",
     "class_weight",
     "gauss_newton_product",
     "gradient",

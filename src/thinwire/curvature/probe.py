@@ -24,6 +24,7 @@ def check_deterministic(model: FlatModel, inputs: Any, targets: Tensor) -> None:
         targets: [n, ...]; tells n.
 
     Raises:
+        TypeError: the model returns something else than one tensor.
         ValueError: naming the property that is missing and the modules to blame.
     """
     if not len(targets):
@@ -33,6 +34,7 @@ def check_deterministic(model: FlatModel, inputs: Any, targets: Tensor) -> None:
     before = {name: buffer.clone() for name, buffer in model.model.named_buffers()}
     state = torch.get_rng_state()
     first = model.outputs(theta, some)
+    check_outputs(first, "model")
     changed = [
         name
         for name, buffer in model.model.named_buffers()
@@ -52,6 +54,24 @@ def check_deterministic(model: FlatModel, inputs: Any, targets: Tensor) -> None:
         if not torch.allclose(first[:half], alone, rtol=1e-3, atol=1e-4, equal_nan=True):
             reason = "a sample's outputs depend on the other samples in its batch"
             raise ValueError(_blame(model.model, reason))
+
+
+def check_outputs(outputs: Any, what: str) -> None:
+    """Refuse outputs that are not one tensor, since curvature is propagated through them.
+
+    Args:
+        outputs: what was returned.
+        what: what returned it, the first word of the message.
+
+    Raises:
+        TypeError: they are something else.
+    """
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"{what}: expected outputs that are one tensor, got {type(outputs).__name__}: pick the "
+            "tensor that the loss takes, for example by a module around the model whose forward "
+            "returns model(inputs).logits or model(inputs)[0]"
+        )
 
 
 def _blame(model: nn.Module, reason: str) -> str:

@@ -6,8 +6,8 @@ tensors of the CPU in between.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from thinwire.curvature.cost import Cost, Evaluation
-from thinwire.exchange import CodedSum, Ledger, all_reduce, copy_from_first, shared_wire
+from thinwire.exchange import (
+    CodedSum,
+    Ledger,
+    all_reduce,
+    check_alike,
+    copy_from_first,
+    shared_wire,
+)
 from thinwire.quantize import StageCodes
 
 T = TypeVar("T")
@@ -51,6 +58,10 @@ class Workers:
         workers = copy.copy(self)
         workers._wire = self._wire.alone()
         return workers
+
+    def check_alike(self, facts: Mapping[str, Any], what: str) -> None:
+        """See ``exchange.check_alike``."""
+        check_alike(facts, self._wire, what)
 
     # --- the data plane -------------------------------------------------------------------------
 

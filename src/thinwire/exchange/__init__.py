@@ -28,6 +28,7 @@ from thinwire.exchange.texts import share_text
 from thinwire.exchange.timeline import TERMS, Span, Timeline, span
 from thinwire.exchange.trainable import REAL, TRAINED, check_gradient, check_parameters
 from thinwire.exchange.transport import (
+    ContactLostError,
     Transport,
     register_transport,
     simulate,
@@ -48,6 +49,7 @@ __all__ = [
     "Bucket",
     "CodedSum",
     "Codes",
+    "ContactLostError",
     "CountCollectives",
     "Culprit",
     "DifferentWorkersError",

@@ -23,6 +23,7 @@ from thinwire.exchange.stripes import Stripe
 from thinwire.exchange.two_stage import NonFiniteUpdateError, TwoStage
 from thinwire.exchange.verdict import UpdateError, Verdict
 from thinwire.exchange.wire import Wire
+from thinwire.kernels import warn_if_slow
 from thinwire.quantize import Axis, Columns, ErrorFeedback, FlatSpace, StageCodes
 
 _GLANCE = 64  # values looked at before a whole gradient is
@@ -71,6 +72,7 @@ class Bucket:
         device: torch.device,
         stripes: Sequence[Stripe] | None = None,
     ) -> None:
+        warn_if_slow(device)
         self.names, self.codes, self._layout = list(names), codes, layout
         self.stages = TwoStage(
             layout.columns,

@@ -23,7 +23,7 @@ def check_parameters(
 
     Raises:
         TypeError: naming the first parameter of another dtype, or that is not dense.
-        ValueError: naming a parameter that is given twice.
+        ValueError: naming a parameter that is given twice, or has no values (the meta device).
     """
     names: dict[Tensor, str] = {}
     for name, parameter in named:
@@ -35,6 +35,11 @@ def check_parameters(
                 "tied weights once, as model.named_parameters() does"
             )
         names[parameter] = name
+        if parameter.device.type == "meta":
+            raise ValueError(
+                f"{name}: expected a parameter that has values, got one on the meta device: put "
+                "the model on its device first, by model.to_empty(device=...) and initialisation"
+            )
         if parameter.dtype not in dtypes:
             raise TypeError(
                 f"{name}: expected a parameter of dtype {_listed(dtypes)}, got "

@@ -6,6 +6,8 @@ in C++ on the CPU. Importing this package registers them; ``OPERATORS`` has all 
 ``OPERATORS["sign_encode"]``.
 """
 
+import functools
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -29,4 +31,25 @@ def active() -> str:
     return f"native ({sets[-1]})" if sets else "reference"
 
 
-__all__ = ["FAMILIES", "OPERATORS", "Family", "active", "native", "reference", "schemas"]
+@functools.cache
+def warn_if_slow(device: torch.device) -> None:
+    """Say once that tensors on this device are quantised by plain torch, if they are."""
+    if device.type == "cpu" and not native.available():
+        warnings.warn(
+            "thinwire was installed without its compiled kernels and quantises hundreds of times "
+            "slower: install a C++ compiler and reinstall it (`thinwire doctor` tells more)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+__all__ = [
+    "FAMILIES",
+    "OPERATORS",
+    "Family",
+    "active",
+    "native",
+    "reference",
+    "schemas",
+    "warn_if_slow",
+]

@@ -1,5 +1,6 @@
 """HessianFree in a loop of one's own: a closure in place of an ``Objective``."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from thinwire.curvature import (
     FlatParameters,
     Workers,
     by_differentiation,
+    check_outputs,
     gauss_newton_product,
     hessian_product,
     read,
@@ -43,7 +45,9 @@ class ClosureProblem:
         lasting: False: the next step brings another minibatch.
 
     Raises:
-        TypeError: the closure does not return a loss and outputs.
+        TypeError: the closure does not return a loss and outputs, one tensor.
+        ValueError: from ``hessian`` and ``gauss_newton``, it returns another loss than before at
+            the same parameters.
     """
 
     lasting = False
@@ -57,6 +61,7 @@ class ClosureProblem:
                 f"closure: expected it to return (loss, outputs), got {type(returned).__name__}"
             )
         loss, outputs = returned
+        check_outputs(outputs, "closure")
         weighted = isinstance(loss, tuple)
         weight = float(loss[1]) if weighted else len(outputs)
         counted = workers.sum_numbers([len(outputs), weight], "sample counts")
@@ -65,6 +70,7 @@ class ClosureProblem:
             raise ValueError("closure: expected outputs of at least one sample on some worker")
         if not counted.result[1] > 0:
             raise ValueError(f"closure: expected weights > 0 in all, got {counted.result[1]:g}")
+        self._known: tuple[Tensor, float] | None = None  # theta, and this worker's summand there
         self._share = (bool(weight) if weighted else weight) / counted.result[1]
 
     def full(self) -> "ClosureProblem":
@@ -82,7 +88,8 @@ class ClosureProblem:
         with self._at(theta), torch.enable_grad():
             loss, _ = self._call()
             parts = torch.autograd.grad(loss, self.model.parameters, materialize_grads=True)
-        return float(loss.detach()), self.model.flatten_gradients(parts)
+        self._known = theta.clone(), float(loss.detach())
+        return self._known[1], self.model.flatten_gradients(parts)
 
     def losses(self, thetas: Sequence[Tensor]) -> list[float]:
         """See ``thinwire.curvature.Samples``."""
@@ -103,7 +110,7 @@ class ClosureProblem:
         if not self._share:
             return torch.zeros_like
         with torch.enable_grad():
-            loss, _ = self._call()
+            loss, _ = self._call_again(theta)
             product = hessian_product(loss, self.model.parameters)
         return lambda v: self.model.flatten(product(self.model.pieces(v)))
 
@@ -112,10 +119,24 @@ class ClosureProblem:
         if not self._share:
             return torch.zeros_like
         with torch.enable_grad():
-            loss, outputs = self._call()
+            loss, outputs = self._call_again(theta)
             curvature = by_differentiation(loss, outputs)
             product = gauss_newton_product(outputs, curvature, self.model.parameters)
         return lambda v: self.model.flatten(product(self.model.pieces(v)))
+
+    def _call_again(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the closure where its loss is known, and see that it is the same."""
+        loss, outputs = self._call()
+        if self._known is not None and torch.equal(self._known[0], theta):
+            before, now = self._known[1], float(loss.detach())
+            if not math.isclose(before, now, rel_tol=1e-4, abs_tol=1e-6):
+                raise ValueError(
+                    "closure: expected the same loss whenever it is called with the same "
+                    f"parameters, got {before / self._share:.6g} and then "
+                    f"{now / self._share:.6g}: take the minibatch outside the closure, and call "
+                    "model.eval() if the model has dropout or batch norm"
+                )
+        return loss, outputs
 
     def _call(self) -> tuple[Tensor, Tensor]:
         """This worker's share of the loss, and outputs."""

@@ -140,11 +140,13 @@ class HessianFree(torch.optim.Optimizer):
         self.ledger = Ledger()
         parameters = self.param_groups[0]["params"]
         names = self.param_groups[0].get("param_names") or map("parameter {}".format, count())
-        check_parameters(zip(names, parameters, strict=False), dtypes=CURVED)
+        named = list(zip(names, parameters, strict=False))
+        check_parameters(named, dtypes=CURVED)
         self._trained = [p.requires_grad for p in parameters]
         self._flat = FlatParameters(p for p in parameters if p.requires_grad)
         self._workers = Workers(process_group, self.ledger)
         self._evaluator = Evaluator(self._flat.parameters, self._workers, options)
+        self._workers.check_alike(options.facts(named), "HessianFree")
         self._carried = Carried()
         self.last_step: HessianFreeStep | None = None
         first = self._workers.take_first(self._flat.read(), "initial parameters")

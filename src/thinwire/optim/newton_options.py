@@ -1,8 +1,13 @@
 """What one may ask of ``HessianFree``, checked."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from typing import Any, Literal, get_args
 
+from torch import Tensor
+
+from thinwire.optim.group_codes import code_name
 from thinwire.quantize import Code
 
 Method = Literal["gauss-newton", "bicgstab", "hybrid", "cg"]
@@ -63,6 +68,24 @@ class NewtonOptions:
             raise ValueError(
                 f'least_cosine: expected 0 unless method="bicgstab", got {self.method!r}'
             )
+
+    def facts(self, named: Sequence[tuple[str, Tensor]]) -> dict[str, Any]:
+        """Return what must be the same on every worker.
+
+        Args:
+            named: names and parameters.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        codes = {name: code_name(options[name]) for name in ("gradient_code", "product_code")}
+        return {
+            "the version of thinwire": version("thinwire"),
+            **options,
+            **codes,
+            "the list of parameters": [name for name, _ in named],
+            "the list of their shapes": [[*parameter.shape] for _, parameter in named],
+            "the list of their dtypes": [parameter.dtype for _, parameter in named],
+            "the list of frozen parameters": [n for n, p in named if not p.requires_grad],
+        }
 
     @property
     def first_damping(self) -> float:

@@ -29,6 +29,7 @@ def check_common_ground(job: Job, wire: Wire) -> None:
         return
     fields = {name: v for name, v in flat_fields(job.recipe).items() if name not in _OWN}
     shapes = {name: [*value.shape] for name, value in job.model.state_dict().items()}
+    dtypes = {name: value.dtype for name, value in job.model.state_dict().items()}
     facts = {
         "the version of thinwire": version("thinwire"),
         "the version of torch": torch.__version__,
@@ -36,6 +37,7 @@ def check_common_ground(job: Job, wire: Wire) -> None:
         "the training data": f"{job.dataset.name} {job.dataset.train.identity}",
         "the number of training samples": len(job.dataset.train),
         "the shapes of the model": shapes,
+        "the dtypes of the model": dtypes,
     }
     check_alike(facts, wire, "thinwire train")
     _check_one_disk(job, wire)

@@ -11,6 +11,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from thinwire.exchange import ContactLostError
 from thinwire.train.environment import Workers
 from thinwire.train.local_workers import local_store
 
@@ -57,7 +58,7 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def _from_transport(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, (ContactLostError, dist.DistError)) or "gloo" in str(error)
 
 
 def _missing_workers(workers: Workers) -> list[int]:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from thinwire.exchange.transport.contact import in_contact
 from thinwire.exchange.transport.links import Links
 from thinwire.exchange.transport.point_to_point import PassedOn, PointToPoint
 
@@ -48,19 +49,19 @@ class Gloo:
         outgoing = torch.cat(list(runs))
         received = outgoing.new_empty(sum(sizes))
         sent = [run.numel() for run in runs]
-        with self._links.operation():
+        with self._links.operation(), in_contact(self.rank):
             dist.all_to_all_single(received, outgoing, list(sizes), sent, group=self.group)
         return list(received.split(list(sizes)))
 
     def broadcast(self, tensor: Tensor) -> None:
         """See ``Transport``."""
         source = 0 if self.group is None else dist.get_global_rank(self.group, 0)
-        with self._links.operation():
+        with self._links.operation(), in_contact(self.rank):
             dist.broadcast(tensor, source, group=self.group)
 
     def all_reduce(self, tensor: Tensor) -> None:
         """See ``Transport``."""
-        with self._links.operation():
+        with self._links.operation(), in_contact(self.rank):
             dist.all_reduce(tensor, group=self.group)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import cast
 import torch.distributed as dist
 from torch import Tensor
 
+from thinwire.exchange.transport.contact import in_contact
 from thinwire.exchange.transport.links import Links
 from thinwire.exchange.transport.protocol import pieces, ring, size_of
 
@@ -79,16 +80,18 @@ class PointToPoint:
 
     def receive(self, source: int) -> Tensor:
         """A worker's packet, as soon as it is there. Ask for them in the order ``ring(-1)``."""
-        for work in self._receives.pop(source, ()):
-            work.wait()
+        with in_contact(self._rank):
+            for work in self._receives.pop(source, ()):
+                work.wait()
         return self._incoming[source]
 
     def wait(self) -> list[Tensor]:
         """All packets, in rank order; what was sent may be overwritten now."""
         for source in self.ring(-1):
             self.receive(source)
-        for work in self._sends:
-            work.wait()
+        with in_contact(self._rank):
+            for work in self._sends:
+                work.wait()
         self._sends = []
         if not self._ended:
             self._ended = True
@@ -114,11 +117,13 @@ class PointToPoint:
         return pieces(packet, self._header)
 
     def _receive_from(self, giver: int, part: Tensor) -> dist.Work:
-        work = dist.irecv(part, group=self._path(giver, self._rank), group_src=giver)
+        with in_contact(self._rank):
+            work = dist.irecv(part, group=self._path(giver, self._rank), group_src=giver)
         return cast(dist.Work, work)  # None is for processes that are not in the group
 
     def _send_to(self, target: int, part: Tensor) -> dist.Work:
-        work = dist.isend(part, group=self._path(self._rank, target), group_dst=target)
+        with in_contact(self._rank):
+            work = dist.isend(part, group=self._path(self._rank, target), group_dst=target)
         return cast(dist.Work, work)
 
     def _path(self, source: int, target: int) -> dist.ProcessGroup | None:
