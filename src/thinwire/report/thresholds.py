@@ -50,7 +50,7 @@ PRICES: tuple[Price, ...] = (
     Price("passes", "passes", "epoch", short),
     Price("communications", "vector comm.", "communications", whole),
     Price("scalar_communications", "scalar comm.", "scalar_communications", whole),
-    Price("mb_sent_per_worker", "MB sent", "bytes_sent", significant, scale=1e-6),
+    Price("mb_sent_per_worker", "MB sent by worker 0", "bytes_sent", significant, scale=1e-6),
     Price("seconds", "seconds", "seconds", one_decimal),
 )
 

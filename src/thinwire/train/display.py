@@ -91,7 +91,7 @@ def describe_step(event: dict[str, Any], metrics: Sequence[Metric]) -> str:
     return (
         f"epoch {event['epoch']:6.2f}  loss {event['loss']:.4f}  {''.join(values)}"
         f"{event['samples_per_second']:7.0f} samples/s  "
-        f"sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
+        f"worker 0 sent {event['bytes_sent'] / 1e6:8.2f} MB  {factor}"
     )
 
 
@@ -106,5 +106,5 @@ def _describe_iteration(event: dict[str, Any]) -> str:
         f"iteration {event['step']:3d}  objective {event['objective']:.4f}  "
         f"{event['products']} products, {event['kind']} step {event['alpha']:.3g}, "
         f"damping {event['damping']:.1e}  {event['communications']} communications  "
-        f"sent {event['bytes_sent'] / 1e6:8.2f} MB"
+        f"worker 0 sent {event['bytes_sent'] / 1e6:8.2f} MB"
     )

@@ -240,8 +240,9 @@ class MinibatchTraining:
         self._fold()
         sent = self.ledger.total().bytes - self.ledger.total(*MODEL_STAGES).bytes
         since, self._told = self._now - self._told, self._now
+        compared = sent and phase != SERIAL  # while worker 0 trains alone there is nothing to send
         fields = {
-            "compression": self.state.twin.bytes_per_worker / sent if sent else None,
+            "compression": self.state.twin.bytes_per_worker / sent if compared else None,
             **scores,
             "minibatch": self._sampler.minibatch,
             "lr": float(self._optimizer.param_groups[0]["lr"]),
