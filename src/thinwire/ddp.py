@@ -168,6 +168,7 @@ class OneBitState:
         self._samples_seen = 0.0
         self._weight = 1.0  # of this iteration's gradients: samples / loss scale
         self._running: list[tuple[ParameterBucket, Verdict]] = []
+        self._to_keep = False  # whether the iteration in _running has ended, and counts
 
     @property
     def samples(self) -> float:
@@ -177,6 +178,17 @@ class OneBitState:
     @samples.setter
     def samples(self, value: float) -> None:
         self._count.set(value)
+
+    def discard(self) -> None:
+        """Take back the last backward, whose gradients the script does not apply.
+
+        What is carried is then what it was before; the script's own gradients are left alone. Call
+        it on every worker, before the next backward and before ``state_dict``; without it the next
+        gradients also bring what quantising those left out. ``iteration`` counts the backward all
+        the same.
+        """
+        self._to_keep = False
+        self._settle()
 
     def close(self) -> None:
         """End the communication thread; again does nothing. ``state_dict`` can still be taken."""
@@ -273,7 +285,7 @@ class OneBitState:
     ) -> None:
         """Both stages of one of DDP's buckets: its gradients become their mean over all samples."""
         if first:
-            self._drop()  # what an iteration that failed has left
+            self._settle()
         check_gradient(self._describe(parameters[0]), buffer)  # a sparse one has a bucket to itself
         flat = as_real(buffer).view(-1)
         gradient_of = dict(zip(parameters, _gradients(flat, parameters), strict=True))
@@ -323,19 +335,20 @@ class OneBitState:
     def _end_iteration(self) -> None:
         """All workers saw the same headers, so all keep or drop the iteration together."""
         verdict = joint([verdict for _, verdict in self._running])
-        if verdict.finite:
-            for bucket, _ in self._running:
-                bucket.commit()
-        self._drop()
+        self._to_keep = verdict.finite
+        if not verdict.finite:
+            self._settle()
         self._samples_seen += verdict.samples if verdict.finite else 0.0
         self.skipped += not verdict.finite
         self.iteration += 1
 
-    def _drop(self) -> None:
-        """Leave residuals as they were; nothing is left of what has been committed."""
+    def _settle(self) -> None:
+        """Keep the residuals of an iteration that counts; leave them as they were where not."""
         for bucket, _ in self._running:
+            if self._to_keep:
+                bucket.commit()
             bucket.drop()
-        self._running = []
+        self._running, self._to_keep = [], False
 
     def _codes_of(self, parameter: Tensor) -> StageCodes:
         return self._overrides.get(self._names.get(cast(Parameter, parameter), ""), self._codes)
@@ -364,6 +377,7 @@ class OneBitState:
         Raises:
             ValueError: the state was made without ``named_parameters``.
         """
+        self._settle()
         if self._members.bucket_of.keys() - self._names.keys():
             raise ValueError(
                 "state_dict: names are not known; make the state with "
@@ -394,6 +408,7 @@ class OneBitState:
             ValueError: the state of another worker, of another number of workers, with another
                 axis, or of other parameters.
         """
+        self._settle()
         counts = counts_of(state_dict)
         check_counts(counts, rank=self._wire.rank, world=self._wire.world, axis=self._config.axis)
         parameter_of = {name: p for p, name in self._names.items()}

@@ -501,3 +501,27 @@ def test_mistakes_are_named() -> None:
     state = OneBitState(named_parameters=[("x", nn.Parameter(torch.zeros(3)))], axis="input")
     with pytest.raises(ValueError, match="for axis output, this is input"):
         state.load_state_dict(with_counts({"state": {}}, counts))
+
+
+def discarding(rank: int, world: int, looks: bool) -> tuple[Tensor, dict[str, Any], int]:
+    """Every third step the script looks at gradients of other samples, and does not apply them."""
+    model = network()
+    ddp, state = wrap(model, {})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        if looks and step % 3 == 2:
+            inputs, targets = minibatch(1000 + step)
+            F.cross_entropy(ddp(inputs[rank::world]), targets[rank::world]).backward()
+            state.discard()
+        step_of(ddp, optimizer, step, rank, world)
+    carried = {name: entry["residual"] for name, entry in state.state_dict()["state"].items()}
+    return flat(model), carried, state.iteration
+
+
+@pytest.mark.support("a backward that is discarded", "DDP hook")
+def test_what_is_discarded_leaves_nothing_behind(run_ranks: RunRanks) -> None:
+    looked, plain = (run_ranks(2, discarding, looks) for looks in (True, False))
+    for (found, carried, count), (expected, kept, fewer) in zip(looked, plain, strict=True):
+        assert torch.equal(found, expected)
+        assert all(torch.equal(carried[name], kept[name]) for name in kept)
+        assert count == fewer + STEPS // 3
