@@ -1,4 +1,4 @@
-"""The hook with Accelerate (pip install accelerate): register it after prepare().
+"""thinwire with Accelerate (pip install accelerate): one line after prepare().
 
 torchrun --standalone --nproc-per-node 2 examples/with_accelerate.py [STEPS]
 """
@@ -17,12 +17,11 @@ torch.manual_seed(0)
 inputs = torch.randn(20_000, 256)
 data = TensorDataset(inputs, (inputs @ torch.randn(256, 10)).argmax(dim=1))
 model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 10))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 model, optimizer, loader = accelerator.prepare(
     model, optimizer, DataLoader(data, batch_size=32, shuffle=True)
 )
-state = thinwire.OneBitState(start_steps=10)
-model.register_comm_hook(state, thinwire.onebit_hook)  # prepare() has made it a DDP model
+state = thinwire.compress(model)  # prepare() has made it a DDP model
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 150
 for step, (batch, targets) in zip(range(1, steps + 1), loader, strict=False):

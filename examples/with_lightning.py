@@ -20,8 +20,7 @@ import thinwire
 class OneBitStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         super().configure_ddp()
-        self.state = thinwire.OneBitState(start_steps=10)
-        self.model.register_comm_hook(self.state, thinwire.onebit_hook)
+        self.state = thinwire.compress(self.model)
 
 
 class Classifier(LightningModule):
@@ -36,7 +35,7 @@ class Classifier(LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.5)
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
 torch.manual_seed(0)

@@ -55,7 +55,7 @@ def be_rank(kind: str, rank: int, world: int, buckets: int, folder: str) -> None
     model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(buckets)))
     ddp = DistributedDataParallel(model, bucket_cap_mb=WIDTH * WIDTH * 4 / 2**20)
     if kind == "thinwire":
-        ddp.register_comm_hook(thinwire.OneBitState(), thinwire.onebit_hook)
+        ddp.register_comm_hook(thinwire.OneBitState(code="sign"), thinwire.onebit_hook)
     else:
         state = powersgd.PowerSGDState(None, 1, start_powerSGD_iter=2)
         ddp.register_comm_hook(state, powersgd.powerSGD_hook)

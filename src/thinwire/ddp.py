@@ -1,6 +1,6 @@
-"""A DistributedDataParallel communication hook: 1-bit gradients in two lines.
+"""A DistributedDataParallel communication hook: gradients of 1 to 8 bits in two lines.
 
-    state = thinwire.OneBitState(start_steps=100)
+    state = thinwire.OneBitState()
     ddp_model.register_comm_hook(state, thinwire.onebit_hook)
 
 The same two-stage exchange as ``OneBitSGD`` with the mean gradient in place of the update: both
@@ -28,6 +28,7 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn import Parameter
 
 from thinwire.exchange import (
+    DROP_IN_CODE,
     EXACT,
     SERIAL,
     Codes,
@@ -64,7 +65,9 @@ class OneBitState:
     Args:
         process_group: DDP's workers; a group of its own over the same ranks is made for the
             communication thread.
-        code: see ``ExchangeConfig``, as for the other options that are not explained here.
+        code: see ``ExchangeConfig``, as for the other options that are not explained here. "4-bit"
+            trains as DistributedDataParallel does whatever the script's optimiser is; "sign" sends
+            a quarter of that, and is for short momentum (``docs/codes.md``).
         error_feedback: see there.
         axis: see there.
         start: see there; "serial" cannot be had, since DDP trains on every worker.
@@ -98,7 +101,7 @@ class OneBitState:
         self,
         process_group: dist.ProcessGroup | None = None,
         *,
-        code: Codes = ExchangeConfig.code,
+        code: Codes = DROP_IN_CODE,
         error_feedback: bool = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
         start: Codes = ExchangeConfig.start,

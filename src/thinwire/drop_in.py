@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from thinwire.ddp import OneBitState, onebit_hook
-from thinwire.exchange import Codes, ExchangeConfig
+from thinwire.exchange import DROP_IN_CODE, Codes, ExchangeConfig
 from thinwire.fsdp import ShardedState
 from thinwire.quantize import Axis
 
@@ -52,7 +52,7 @@ def compress(
 def compress(
     model: nn.Module | FSDPModule,
     *,
-    code: Codes = ExchangeConfig.code,
+    code: Codes = DROP_IN_CODE,
     error_feedback: bool = ExchangeConfig.error_feedback,
     axis: Axis = ExchangeConfig.axis,
     start: Codes = ExchangeConfig.start,

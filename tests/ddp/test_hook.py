@@ -20,7 +20,7 @@ STEPS = 12
 
 def wrap(model: nn.Module, options: dict[str, Any], **ddp_options: Any) -> tuple[Any, OneBitState]:
     named = list(model.named_parameters())
-    state = OneBitState(named_parameters=named, **options)
+    state = OneBitState(named_parameters=named, **{"code": "sign", **options})
     ddp = DistributedDataParallel(model, **{**MANY_BUCKETS, **ddp_options})
     ddp.register_comm_hook(state, onebit_hook)
     return ddp, state

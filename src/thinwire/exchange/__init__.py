@@ -4,7 +4,7 @@ from thinwire.exchange.alike import DifferentWorkersError, check_alike, digest_o
 from thinwire.exchange.all_reduce import all_reduce
 from thinwire.exchange.bucket import Bucket, ParameterBucket
 from thinwire.exchange.coded_sum import CodedSum
-from thinwire.exchange.config import EXACT, SERIAL, Codes, ExchangeConfig
+from thinwire.exchange.config import DROP_IN_CODE, EXACT, SERIAL, Codes, ExchangeConfig
 from thinwire.exchange.copies import copy_from_first, refuse_copy
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
@@ -40,6 +40,7 @@ from thinwire.exchange.wire import Wire, own_wire, shared_wire
 from thinwire.exchange.workers_given import MadeAlone, check_group_exists
 
 __all__ = [
+    "DROP_IN_CODE",
     "EXACT",
     "HEADER_BYTES",
     "REAL",

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from thinwire.exchange import Codes, ExchangeConfig, Ledger, State, counts_of, with_counts
+from thinwire.exchange import (
+    DROP_IN_CODE,
+    Codes,
+    ExchangeConfig,
+    Ledger,
+    State,
+    counts_of,
+    with_counts,
+)
 from thinwire.fsdp.reduce_scatter import OneBitReduceScatter, own_parameters
 
 _taken: WeakSet[nn.Module] = WeakSet()
@@ -37,7 +45,7 @@ class ShardedState:
         self,
         model: nn.Module,
         *,
-        code: Codes = ExchangeConfig.code,
+        code: Codes = DROP_IN_CODE,
         error_feedback: bool = ExchangeConfig.error_feedback,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> None:
