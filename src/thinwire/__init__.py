@@ -12,6 +12,7 @@ from thinwire.fsdp import OneBitReduceScatter, ShardedState
 from thinwire.optim import (
     HessianFree,
     HessianFreeStep,
+    LocalSteps,
     Objective,
     OneBitSGD,
     OwnerOptimizer,
@@ -33,6 +34,8 @@ __all__ = [  # noqa: RUF022 (grouped)
     "WithdrawnError",
     "momentum_from_time_constant",
     "rates_for_batch",
+    # rounds of local steps by any torch optimiser
+    "LocalSteps",
     # under DistributedDataParallel and FSDP2
     "compress",
     "OneBitState",

@@ -15,6 +15,9 @@ Nothing that error feedback still carries is lost:
 - Worker-side ("local") AdaGrad: every new worker gets the mean of the old workers' sums.
 - Traffic: messages and bytes are divided evenly, their totals over all workers stay what they were.
   The collectives are the job's, each worker took part in all of them, so their number stays.
+- Local steps: what a worker has moved in an unfinished round is a sum over samples too, and is
+  added to its residual; all begin at the anchor. New worker k takes the inner optimiser of old
+  worker k modulo W.
 - Everything else is the same on every worker.
 - Model ranks: each one's column of the grid is resharded for itself; shards are then laid end to
   end to whole parameters (``exchange.shards``), of which a new model rank takes its own when it
@@ -30,10 +33,10 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange.shards import join_shards
-from thinwire.exchange.state import PER_WORKER, REPLICATED, State, counts_of, with_counts
+from thinwire.exchange.state import IN_ROUND, PER_WORKER, REPLICATED, State, counts_of, with_counts
 
 # Counts that may differ between workers; in a serial start worker 0 alone has an owner's state.
-_OWN = {"rank", "world", "ledger", "scalars", "kept"}
+_OWN = {"rank", "world", "ledger", "scalars", "kept", "moved_samples"}
 _GRID = ("model_rank", "model_world", "sharded")  # counts of workers that hold shards
 
 Entries = dict[Any, Any]
@@ -49,7 +52,7 @@ def reshard(
 
     Args:
         states: the ``state_dict()`` of every worker of the old job, in rank order: all of
-            ``OneBitSGD``, ``OwnerOptimizer``, ``HessianFree``, ``OneBitState`` or
+            ``OneBitSGD``, ``OwnerOptimizer``, ``LocalSteps``, ``HessianFree``, ``OneBitState`` or
             ``OneBitReduceScatter``. On a mesh ("data", "model") rank order is the mesh's, model
             ranks next to each other.
         rank: the new worker among those that share the samples.
@@ -73,15 +76,18 @@ def reshard(
     if (world * ways, model_world) == (len(states), ways):
         return dict(states[position])
     serial = all_counts[0].get("phase") == "serial"
+    states = [_round_folded(s, counts) for s, counts in zip(states, all_counts, strict=True)]
     columns = [_column(states[shard::ways], rank, world, serial) for shard in range(ways)]
     entries = columns[0] if ways == 1 else _join_columns(columns, states[0], all_counts[0])
     ledger = share_traffic(
         [counts["ledger"] for counts in all_counts], position, world * model_world
     )
     counts = {**all_counts[0], "rank": rank, "world": world, "ledger": ledger}
+    if "moved_samples" in counts:
+        counts["moved_samples"] = 0.0
     for name in _GRID:
         counts.pop(name, None)
-    return with_counts({**states[0], "state": entries}, counts)
+    return with_counts({**states[position % len(states)], "state": entries}, counts)
 
 
 def add_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -154,6 +160,24 @@ def _place(counts: Mapping[str, Any]) -> tuple[int, int]:
     """(this worker, number of workers) over both axes of the grid."""
     ways = _ways(counts)
     return counts["rank"] * ways + counts.get("model_rank", 0), counts["world"] * ways
+
+
+def _round_folded(state: State, counts: Mapping[str, Any]) -> State:
+    """A state of local steps with what the worker has moved since the last round as residual."""
+    samples = counts.get("moved_samples")
+    if samples is None:
+        return state
+    entries = {name: _moved_to_residual(e, samples) for name, e in state["state"].items()}
+    return {**state, "state": entries}
+
+
+def _moved_to_residual(entry: Mapping[str, Any], samples: float) -> dict[str, Any]:
+    begun, local, anchor = entry.get("sent"), entry["local"], entry["anchor"]
+    begun = anchor.to(local.dtype) if begun is None else begun
+    moved = samples * (begun.double() - local.double())
+    residual = (entry["residual"].double() + moved).to(entry["residual"].dtype)
+    kept = {kind: value for kind, value in entry.items() if kind not in IN_ROUND}
+    return {**kept, "residual": residual}
 
 
 def _column(states: Sequence[State], rank: int, world: int, serial: bool) -> Entries:

@@ -27,8 +27,10 @@ from thinwire.quantize import FlatSpace
 
 State = Mapping[str, Any]
 PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers the run "owned"
-# The same on every worker: HessianFree's, and the update in flight under double buffering.
-REPLICATED = ("step", "gradient", "fisher", "pending")
+# Of local steps: where a worker is in an unfinished round, and where it was when the last was sent.
+IN_ROUND = ("local", "sent")
+# The same on every worker: HessianFree's, the update in flight, and local steps' anchor.
+REPLICATED = ("step", "gradient", "fisher", "pending", "anchor")
 _COUNTS = "thinwire"
 
 

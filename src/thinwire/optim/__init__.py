@@ -1,6 +1,7 @@
 """torch.optim front ends, and what an owner does to its stripe between the two stages."""
 
 from thinwire.optim.hessian_free import HessianFree
+from thinwire.optim.local_steps import LocalSteps
 from thinwire.optim.newton_report import HessianFreeStep
 from thinwire.optim.objective import Objective
 from thinwire.optim.onebit_sgd import OneBitSGD
@@ -15,6 +16,7 @@ __all__ = [
     "AdaGrad",
     "HessianFree",
     "HessianFreeStep",
+    "LocalSteps",
     "Objective",
     "OneBitSGD",
     "OwnerOptimizer",

@@ -126,13 +126,17 @@ class Engine:
         return [name for bucket in self.buckets for name in bucket.names]
 
 
+class NoSamplesError(ValueError):
+    """No worker had a sample."""
+
+
 def joint_verdict(verdicts: list[Verdict]) -> Verdict:
     """Return the verdict on a step.
 
     Raises:
-        ValueError: on every worker, if no worker had a sample.
+        NoSamplesError: on every worker, if no worker had a sample.
     """
     verdict = joint(verdicts) if verdicts else Verdict(0.0)
     if verdict.finite and not verdict.withdrawn and verdict.samples <= 0:
-        raise ValueError("samples: expected at least one in some worker's minibatch, got 0")
+        raise NoSamplesError("samples: expected at least one in some worker's minibatch, got 0")
     return verdict

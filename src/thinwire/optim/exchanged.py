@@ -440,6 +440,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         return self._engine.wire.ledger
 
     @property
+    def wire(self) -> Wire:
+        """The workers, for collectives between steps, while no exchange is in flight."""
+        return self._engine.wire
+
+    @property
     def times(self) -> Timeline:
         """Where the seconds of this worker's exchanges went."""
         return self._engine.times

@@ -67,12 +67,21 @@ def facts_now(
         frozen: names of the parameters that require no gradient now.
         unfrozen: of those that do, and are not exchanged yet.
     """
-    options = {
+    lists = {"the list of frozen parameters": list(frozen), UNFROZEN: list(unfrozen)}
+    return {**options_now(groups), **lists}
+
+
+def options_now(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options of all param groups as they are now.
+
+    >>> options_now([{"params": [], "lr": 0.1}])
+    {'lr of param group 0': 0.1}
+    """
+    return {
         f"{name} of param group {i}": value
         for i, group in enumerate(groups)
         for name, value in _options(group).items()
     }
-    return {**options, "the list of frozen parameters": list(frozen), UNFROZEN: list(unfrozen)}
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +91,7 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in group.items()
         if name not in ("params", "param_names") and isinstance(value, _COMPARED)
     }
-    return {**options, "code": code_name(group["code"])}
+    return {**options, "code": code_name(group["code"])} if "code" in group else options
 
 
 def check_not_wrapped(named: Iterable[tuple[str, Tensor]]) -> None:
