@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-FRONT_ENDS = ("OneBitSGD", "OwnerOptimizer", "DDP hook", "FSDP2", "HessianFree", "trainer")
+FRONT_ENDS = (
+    *("OneBitSGD", "OwnerOptimizer", "LocalSteps", "DDP hook", "FSDP2", "HessianFree", "trainer"),
+)
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 _HEAD = """# What each front end supports and refuses
 
