@@ -8,7 +8,7 @@ from torch import Tensor
 
 from thinwire.exchange import Culprit, UpdateError, Verdict, check_alike, digest_of, span
 from thinwire.optim.copied import Copied
-from thinwire.optim.engine import Engine, joint_verdict
+from thinwire.optim.engine import CLIPPING, Engine, joint_verdict
 from thinwire.optim.progress import StepReport
 from thinwire.optim.withdrawal import DISCARDED, RESTATED, WithdrawnError, changed, reasons
 from thinwire.quantize import StageCodes
@@ -85,9 +85,10 @@ class AtOnce:
             culprit = worker, reasons(engine.names())[reason]
         culprit = engine.agreed(culprit)
         if culprit is None:
+            norm = engine.clip(verdict.samples, self._gather)
             self._distribute(verdict.samples)
             ratio = engine.residual_ratio()
-            return StepReport(self.phase, verdict.samples, residual_ratio=ratio)
+            return StepReport(self.phase, verdict.samples, residual_ratio=ratio, gradient_norm=norm)
         self._drop()
         worker, what = culprit
         if what not in engine.names():
@@ -156,6 +157,10 @@ class AtOnce:
             self._launch_next(samples, objection, stated if last else 0)
         with engine.times.waiting():
             return joint_verdict([future.result() for future in self._launched])
+
+    def _gather(self, number: Tensor) -> list[Tensor]:
+        wire = self._engine.wire
+        return self._engine.run(lambda: wire.all_gather(number, CLIPPING))
 
     def _forget(self) -> None:
         self._copied, self._launched, self._samples = {}, [], None

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange import Span, UpdateError, Wire, check_alike, digest_of, span
-from thinwire.optim.engine import Engine, Group, joint_verdict
+from thinwire.optim.engine import CLIPPING, Engine, Group, joint_verdict
 from thinwire.optim.given import UNFROZEN
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import STEADY, StepReport
@@ -178,11 +178,12 @@ def _both_stages(
             if not verdict.alike:
                 check_alike(facts, wire, "step")
             return report
+        norm = engine.clip(verdict.samples, lambda number: wire.all_gather(number, CLIPPING))
         for bucket, group in zip(engine.buckets, groups, strict=True):
             engine.own_update(bucket, group, verdict.samples, wire.spans)
             bucket.exchange.distribute(wire, bucket.receive())
             bucket.exchange.commit()
-        return replace(report, residual_ratio=engine.residual_ratio())
+        return replace(report, residual_ratio=engine.residual_ratio(), gradient_norm=norm)
     finally:
         for bucket in engine.buckets:
             bucket.held = None

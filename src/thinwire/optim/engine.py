@@ -1,6 +1,7 @@
 """What all schedules of one optimiser work with: its buckets, wire, thread and post-processing."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.withdrawal import reasons
 
 T = TypeVar("T")
+CLIPPING = "clipping"  # where the ledger enters norms
+_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_'s
 Group = dict[str, Any]  # a param group's options
 PostProcess = Callable[[GroupBucket, Group, Tensor, int, float], None]
 
@@ -29,6 +32,7 @@ class Engine:
         facts: what all workers must go by in a step (``given.facts_now``), as it is now.
         admit: begins to exchange what was frozen before and is not any more, and returns whether
             there was any; called where all workers have stated the same facts.
+        clip_norm: the most that the norm of a step's mean gradient may be; None: any.
         measure: whether steps report residual ratios.
         buckets: of all parameters, in the order in which they leave.
         number_of: for each parameter the index of its bucket.
@@ -42,6 +46,7 @@ class Engine:
     agreed: Callable[[Culprit | None], Culprit | None]
     facts: Callable[[], dict[str, Any]]
     admit: Callable[[], bool]
+    clip_norm: float | None = None
     measure: bool = False
     buckets: list[GroupBucket] = field(default_factory=list)
     number_of: dict[Tensor, int] = field(default_factory=dict)
@@ -81,6 +86,29 @@ class Engine:
             update, start = bucket.exchange.take_sum()
             self.update(bucket, group, update.div_(samples), start, samples)
             bucket.exchange.leave_idle()
+
+    @torch.no_grad()
+    def clip(self, samples: float, gather: Callable[[Tensor], list[Tensor]]) -> float | None:
+        """Between the stages: shorten the mean gradient to ``clip_norm``, as torch would.
+
+        Args:
+            samples: in the minibatch, over all workers.
+            gather: returns every worker's tensor of one number, in rank order.
+
+        Returns:
+            The norm that it had, the same on every worker; None unless gradients are clipped.
+        """
+        if self.clip_norm is None:
+            return None
+        sums = [bucket.exchange.sum for bucket in self.buckets]
+        norm = math.sqrt(float(torch.stack(gather(sum_of_squares(sums))).sum())) / samples
+        self.shorten(sums, norm)
+        return norm
+
+    def shorten(self, gradients: Sequence[Tensor], norm: float) -> None:
+        """Scale gradients of this norm, in place, so that it is at most ``clip_norm``."""
+        if self.clip_norm is not None and (factor := self.clip_norm / (norm + _EPS)) < 1:
+            torch._foreach_mul_(list(gradients), factor)
 
     def update(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
@@ -124,6 +152,12 @@ class Engine:
     def names(self) -> list[str]:
         """Return the names of all parameters, bucket by bucket."""
         return [name for bucket in self.buckets for name in bucket.names]
+
+
+def sum_of_squares(values: Sequence[Tensor]) -> Tensor:
+    """Return the sum of squares of all values, as a float64 tensor of one number in CPU memory."""
+    norms = [torch.linalg.vector_norm(v, dtype=torch.float64) for v in values]
+    return torch.stack(norms).square().sum().reshape(1).cpu()
 
 
 class NoSamplesError(ValueError):

@@ -51,6 +51,7 @@ from thinwire.optim.given import check_is_no_model, check_not_wrapped, facts_now
 from thinwire.optim.gradient_hooks import GradientHooks
 from thinwire.optim.group_bucket import GroupBucket, cut_into_buckets
 from thinwire.optim.group_codes import live_groups, stored_groups
+from thinwire.optim.postprocess import check_number
 from thinwire.optim.progress import DENSE, STEADY, Progress, StepReport
 from thinwire.optim.schedule import Schedule
 from thinwire.optim.serial_start import SerialStart, copy_from_worker_0
@@ -74,6 +75,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         process_group: the workers.
         max_skips: see ``OneBitSGD``.
         double_buffer: see ``OneBitSGD``.
+        clip_norm: see ``OneBitSGD``.
         after: see ``OneBitSGD``.
     """
 
@@ -89,9 +91,14 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         process_group: dist.ProcessGroup | None,
         max_skips: int,
         double_buffer: bool,
+        clip_norm: float | None,
         after: "ExchangedOptimizer | None",
     ) -> None:
         check_is_no_model(params)
+        if clip_norm is not None:
+            check_number("clip_norm", clip_norm)
+            if clip_norm <= 0:
+                raise ValueError(f"clip_norm: expected > 0, got {clip_norm}")
         self._config = config
         self._progress = Progress(config, max_skips)
         self._count = SampleCount()
@@ -114,7 +121,7 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._made_alone = MadeAlone(type(self).__name__)
         wire.spans = []
         asked = self.post_process, self._agreed, self._facts_now, self._admit
-        self._engine: Engine = Engine(wire, thread, times, *asked)
+        self._engine: Engine = Engine(wire, thread, times, *asked, clip_norm=clip_norm)
         self._buffered = DoubleBuffered(self._engine)
         self._schedules: dict[str, Schedule] = {
             SERIAL: SerialStart(self._engine),
@@ -149,7 +156,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
 
     def facts(self) -> dict[str, Any]:
         """What must be the same on every worker, beside options and parameters."""
-        return {"max_skips": self._progress.max_skips, "double_buffer": self._double_buffer}
+        return {
+            "max_skips": self._progress.max_skips,
+            "double_buffer": self._double_buffer,
+            "clip_norm": self._engine.clip_norm,
+        }
 
     # --- construction ---------------------------------------------------------------------------
 
@@ -180,6 +191,11 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         self._model = model_wire(named, self._engine.wire, self._model)
         if self._model is not None and self.double_buffer:
             raise ValueError("double_buffer: expected False where parameters are sharded DTensors")
+        if self._model is not None and self._engine.clip_norm is not None:
+            raise ValueError(
+                "clip_norm: expected None where parameters are sharded DTensors, whose norm is "
+                "spread over model ranks"
+            )
         for members in cut_into_buckets(named, self._config.bucket_mb * 2**20):
             self._add_bucket(group, members)
 

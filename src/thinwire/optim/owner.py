@@ -46,6 +46,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         bucket_mb: see there.
         max_skips: see ``OneBitSGD``.
         double_buffer: see ``OneBitSGD``; the optimiser's rates then count for each half.
+        clip_norm: see ``OneBitSGD``.
         process_group: see ``OneBitSGD``.
         timeout: see there.
         transport: see there.
@@ -72,6 +73,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         bucket_mb: float = ExchangeConfig.bucket_mb,
         max_skips: int = 10,
         double_buffer: bool = False,
+        clip_norm: float | None = None,
         process_group: dist.ProcessGroup | None = None,
         timeout: timedelta | None = ExchangeConfig.timeout,
         transport: str = ExchangeConfig.transport,
@@ -102,6 +104,7 @@ class OwnerOptimizer(ExchangedOptimizer):
             process_group=process_group,
             max_skips=max_skips,
             double_buffer=double_buffer,
+            clip_norm=clip_norm,
             after=after,
         )
 

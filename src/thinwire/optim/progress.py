@@ -22,12 +22,15 @@ class StepReport:
             step together, else None.
         residual_ratio: |residual| / |input| of stage 1 and of stage 2 on this worker, the largest
             over buckets; None unless ``measure`` is set.
+        gradient_norm: of the minibatch's mean gradient before it was clipped; None unless
+            ``clip_norm`` is given, and in a serial start.
     """
 
     phase: str
     samples: float
     nonfinite: Culprit | None = None
     residual_ratio: tuple[float, float] | None = None
+    gradient_norm: float | None = None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The serial start [Seide 2014, section 5.2]: worker 0 trains alone, then hands everything over."""
 
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,7 +18,7 @@ from thinwire.exchange import (
     share_text,
     span,
 )
-from thinwire.optim.engine import Engine
+from thinwire.optim.engine import Engine, sum_of_squares
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import StepReport
 from thinwire.quantize import all_finite
@@ -74,6 +75,9 @@ class SerialStart:
         found = engine.agreed(None if index < 0 else (0, names[index]))
         if found is not None:
             return StepReport(self.phase, header.samples, found)
+        if wire.rank == 0 and engine.clip_norm is not None:
+            gradients = [bucket.scratch for bucket in engine.buckets]
+            engine.shorten(gradients, math.sqrt(float(sum_of_squares(gradients))))
         for bucket in engine.buckets if wire.rank == 0 else ():
             with span("post-process", spans):
                 engine.update(bucket, bucket.group, bucket.scratch, 0, header.samples)

@@ -31,8 +31,9 @@ def reasons(names: Sequence[str]) -> list[str]:
         "`samples` was changed after gradients had been sent: set it before backward",
         *(
             f"the gradient of {name!r} was changed, replaced or set to None after it had been "
-            "sent. Clip, unscale or edit gradients under DistributedDataParallel with "
-            "thinwire.onebit_hook; optimizer.zero_grad() discards what has been sent"
+            "sent. Clip by clip_norm=, and unscale or edit gradients under "
+            "DistributedDataParallel with thinwire.compress; optimizer.zero_grad() discards what "
+            "has been sent"
             for name in names
         ),
     ]
