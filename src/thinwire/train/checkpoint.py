@@ -18,7 +18,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thinwire.files import check_regular, open_regular, read_text
+from thinwire.files import FileError, check_regular, open_regular, read_text, writing
 from thinwire.train.manifest import Manifest, check_form
 
 SCHEMA = 1
@@ -82,16 +82,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> st
         Its size and SHA-256, as ``measure`` gives them.
 
     Raises:
-        OSError: it cannot be written.
+        FileError: it cannot be written.
     """
     # A copy of each: views of one buffer cannot be written.
     separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
-        safetensors.torch.save_file(separate, path, metadata={"facts": json.dumps(facts)})
+        with writing(path):
+            safetensors.torch.save_file(separate, path, metadata={"facts": json.dumps(facts)})
+            _sync(path)
+            return measure(path)
     except safetensors.SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
-    _sync(path)
-    return measure(path)
+        raise FileError(f"{path}: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -151,19 +152,21 @@ def write_manifest(folder: Path, facts: Facts, files: Mapping[str, str]) -> None
     """Complete a checkpoint's folder by its manifest."""
     content = {"schema": SCHEMA, **facts, "files": dict(files)}
     path = folder / MANIFEST
-    path.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n")
-    _sync(path)
-    _sync(folder)
+    with writing(path):
+        path.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n")
+        _sync(path)
+        _sync(folder)
 
 
 def give_name(temporary: Path, final: Path) -> None:
     """Rename a complete folder; one of that name, which was refused or is no newer, goes."""
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.replace(old)
-    temporary.replace(final)
-    _sync(final.parent)
+    with writing(final):
+        if final.exists():
+            final.replace(old)
+        temporary.replace(final)
+        _sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -171,8 +174,9 @@ def remove_leftovers(run_folder: Path) -> None:
     """Remove what saves that were interrupted have left; a checkpoint's old place is given back."""
     for old in (run_folder / FOLDER).glob(".step-*.old"):
         final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
-        if not final.exists():
-            old.replace(final)
+        with writing(final):
+            if not final.exists():
+                old.replace(final)
     for pattern in (".step-*.old", ".step-*.part"):
         for folder in (run_folder / FOLDER).glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from thinwire.files import check_regular, write_atomically
+from thinwire.files import check_regular, write_atomically, writing
 from thinwire.train.checkpoint import FOLDER, checkpoints_in
 from thinwire.train.prepare import Job
 from thinwire.train.recipe_files import to_toml
@@ -42,7 +42,8 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
         with contextlib.suppress(FileNotFoundError):
             check_regular(file)
     for file in stale:
-        file.unlink(missing_ok=True)
+        with writing(file):
+            file.unlink(missing_ok=True)
     return path
 
 
