@@ -92,6 +92,14 @@ def open_regular(path: Path, *, limit: int | None = None, follow: bool = False) 
         raise
 
 
+def path_of(file: BinaryIO) -> str:
+    """Return a path that leads to an open file, whatever has been put under its name since.
+
+    It is for libraries that open files themselves, and good until the file is closed.
+    """
+    return f"/dev/fd/{file.fileno()}"
+
+
 def open_appending(path: Path) -> BinaryIO:
     """Open a regular file for reading and for writing at its end; it is made if missing.
 

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thinwire.files import FileError, check_regular, open_regular, read_text, writing
+from thinwire.files import FileError, open_regular, path_of, read_text, writing
 from thinwire.train.manifest import Manifest, check_form
 
 SCHEMA = 1
@@ -97,9 +98,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> st
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one file."""
-    check_regular(path)
-    loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
-    return loaded
+    with open_regular(path) as file:
+        loaded: dict[str, Tensor] = safetensors.torch.load_file(path_of(file))
+        return loaded
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -111,9 +112,9 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         opened: Any = safetensors.safe_open
-        check_regular(path)
         try:
-            self._file = opened(path, framework="pt")
+            with open_regular(path) as file:
+                self._file = opened(path_of(file), framework="pt")
             self.facts: Facts = json.loads((self._file.metadata() or {}).get("facts", "{}"))
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f"{path.name}: cannot be read: {error}") from None
@@ -144,8 +145,7 @@ def measure(path: Path) -> str:
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return f"{os.fstat(file.fileno()).st_size} {digest}"
+        return _measure(file)
 
 
 def write_manifest(folder: Path, facts: Facts, files: Mapping[str, str]) -> None:
@@ -192,19 +192,29 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for name, expected in facts["files"].items():
         if Path(name).name != name:
             raise ValueError(f"{MANIFEST} names a file outside of the folder: {name!r}")
-        path = folder / name
-        if not os.path.lexists(path):
-            raise ValueError(f"{name} is missing")
-        check_regular(path)
-        size = path.stat().st_size
-        if size != int(expected.split()[0]):
-            raise ValueError(f"{name} has {size} bytes, expected {expected.split()[0]}")
-        if measure(path) != expected:
-            raise ValueError(f"{name} has been altered: its SHA-256 is not the manifest's")
+        _verify(folder / name, expected)
     missing = {MODEL, *map(worker_file, range(facts["world"]))} - facts["files"].keys()
     if missing:
         raise ValueError(f"{MANIFEST} does not name {sorted(missing)[0]}")
     return Checkpoint(folder, facts)
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        file = open_regular(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size != int(expected.split()[0]):
+            raise ValueError(f"{path.name} has {size} bytes, expected {expected.split()[0]}")
+        if _measure(file) != expected:
+            raise ValueError(f"{path.name} has been altered: its SHA-256 is not the manifest's")
+
+
+def _measure(file: BufferedReader) -> str:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{os.fstat(file.fileno()).st_size} {digest}"
 
 
 def _read_manifest(path: Path) -> Facts:

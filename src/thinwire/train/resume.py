@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from thinwire.exchange import Wire, share_text
-from thinwire.files import check_regular, read_text
+from thinwire.files import read_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
@@ -207,8 +207,7 @@ def _is_finished(job: Job) -> bool:
     """Whether the run folder holds this recipe's results."""
     try:
         summary = json.loads(read_text(job.folder / "summary.json"))
-        check_regular(job.folder / "config.toml")
-        _, before = find_recipe(str(job.folder / "config.toml"))
+        _, before = find_recipe(str(job.folder / "config.toml"), follow=False)
     except FileNotFoundError:
         return False
     except (ValueError, RecursionError):
