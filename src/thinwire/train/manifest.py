@@ -124,7 +124,10 @@ class Traffic(Struct):
 
 
 class SgdCounts(Struct):
-    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself."""
+    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself.
+
+    By parameter, with None for one that is frozen: ``sequences``, ``scalars`` and ``kept``.
+    """
 
     rank: Count
     world: Size
@@ -133,8 +136,9 @@ class SgdCounts(Struct):
     phase: Text
     samples_seen: Rate
     skips_in_a_row: Count
-    sequences: list[Count]
-    scalars: list[dict[str, Any]]
+    sequences: list[Count | None]
+    scalars: list[dict[str, Any] | None]
+    kept: list[list[Text] | None]
     steps_taken: Count = 0  # version 0.1 did not count them
     bucket_groups: list[Count] = []
 
