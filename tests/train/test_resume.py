@@ -475,3 +475,24 @@ def test_options_that_are_missing_are_named(idx_folder: Path, folder: Path, miss
     )
     plan = make_plan(prepare("tiny", recipe_of(idx_folder, folder), lambda _: None))
     assert re.search(rf"run.param_groups.{missing}: expected .*, got None", plan.remarks[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "summary.json cannot be read: Expecting"),
+        ("[]", "summary.json cannot be read: the whole: expected object, got array"),
+        ('{"steps": true}', "summary.json cannot be read: steps: expected int, got bool"),
+        ("[" * 100_000, "summary.json cannot be read: "),
+    ],
+    ids=["cut", "a list", "a truth value", "nested"],
+)
+def test_damaged_results_are_named_and_not_overwritten(
+    idx_folder: Path, folder: Path, text: str, said: str
+) -> None:
+    (folder / "summary.json").write_text(text)
+    job = prepare("tiny", recipe_of(idx_folder, folder), lambda _: None)
+    assert make_plan(job).checkpoint is not None, "it goes on from the checkpoint"
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(ValueError, match=f"run folder {folder}: {said}.*. Choose another folder"):
+        make_plan(job)
