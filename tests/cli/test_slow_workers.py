@@ -1,5 +1,6 @@
 """Workers that are slow are waited for, workers that are frozen are not."""
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -66,3 +67,27 @@ def test_ctrl_c_while_workers_join(idx_folder: Path, tmp_path: Path) -> None:
     assert job.returncode == 130, said
     assert "Traceback" not in said
     assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+
+
+def test_ctrl_c_on_a_worker_of_another_launcher_that_waits_for_the_others(
+    idx_folder: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "slow"
+    fault = {"THINWIRE_FAULT": "slow@join:0:0", "THINWIRE_SLOW": str(here)}
+    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(28000 + os.getpid() % 900)}
+    job = subprocess.Popen(
+        command(idx_folder, tmp_path / "run", "--timeout", "1000"),
+        env=environment(PYTHONPATH=str(FAULTS), RANK="0", WORLD_SIZE="2", **store, **fault),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(here.exists)
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=60)  # it would wait for much longer
+    finally:
+        job.kill()
+        job.wait()
+    assert job.returncode == -signal.SIGINT, said
+    assert "Traceback" not in said

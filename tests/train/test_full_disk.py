@@ -21,7 +21,7 @@ from thinwire.train.summary import write_summary
 
 def log_an_event(folder: Path) -> None:
     with EventLog(folder / "events.jsonl") as log:
-        log.write("step", text="x" * 5_000)  # closing tries once more to write it
+        log.write("step", text="x" * 1_000)  # closing tries once more to write it
 
 
 def lock(folder: Path) -> None:
