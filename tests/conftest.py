@@ -1,8 +1,10 @@
 """Shared by all tests: a pool of rank processes that lives as long as the session."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -84,3 +86,28 @@ def write_idx(path: Path, values: torch.Tensor) -> None:
     header = bytes([0, 0, 8, values.dim()])
     sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
     path.write_bytes(header + sizes + values.to(torch.uint8).numpy().tobytes())
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of 24 MB, which ``fill`` fills."""
+    folder = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, *, leave: int = 0) -> Path:
+    """Leave no room on a disk, or so many bytes; returns the file that takes it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    os.truncate(filler, filler.stat().st_size - leave)
+    return filler

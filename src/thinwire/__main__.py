@@ -1,8 +1,17 @@
-"""``python -m thinwire``: the same as the ``thinwire`` command."""
+"""``python -m thinwire``, and what launched workers run, by its path.
 
+So nothing is imported before a worker can be interrupted: until it trains it has nothing to save,
+and Ctrl-C ends it then and there.
+"""
+
+import os
+import signal
 import sys
 
-from thinwire.cli import main
-
 if __name__ == "__main__":
+    if "THINWIRE_LAUNCHER" in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from thinwire.cli import main
+
     sys.exit(main())

@@ -8,7 +8,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -29,8 +29,27 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
-class StrangeFileError(OSError):
+class FileError(OSError):
+    """A file cannot be used; the message is one line that names it and says why."""
+
+
+class StrangeFileError(FileError):
     """What lies under a file's name is no regular file, or too large to be what is expected."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have errors of writing a file name it: those of a full disk do not.
+
+    Raises:
+        FileError: in place of any other error of the operating system.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def check_regular(path: Path, *, follow: bool = False) -> None:
@@ -73,22 +92,47 @@ def open_regular(path: Path, *, limit: int | None = None, follow: bool = False) 
         raise
 
 
+def path_of(file: BinaryIO) -> str:
+    """Return a path that leads to an open file, whatever has been put under its name since.
+
+    It is for libraries that open files themselves, and good until the file is closed.
+    """
+    return f"/dev/fd/{file.fileno()}"
+
+
 def open_appending(path: Path) -> BinaryIO:
     """Open a regular file for reading and for writing at its end; it is made if missing.
 
     Raises:
-        OSError: it cannot be opened or is no regular file.
+        FileError: it cannot be opened or is no regular file.
     """
     with contextlib.suppress(FileNotFoundError):
         check_regular(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_WAIT | _NO_FOLLOW
-    descriptor = os.open(path, flags, 0o666)
+    with writing(path):
+        descriptor = os.open(path, flags, 0o666)
     try:
         _check_mode(path, os.fstat(descriptor).st_mode)
         return os.fdopen(descriptor, "a+b")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def check_in_place(file: BinaryIO, path: Path) -> None:
+    """Refuse to go on with an open file that its path no longer leads to.
+
+    What is written into a file that has been removed is lost, and nothing says so.
+
+    Raises:
+        FileError: it has been removed, moved or replaced.
+    """
+    try:
+        in_place = os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        in_place = False
+    if not in_place:
+        raise FileError(f"{path}: has been removed, moved or replaced while it was being written")
 
 
 def read_text(path: Path, *, limit: int = TEXT_LIMIT, follow: bool = False) -> str:
@@ -112,23 +156,22 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file in one go: a reader sees the old file or the new one, never a part.
 
     Raises:
-        OSError: it cannot be written, or something that is no regular file has its name; nothing
+        FileError: it cannot be written, or something that is no regular file has its name; nothing
             is left behind.
     """
-    with contextlib.suppress(FileNotFoundError):
-        check_regular(path)
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with writing(path):
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(path)
+        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _check_mode(path: Path, mode: int) -> None:

@@ -19,6 +19,12 @@ def with_dropout(*, inputs: int, classes: int, seed: int) -> Any:
     return model, nn.CrossEntropyLoss(label_smoothing=0.1)
 
 
+def partly_frozen(*, inputs: int, classes: int, seed: int) -> Any:
+    model, loss = plain(inputs=inputs, classes=classes, seed=seed)
+    model[0].bias.requires_grad_(False)
+    return model, loss
+
+
 class Tied(nn.Module):
     """An autoencoder with one weight for both ways."""
 

@@ -134,8 +134,11 @@ def test_a_loss_without_classes_has_no_errors(
     write_page([found], tmp_path / "report.html")
 
 
-def test_dropout_is_the_same_in_a_run_that_was_stopped(idx_folder: Path, tmp_path: Path) -> None:
-    fields = {"factory": f"{NETWORKS}:with_dropout"}
+@pytest.mark.parametrize("network", ["with_dropout", "partly_frozen"])
+def test_a_network_of_ones_own_is_the_same_in_a_run_that_was_stopped(
+    idx_folder: Path, tmp_path: Path, network: str
+) -> None:
+    fields = {"factory": f"{NETWORKS}:{network}"}
     straight = run(idx_folder, tmp_path / "a", **fields)
     torch.rand(7)
     assert run(idx_folder, tmp_path / "b", 12, **fields) is None

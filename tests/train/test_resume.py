@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import shutil
 import signal
@@ -412,3 +413,86 @@ def test_a_manifest_that_points_elsewhere_is_refused(folder: Path) -> None:
     (path / MANIFEST).write_text(json.dumps({**facts, "sha256": _digest(facts)}))
     with pytest.raises(ValueError, match="outside of the folder"):
         open_checkpoint(path)
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """A checkpoint whose manifest says something else, with the right digest."""
+    facts = json.loads((path / MANIFEST).read_text())
+    del facts["sha256"], facts["schema"]
+    change(facts["run"])
+    write_manifest(path, facts, facts.pop("files"))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "expected"),
+    [
+        ("param_groups", "momentum", 0.25, f"{math.exp(-60 / 100)}"),
+        ("param_groups", "weight_decay", 0.5, "0.0"),
+        ("param_groups", "adagrad", "local", "none"),
+        ("param_groups", "eps", 1.0, "1e-10"),
+        ("param_groups", "batch_size", 61, "60"),
+        ("param_groups", "code", "4-bit", "sign"),
+        ("param_groups", "code", ["sign", "4-bit"], "sign"),
+        ("param_groups", "initial_lr", 0.01, "0.02"),
+        ("scheduler", "gamma", 0.75, "0.5"),
+        ("scheduler", "base_lrs", [0.01], "[0.02]"),
+        ("sampler", "seed", 7, "0"),
+        ("sampler", "minibatch", 61, "60"),
+        ("sampler", "size", 599, "600"),
+    ],
+    ids=str,
+)
+def test_options_that_the_recipe_fixes_are_not_taken_from_a_checkpoint(
+    idx_folder: Path, folder: Path, part: str, name: str, value: Any, expected: str
+) -> None:
+    def change(run: dict[str, Any]) -> None:
+        (run[part][0] if part == "param_groups" else run[part])[name] = value
+
+    rewritten(folder / "checkpoints" / "step-00000009", change)
+    plan = make_plan(prepare("tiny", recipe_of(idx_folder, folder), lambda _: None))
+    said = f"{MANIFEST}: run.{part}.{name}: expected {expected}, as the recipe has it, got {value}"
+    assert f"step-00000009 cannot be used: {said}" in plan.remarks[0]
+    assert plan.checkpoint is not None
+    assert plan.checkpoint.step == 8
+
+
+@pytest.mark.parametrize("lr", [0.02, 0.005, 0.0])
+def test_a_rate_that_schedules_have_lowered_is_taken_from_a_checkpoint(
+    idx_folder: Path, folder: Path, lr: float
+) -> None:
+    rewritten(
+        folder / "checkpoints" / "step-00000009", lambda run: run["param_groups"][0].update(lr=lr)
+    )
+    plan = make_plan(prepare("tiny", recipe_of(idx_folder, folder), lambda _: None))
+    assert plan.checkpoint is not None
+    assert plan.checkpoint.step == 9
+
+
+@pytest.mark.parametrize("missing", ["lr", "momentum", "code"])
+def test_options_that_are_missing_are_named(idx_folder: Path, folder: Path, missing: str) -> None:
+    rewritten(
+        folder / "checkpoints" / "step-00000009", lambda run: run["param_groups"][0].pop(missing)
+    )
+    plan = make_plan(prepare("tiny", recipe_of(idx_folder, folder), lambda _: None))
+    assert re.search(rf"run.param_groups.{missing}: expected .*, got None", plan.remarks[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "summary.json cannot be read: Expecting"),
+        ("[]", "summary.json cannot be read: the whole: expected object, got array"),
+        ('{"steps": true}', "summary.json cannot be read: steps: expected int, got bool"),
+        ("[" * 100_000, "summary.json cannot be read: "),
+    ],
+    ids=["cut", "a list", "a truth value", "nested"],
+)
+def test_damaged_results_are_named_and_not_overwritten(
+    idx_folder: Path, folder: Path, text: str, said: str
+) -> None:
+    (folder / "summary.json").write_text(text)
+    job = prepare("tiny", recipe_of(idx_folder, folder), lambda _: None)
+    assert make_plan(job).checkpoint is not None, "it goes on from the checkpoint"
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(ValueError, match=f"run folder {folder}: {said}.*. Choose another folder"):
+        make_plan(job)

@@ -364,7 +364,8 @@ def test_a_former_version_s_checkpoint_tells_the_data_by_its_targets(
     job = prepare("tiny", minibatches.recipe_of(idx_folder, tmp_path), lambda _: None)
     targets = job.dataset.train.targets_of(torch.arange(600)).numpy()
     before = f"{idx_folder.name} {hashlib.sha256(targets.tobytes()).hexdigest()[:16]}"
-    counts = {"counts": {"steps": 1}, "sampler": {"epoch": 0, "position": 60, "size": 600}}
+    sampler = {"epoch": 0, "position": 60, "size": 600, "seed": 0, "minibatch": 60}
+    counts = {"counts": {"steps": 1}, "sampler": sampler}
     facts = {**identity(job), "data": before, "run": counts}
     facts["recipe"] = {
         key: value for key, value in facts["recipe"].items() if not key.startswith("data.")

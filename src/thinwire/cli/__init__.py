@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from thinwire.cli.usage import UsageError, nearest
+from thinwire.cli.usage import FailedError, UsageError, nearest
 
 # Each command is a module of this package with a function run(args); imported when it is called.
 COMMANDS = {
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"no command {command!r}{nearest(command, COMMANDS)}; see --help")
         run: Callable[[list[str]], int] = import_module(f"thinwire.cli.{command}").run
         return run(args)
-    except UsageError as error:
+    except (UsageError, FailedError) as error:
         print(f"thinwire {command}: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 

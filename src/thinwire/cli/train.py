@@ -20,8 +20,9 @@ from torch.distributed.elastic.multiprocessing.errors import (
     record,
 )
 
-from thinwire.cli.usage import UsageError, parse, user_errors
+from thinwire.cli.usage import FailedError, UsageError, parse, user_errors
 from thinwire.exchange import DifferentWorkersError
+from thinwire.files import FileError
 from thinwire.report import load_run, terminal_table, write_page
 from thinwire.train import (
     Display,
@@ -48,6 +49,7 @@ from thinwire.train.run_lock import locked
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
+GOES_ON = "; once that is mended, the same command goes on from the last checkpoint"
 USAGE = """usage: thinwire train RECIPE [--workers K] [--out DIR] [--seed N] [--data PATH]
                              [--resume auto|never|PATH] [--FIELD VALUE ...]
 
@@ -128,8 +130,16 @@ def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> in
                 if workers.rank > 0:
                     sys.exit(2)  # worker 0 has the same error, and says so
                 raise UsageError(str(error)) from None
+            except FileError as error:
+                who = f"worker {workers.rank}: " if workers.world > 1 else ""
+                raise FailedError(f"{who}{error}{GOES_ON}") from None
 
-    work()
+    try:
+        work()
+    except FailedError:
+        if launched_here():
+            return 1  # the launcher says it, of the worker that failed first
+        raise
     if stop.agreed:
         return 128 + stop.agreed
     if console is not None:
@@ -178,7 +188,7 @@ def _launch(args: list[str], recipe: Recipe) -> int:
 
 
 def describe_failure(worker: int, failure: ProcessFailure) -> str:
-    """The failed worker's own error: its traceback, or the signal that ended it."""
+    """The failed worker's own error: one line, its traceback, or the signal that ended it."""
     if failure.exitcode < 0:
         return f"worker {worker} was killed by {signal.Signals(-failure.exitcode).name}"
     message = failure.error_file_data.get("message", failure.message)
@@ -187,5 +197,8 @@ def describe_failure(worker: int, failure: ProcessFailure) -> str:
             message = json.loads(message)
         except ValueError:
             return f"worker {worker} failed: {message}"
+    text = str(message.get("message"))
+    if text.startswith(f"{FailedError.__name__}: "):
+        return text.partition(": ")[2]
     trace = message.get("extraInfo", {}).get("py_callstack", "").rstrip()
-    return f"{trace}\n\nworker {worker} failed: {message.get('message')}"
+    return f"{trace}\n\nworker {worker} failed: {text}"

@@ -15,6 +15,10 @@ class UsageError(Exception):
     """A mistake of the user's: printed as one line, exit code 2."""
 
 
+class FailedError(Exception):
+    """The machine would not go on, as with a full disk: printed as one line, exit code 1."""
+
+
 @contextlib.contextmanager
 def user_errors(prefix: str = "") -> Iterator[None]:
     """Errors about the user's input become a ``UsageError``."""

@@ -1,9 +1,11 @@
 """Arrays in .npy files and .npz archives, mapped into memory instead of read; never unpickled."""
 
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thinwire.data.source import content_digest
-from thinwire.files import check_regular, open_regular
+from thinwire.files import open_regular
 
 Array = NDArray[Any]
 Note = Callable[[str], None]
@@ -75,7 +77,7 @@ def open_npy_folder(folder: Path) -> dict[str, Array]:
 def open_npy(path: Path) -> Array:
     """Map one .npy file; see `open_npy_folder`."""
     with open_regular(path, follow=True) as file:
-        return _map_array(file, path, str(path), path.stat().st_size)
+        return _map_array(file, str(path), os.fstat(file.fileno()).st_size)
 
 
 def open_npz(path: Path, names: tuple[str, ...], note: Note) -> dict[str, Array]:
@@ -92,8 +94,7 @@ def open_npz(path: Path, names: tuple[str, ...], note: Note) -> dict[str, Array]
     """
     found: dict[str, Array] = {}
     try:
-        check_regular(path, follow=True)
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with open_regular(path, follow=True) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for name in names:
                 if name in members:
@@ -111,8 +112,7 @@ def npz_names(path: Path) -> list[str]:
         OSError: it cannot be read.
     """
     try:
-        check_regular(path, follow=True)
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, follow=True) as file, zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path}: got no archive ({error}), expected .npz") from None
@@ -136,7 +136,7 @@ def check_rows(arrays: Mapping[str, Array], inputs: str, targets: str, where: ob
 
 
 def _open_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: IO[bytes], path: Path, note: Note
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: BufferedReader, path: Path, note: Note
 ) -> Array:
     name = f"{path}: {info.filename.removesuffix('.npy')}"
     if info.flag_bits & _ENCRYPTED:
@@ -147,7 +147,7 @@ def _open_member(
         if signature != b"PK\x03\x04":
             raise ValueError(f"{name}: got a damaged archive, expected a member's header")
         file.seek(name_length + extra_length, 1)
-        return _map_array(file, path, name, file.tell() + info.file_size)
+        return _map_array(file, name, file.tell() + info.file_size)
     note(f"{name} is compressed: it is read into memory (numpy.savez leaves arrays uncompressed)")
     with archive.open(info) as stream:
         shape, _, dtype = _header(stream, name)
@@ -160,7 +160,7 @@ def _open_member(
     return read
 
 
-def _map_array(file: IO[bytes], path: Path, name: str, end: int) -> Array:
+def _map_array(file: BufferedReader, name: str, end: int) -> Array:
     """Map the array whose .npy bytes stand in a file from its position to ``end``."""
     shape, fortran, dtype = _header(file, name)
     _check_type(dtype, name)
@@ -170,7 +170,7 @@ def _map_array(file: IO[bytes], path: Path, name: str, end: int) -> Array:
     if not wanted:
         return np.empty(shape, dtype)
     order: Literal["F", "C"] = "F" if fortran else "C"
-    return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order=order)
+    return np.memmap(file, dtype, "r", offset=file.tell(), shape=shape, order=order)
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from thinwire.data.source import DataSource, content_digest
 from thinwire.data.tensors import TensorSource
-from thinwire.files import check_regular
+from thinwire.files import open_regular, path_of
 
 KEPT_BYTES = 1 << 30
 
@@ -221,9 +221,9 @@ def _read_csv(path: Path) -> Any:
     arrow = _pyarrow(path)
     from pyarrow import csv
 
-    check_regular(path, follow=True)
     try:
-        return csv.read_csv(path)
+        with open_regular(path, follow=True) as file:
+            return csv.read_csv(file)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a CSV file with a line of names: {error}") from None
 
@@ -232,9 +232,9 @@ def _parquet(path: Path) -> Any:
     arrow = _pyarrow(path)
     from pyarrow import parquet
 
-    check_regular(path, follow=True)
     try:
-        return parquet.ParquetFile(path, memory_map=True)
+        with open_regular(path, follow=True) as file:
+            return parquet.ParquetFile(path_of(file), memory_map=True)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a Parquet file: {error}") from None
 

@@ -7,7 +7,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from thinwire.files import check_regular
+from thinwire.files import open_regular, path_of
 from thinwire.models.lowrank import low_rank_pair, replace_modules
 
 MODEL = "model.safetensors"
@@ -31,8 +31,8 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     """
     file = path / MODEL if path.is_dir() else path
     try:
-        check_regular(file, follow=True)
-        tensors = safetensors.torch.load_file(file)
+        with open_regular(file, follow=True) as opened:
+            tensors = safetensors.torch.load_file(path_of(opened))
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
     model = _with_pairs(model, tensors)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from thinwire.files import open_appending, open_regular
+from thinwire.files import check_in_place, open_appending, open_regular, writing
 
 EVENTS_FILE = "events.jsonl"
 MAX_BYTES = 1 << 30
@@ -38,7 +38,7 @@ class EventLog:
         path: The file to append to; missing folders are made.
 
     Raises:
-        OSError: If the file cannot be opened for writing, or something else than a regular file
+        FileError: If the file cannot be opened for writing, or something else than a regular file
             has its name.
     """
 
@@ -46,7 +46,8 @@ class EventLog:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open_appending(self.path)
-        _mend_last_line(self._file, self.path)
+        with writing(self.path):
+            _mend_last_line(self._file, self.path)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event and flush it.
@@ -59,17 +60,21 @@ class EventLog:
         Raises:
             TypeError: If a field holds something JSON cannot say.
             ValueError: If the log is closed.
+            FileError: If the file cannot be written, or is no longer where it was.
         """
         line: Event = {"event": event}
         for name, value in fields.items():
             line[name] = _plain(value, name)
         text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
-        self._file.write(text.encode())
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(text.encode())
+            self._file.flush()
+            check_in_place(self._file, self.path)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        self._file.close()
+        with writing(self.path):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

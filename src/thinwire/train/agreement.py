@@ -8,7 +8,8 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 import torch
@@ -93,11 +94,11 @@ class Agreement:
 def keeping_in_touch(work: Callable[[], T], wire: Wire) -> T:
     """Do work that may take one worker longer than a collective may take.
 
-    It runs on a thread of its own, and until it has ended on every worker all meet every second. So
-    who only waits does not take the others for lost.
+    Until it has ended on every worker all meet every second, on a thread beside it. So who only
+    waits does not take the others for lost.
 
     Args:
-        work: this worker's; it may not communicate.
+        work: this worker's; it may not communicate over this wire.
         wire: the workers, each of which must call it.
 
     Returns:
@@ -105,14 +106,25 @@ def keeping_in_touch(work: Callable[[], T], wire: Wire) -> T:
     """
     if wire.world == 1:
         return work()
+    ended = Event()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        while True:
-            wait([future], timeout=_IN_TOUCH)
-            done = torch.tensor([future.done()], dtype=torch.uint8)
-            # How often depends on a disk's speed, so it is not in the accounts of the run.
-            if all(wire.apart().all_gather(done, "checkpoint")):
-                return future.result()
+        meetings = pool.submit(_meet_until_all, ended, wire)
+        try:
+            done = work()
+        finally:
+            ended.set()
+        meetings.result()
+    return done
+
+
+def _meet_until_all(ended: Event, wire: Wire) -> None:
+    """Meet every second until what is waited for has ended on every worker."""
+    while True:
+        ended.wait(_IN_TOUCH)
+        own = torch.tensor([ended.is_set()], dtype=torch.uint8)
+        # How often depends on a machine's speed, so it is not in the accounts of the run.
+        if all(wire.apart().all_gather(own, "in touch")):
+            return
 
 
 def gather_texts(text: str, wire: Wire) -> list[str]:

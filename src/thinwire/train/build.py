@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from dataclasses import fields as fields_of
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from torch import nn
@@ -11,6 +12,21 @@ from thinwire.exchange import SERIAL
 from thinwire.optim import HessianFree, OneBitSGD, momentum_from_time_constant
 from thinwire.train.codes import pair, registered
 from thinwire.train.recipe import Recipe
+
+EPS = 1e-10  # AdaGrad's divisor offset
+
+
+def group_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the options of a recipe's parameters that stay what they are: all but the rate."""
+    fields = recipe.optimizer
+    return {
+        "momentum": momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
+        "weight_decay": fields.weight_decay,
+        "adagrad": fields.adagrad,
+        "eps": EPS,
+        "batch_size": recipe.minibatch,
+        "code": registered(recipe.exchange.code),
+    }
 
 
 def build_sgd(
@@ -27,18 +43,14 @@ def build_sgd(
         process_group: the workers that exchange their gradients.
         after: the optimiser of a network whose place this one takes.
     """
-    fields, exchange = recipe.optimizer, recipe.exchange
+    exchange = recipe.exchange
     options = {option.name: getattr(exchange, option.name) for option in fields_of(exchange)}
-    options["code"] = registered(exchange.code)
+    options |= group_options(recipe)
     if exchange.start != SERIAL:
         options["start"] = registered(exchange.start)
     return OneBitSGD(
         model.named_parameters(),
-        fields.lr,
-        momentum_from_time_constant(fields.momentum_time_constant, recipe.minibatch),
-        weight_decay=fields.weight_decay,
-        adagrad=fields.adagrad,
-        batch_size=recipe.minibatch,
+        recipe.optimizer.lr,
         **options,
         process_group=process_group,
         timeout=timedelta(seconds=recipe.timeout),

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thinwire.files import check_regular, open_regular, read_text
+from thinwire.files import FileError, open_regular, path_of, read_text, writing
 from thinwire.train.manifest import Manifest, check_form
 
 SCHEMA = 1
@@ -82,23 +83,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> st
         Its size and SHA-256, as ``measure`` gives them.
 
     Raises:
-        OSError: it cannot be written.
+        FileError: it cannot be written.
     """
     # A copy of each: views of one buffer cannot be written.
     separate = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
-        safetensors.torch.save_file(separate, path, metadata={"facts": json.dumps(facts)})
+        with writing(path):
+            safetensors.torch.save_file(separate, path, metadata={"facts": json.dumps(facts)})
+            _sync(path)
+            return measure(path)
     except safetensors.SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
-    _sync(path)
-    return measure(path)
+        raise FileError(f"{path}: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one file."""
-    check_regular(path)
-    loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
-    return loaded
+    with open_regular(path) as file:
+        loaded: dict[str, Tensor] = safetensors.torch.load_file(path_of(file))
+        return loaded
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -110,9 +112,9 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         opened: Any = safetensors.safe_open
-        check_regular(path)
         try:
-            self._file = opened(path, framework="pt")
+            with open_regular(path) as file:
+                self._file = opened(path_of(file), framework="pt")
             self.facts: Facts = json.loads((self._file.metadata() or {}).get("facts", "{}"))
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f"{path.name}: cannot be read: {error}") from None
@@ -143,27 +145,28 @@ def measure(path: Path) -> str:
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return f"{os.fstat(file.fileno()).st_size} {digest}"
+        return _measure(file)
 
 
 def write_manifest(folder: Path, facts: Facts, files: Mapping[str, str]) -> None:
     """Complete a checkpoint's folder by its manifest."""
     content = {"schema": SCHEMA, **facts, "files": dict(files)}
     path = folder / MANIFEST
-    path.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n")
-    _sync(path)
-    _sync(folder)
+    with writing(path):
+        path.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n")
+        _sync(path)
+        _sync(folder)
 
 
 def give_name(temporary: Path, final: Path) -> None:
     """Rename a complete folder; one of that name, which was refused or is no newer, goes."""
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.replace(old)
-    temporary.replace(final)
-    _sync(final.parent)
+    with writing(final):
+        if final.exists():
+            final.replace(old)
+        temporary.replace(final)
+        _sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -171,8 +174,9 @@ def remove_leftovers(run_folder: Path) -> None:
     """Remove what saves that were interrupted have left; a checkpoint's old place is given back."""
     for old in (run_folder / FOLDER).glob(".step-*.old"):
         final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
-        if not final.exists():
-            old.replace(final)
+        with writing(final):
+            if not final.exists():
+                old.replace(final)
     for pattern in (".step-*.old", ".step-*.part"):
         for folder in (run_folder / FOLDER).glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,19 +192,29 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for name, expected in facts["files"].items():
         if Path(name).name != name:
             raise ValueError(f"{MANIFEST} names a file outside of the folder: {name!r}")
-        path = folder / name
-        if not os.path.lexists(path):
-            raise ValueError(f"{name} is missing")
-        check_regular(path)
-        size = path.stat().st_size
-        if size != int(expected.split()[0]):
-            raise ValueError(f"{name} has {size} bytes, expected {expected.split()[0]}")
-        if measure(path) != expected:
-            raise ValueError(f"{name} has been altered: its SHA-256 is not the manifest's")
+        _verify(folder / name, expected)
     missing = {MODEL, *map(worker_file, range(facts["world"]))} - facts["files"].keys()
     if missing:
         raise ValueError(f"{MANIFEST} does not name {sorted(missing)[0]}")
     return Checkpoint(folder, facts)
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        file = open_regular(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size != int(expected.split()[0]):
+            raise ValueError(f"{path.name} has {size} bytes, expected {expected.split()[0]}")
+        if _measure(file) != expected:
+            raise ValueError(f"{path.name} has been altered: its SHA-256 is not the manifest's")
+
+
+def _measure(file: BufferedReader) -> str:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{os.fstat(file.fileno()).st_size} {digest}"
 
 
 def _read_manifest(path: Path) -> Facts:

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from thinwire.data import DataSource, shard
 from thinwire.exchange import Wire
 from thinwire.models import Loss
+from thinwire.train.agreement import keeping_in_touch
 from thinwire.train.tasks import Scores, Task
 
 CHUNK = 2048  # samples in one forward
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, source: DataSource, wire: Wire, loss: Loss, task: Task) -> Scores:
     """Measure a model on a whole source, on every worker alike.
 
     Args:
         model: from inputs [N, ...]; run in eval mode.
         source: the samples.
-        wire: the workers; one small reduction.
+        wire: the workers; one small reduction, for which a slow one is waited.
         loss: (outputs, targets) -> mean over the samples.
         task: whose metrics are measured.
 
@@ -28,13 +28,19 @@ def evaluate(model: nn.Module, source: DataSource, wire: Wire, loss: Loss, task:
         Means by name: "loss", the task's metrics and the deciding one.
     """
     mine = shard(torch.arange(len(source)), wire.rank, wire.world)
-    totals = torch.zeros(1 + task.sums, dtype=torch.float64)
+
+    @torch.no_grad()
+    def measure() -> Tensor:
+        totals = torch.zeros(1 + task.sums, dtype=torch.float64)
+        for chunk in mine.split(CHUNK):
+            inputs, targets = source.batch(chunk)
+            outputs = model(inputs)
+            totals += batch_totals(loss(outputs, targets), outputs, targets, task)
+        return totals
+
     mode = model.training
     model.eval()
-    for chunk in mine.split(CHUNK):
-        inputs, targets = source.batch(chunk)
-        outputs = model(inputs)
-        totals += batch_totals(loss(outputs, targets), outputs, targets, task)
+    totals = keeping_in_touch(measure, wire)
     model.train(mode)
     return per_sample(wire.sum(totals, "evaluation"), len(source), task)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import safetensors.torch
 
-from thinwire.files import check_regular, write_atomically
-from thinwire.train.checkpoint import FOLDER, checkpoints_in
+from thinwire.files import check_regular, write_atomically, writing
+from thinwire.train.checkpoint import FOLDER, MODEL, checkpoints_in
 from thinwire.train.prepare import Job
 from thinwire.train.recipe_files import to_toml
 from thinwire.train.resume import Plan
+from thinwire.train.summary import SUMMARY
 
 NORMALISATION = "normalisation.safetensors"
 
@@ -31,7 +32,7 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
     )
     stale = [] if goes_on else [path]
     if rank == 0:
-        stale += [folder / name for name in ("summary.json", "model.safetensors")]
+        stale += [folder / name for name in (SUMMARY, MODEL)]
         if not goes_on:
             stale += _events_of_more_workers(folder, world)
         if plan.anew:
@@ -42,7 +43,8 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
         with contextlib.suppress(FileNotFoundError):
             check_regular(file)
     for file in stale:
-        file.unlink(missing_ok=True)
+        with writing(file):
+            file.unlink(missing_ok=True)
     return path
 
 

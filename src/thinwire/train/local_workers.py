@@ -27,6 +27,7 @@ from torch.distributed.run import run as launch
 
 FOLDER = "THINWIRE_LOCAL_STORE"  # tells workers where they meet
 _LAUNCHER = "THINWIRE_LAUNCHER"  # its process number
+_MAIN = Path(__file__).parents[1] / "__main__.py"
 _BACKEND = "thinwire-local"
 _PR_SET_PDEATHSIG = 1
 
@@ -103,7 +104,7 @@ def launch_local(workers: int, command: list[str], *, max_restarts: int = 0) -> 
         rendezvous_handler_registry._registry[_BACKEND] = make
         where = ["--rdzv-backend", _BACKEND, "--rdzv-endpoint", "here", "--nnodes", "1"]
         where += ["--nproc-per-node", str(workers)]
-        more = ["--max-restarts", str(max_restarts), "-m", "thinwire", *command]
+        more = ["--max-restarts", str(max_restarts), str(_MAIN), *command]
         launch(parse_args([*where, *more]))
 
 

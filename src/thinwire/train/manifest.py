@@ -115,6 +115,14 @@ class Manifest(Struct):
     arithmetic: dict[str, Text] | None = None
 
 
+class Results(Struct):
+    """A finished run's summary.json; what else it holds is for people."""
+
+    steps: Count
+    samples: Count
+    params_sha256: Text
+
+
 class Traffic(Struct):
     """Of a ledger."""
 
@@ -124,7 +132,10 @@ class Traffic(Struct):
 
 
 class SgdCounts(Struct):
-    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself."""
+    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself.
+
+    By parameter, with None for one that is frozen: ``sequences``, ``scalars`` and ``kept``.
+    """
 
     rank: Count
     world: Size
@@ -133,8 +144,9 @@ class SgdCounts(Struct):
     phase: Text
     samples_seen: Rate
     skips_in_a_row: Count
-    sequences: list[Count]
-    scalars: list[dict[str, Any]]
+    sequences: list[Count | None]
+    scalars: list[dict[str, Any] | None]
+    kept: list[list[Text] | None]
     steps_taken: Count = 0  # version 0.1 did not count them
     bucket_groups: list[Count] = []
 
@@ -167,8 +179,8 @@ class HessianFreeFacts(Struct):
     optimizer: HessianFreeCounts
 
 
-def check_form(found: Any, form: type[Struct]) -> None:
-    """Refuse what has not the form.
+def check_kinds(found: Any, form: type[Struct]) -> None:
+    """Refuse what has not the form; numbers may be infinite or none.
 
     Args:
         found: from JSON.
@@ -181,6 +193,11 @@ def check_form(found: Any, form: type[Struct]) -> None:
         msgspec.convert(found, form, strict=True)
     except msgspec.ValidationError as error:
         raise ValueError(_in_our_words(str(error))) from None
+
+
+def check_form(found: Any, form: type[Struct]) -> None:
+    """Refuse what has not the form, and numbers that are infinite or none; see `check_kinds`."""
+    check_kinds(found, form)
     # What a diverged run measured may be no number, and decides nothing.
     _check_finite({key: value for key, value in found.items() if key != "run"}, "")
     if isinstance(found.get("run"), dict):

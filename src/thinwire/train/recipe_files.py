@@ -23,11 +23,12 @@ def recipe_names() -> list[str]:
     return sorted(path.name.removesuffix(".toml") for path in _shipped() if path.is_file())
 
 
-def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
+def find_recipe(name: str, *, follow: bool = True) -> tuple[str, dict[str, Any]]:
     """The name and fields of a shipped recipe or of a TOML file.
 
     Args:
         name: "mnist-onebit", or a path that ends in .toml.
+        follow: the file may be a link, as one that a user names.
 
     Returns:
         The recipe's short name and its fields as a flat mapping, "optimizer.lr" -> value.
@@ -38,7 +39,7 @@ def find_recipe(name: str) -> tuple[str, dict[str, Any]]:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        text, short = read_text(path, limit=MAX_BYTES, follow=True), path.stem
+        text, short = read_text(path, limit=MAX_BYTES, follow=follow), path.stem
         check_text("the recipe's file name", short)
     else:
         if name not in recipe_names():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from thinwire.exchange import Wire, share_text
-from thinwire.files import check_regular, read_text
+from thinwire.files import read_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
@@ -23,11 +23,13 @@ from thinwire.train.checkpoint import (
     open_checkpoint,
 )
 from thinwire.train.former_fields import with_present_names
+from thinwire.train.manifest import Results, check_kinds
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
 from thinwire.train.recipe_files import find_recipe, flat_fields
 from thinwire.train.stored_form import check_state
+from thinwire.train.summary import SUMMARY
 
 # A run may go on with other values of these; all other fields decide what is computed.
 _FREE = {
@@ -94,13 +96,18 @@ def make_plan(job: Job) -> Plan:
 
 def _refuse_others(folder: Path, refused: Sequence[str]) -> None:
     """Raise ValueError if a run that begins anew would take the place of what is in the folder."""
-    finished = (folder / "summary.json").exists()
-    if refused or finished:
-        what = refused[0] if refused else "it holds a finished run of another recipe"
-        raise ValueError(
-            f"run folder {folder}: {what}. Choose another folder by --out, or let --resume never "
-            "overwrite what is there"
-        )
+    what = refused[0] if refused else "it holds a finished run of another recipe"
+    if not refused:
+        try:
+            _check_results(folder)
+        except FileNotFoundError:
+            return
+        except ValueError as error:
+            what = str(error)
+    raise ValueError(
+        f"run folder {folder}: {what}. Choose another folder by --out, or let --resume never "
+        "overwrite what is there"
+    )
 
 
 def share_plan(plan: Plan, job: Job, wire: Wire) -> Plan:
@@ -206,17 +213,22 @@ def _named(path: Path) -> list[Path]:
 def _is_finished(job: Job) -> bool:
     """Whether the run folder holds this recipe's results."""
     try:
-        summary = json.loads(read_text(job.folder / "summary.json"))
-        check_regular(job.folder / "config.toml")
-        _, before = find_recipe(str(job.folder / "config.toml"))
+        _check_results(job.folder)
+        _, before = find_recipe(str(job.folder / "config.toml"), follow=False)
     except FileNotFoundError:
         return False
     except (ValueError, RecursionError):
         return False
-    if not isinstance(summary, dict):
-        return False
     differing = _FREE - {"epochs", "hessian_free.iterations", "data.path", "data.test"}
     return _without(_completed(before), differing) == _without(flat_fields(job.recipe), differing)
+
+
+def _check_results(folder: Path) -> None:
+    """Raise ValueError unless a run that has finished left its summary here."""
+    try:
+        check_kinds(json.loads(read_text(folder / SUMMARY)), Results)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{SUMMARY} cannot be read: {error}") from None
 
 
 def _completed(fields: dict[str, Any]) -> dict[str, Any]:

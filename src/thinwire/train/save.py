@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from thinwire.exchange import Wire
+from thinwire.files import writing
 from thinwire.train.agreement import gather_texts, keeping_in_touch
 from thinwire.train.checkpoint import (
     FOLDER,
@@ -65,11 +66,19 @@ class Saver:
 
         Returns:
             Nothing if it was written, else why not, the same on every worker. A checkpoint that
-            cannot be written does not end a run.
+            cannot be written does not end a run, and leaves nothing behind.
         """
+        reason = self._save(state, whole, facts)
+        if not reason:
+            self.newest = state.counts.progress
+        elif self._wire.rank == 0:
+            shutil.rmtree(self._temporary(state), ignore_errors=True)
+        return reason
+
+    def _save(self, state: State, whole: Mapping[str, Tensor], facts: Facts) -> str:
         rank = self._wire.rank
         final = self._root / name_of_step(state.counts.steps)
-        temporary = self._root / f".{final.name}.part"
+        temporary = self._temporary(state)
         shared = {**facts, "world": self._wire.world, "run": state.shared()}
         tensors, own = state.own()
         reason = self._failures(self._attempt(lambda: _fresh(temporary) if rank == 0 else ""))
@@ -85,10 +94,10 @@ class Saver:
         def complete() -> str:
             return self._complete(whole, temporary, final, shared, files) if rank == 0 else ""
 
-        reason = self._failures(self._attempt(complete))
-        if not reason:
-            self.newest = state.counts.progress
-        return reason
+        return self._failures(self._attempt(complete))
+
+    def _temporary(self, state: State) -> Path:
+        return self._root / f".{name_of_step(state.counts.steps)}.part"
 
     def _complete(
         self,
@@ -120,7 +129,8 @@ class Saver:
             try:
                 return work()
             except OSError as error:
-                return f"{_FAILED}{error}"
+                # Short names: only the beginning of a text reaches the others.
+                return f"{_FAILED}{error}".replace(f"{self._run_folder}/", "")
 
         return keeping_in_touch(attempt, self._wire)
 
@@ -136,6 +146,9 @@ def _first_failure(texts: list[str]) -> str:
 
 
 def _fresh(folder: Path) -> str:
+    """Make an empty folder, in a run folder that is still there."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir()
     return ""

@@ -8,12 +8,21 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from thinwire.exchange.former import without_bits
 from thinwire.exchange.state import PER_WORKER, REPLICATED
-from thinwire.train.checkpoint import MODEL, Checkpoint, StoredTensors, worker_file
+from thinwire.optim.group_codes import code_name
+from thinwire.train.build import group_options
+from thinwire.train.checkpoint import (
+    MANIFEST,
+    MODEL,
+    Checkpoint,
+    Facts,
+    StoredTensors,
+    worker_file,
+)
 from thinwire.train.manifest import HessianFreeFacts, SgdFacts, check_form
 from thinwire.train.prepare import Job
-from thinwire.train.pretraining import full_depth
-from thinwire.train.recipe import Recipe
+from thinwire.train.pretraining import full_depth, stage_seed
 
 _DTYPES = {
     torch.float64: "F64",
@@ -37,28 +46,26 @@ def check_state(checkpoint: Checkpoint, job: Job) -> None:
     Raises:
         ValueError: naming the file, the field or tensor, what was found and what was expected.
     """
-    run = checkpoint.facts["run"]
-    sgd = job.recipe.algorithm == "sgd"
-    if sgd:
-        for name in ("sampler", "scheduler"):
-            if run.get(name) is None:
-                raise ValueError(f"run.{name}: expected an object, got none")
-    _check_last_epoch(run["last_epoch"], job)
-    ways = run.get("model_parallel", 1)
-    if checkpoint.world % ways:
-        raise ValueError(f"run.model_parallel: expected a divisor of world, got {ways}")
-    _check_sampler(run, job, sgd)
-    full = full_depth(job.recipe)
-    depth = run.get("depth", full) if sgd else full
-    if not 1 <= depth <= max(full, 1) and depth != full:
-        raise ValueError(f"run.depth: expected at most {full}, got {depth}")
-    own = job.model.state_dict()
+    run, recipe = checkpoint.facts["run"], job.recipe
+    sgd, full = recipe.algorithm == "sgd", full_depth(recipe)
+    ways, depth = run.get("model_parallel", 1), run.get("depth", full) if sgd else full
+    try:
+        if depth != full and not 1 <= depth <= full:
+            raise ValueError(f"run.depth: expected at most {full}, got {depth}")
+        if sgd:
+            _check_schedules(run, job, depth)
+        if checkpoint.world % ways:
+            raise ValueError(f"run.model_parallel: expected a divisor of world, got {ways}")
+        _check_last_epoch(run["last_epoch"], job)
+        if depth == full:
+            _check_names(run["param_groups"], [name for name, _ in job.model.named_parameters()])
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST}: {error}") from None
     shapes: Shapes | None = None
     if depth == full:
+        own = job.model.state_dict()
         shapes = {name: list(tensor.shape) for name, tensor in own.items()}
         _check_model(StoredTensors(checkpoint.folder / MODEL), own)
-        parameters = [name for name, _ in job.model.named_parameters()]
-        _check_groups(run["param_groups"], parameters, job.recipe, sgd)
     for rank in range(checkpoint.world):
         file = StoredTensors(checkpoint.folder / worker_file(rank))
         _check_worker(
@@ -88,40 +95,49 @@ def _check_last_epoch(last: Mapping[str, object], job: Job) -> None:
         raise ValueError("run.last_epoch.replicas_identical: expected true or false")
 
 
-def _check_sampler(run: Mapping[str, object], job: Job, sgd: bool) -> None:
-    sampler = run.get("sampler")
-    if not sgd or not isinstance(sampler, dict):
-        return
-    size = len(job.dataset.train)
-    if sampler["size"] != size:
-        raise ValueError(f"run.sampler.size: expected {size}, got {sampler['size']}")
-    if sampler["position"] >= size:
-        raise ValueError(f"run.sampler.position: expected < {size}, got {sampler['position']}")
+def _check_schedules(run: Facts, job: Job, depth: int) -> None:
+    """What the recipe fixes is as the recipe has it; what schedules change is in their reach."""
+    recipe, rate, size = job.recipe, job.recipe.optimizer.lr, len(job.dataset.train)
+    _check_fixed(run, "sampler", {"seed": stage_seed(recipe, depth), "size": size})
+    if not recipe.selection.every:
+        _check_fixed(run, "sampler", {"minibatch": recipe.minibatch})
+    if run["sampler"]["position"] >= size:
+        raise ValueError(
+            f"run.sampler.position: expected < {size}, got {run['sampler']['position']}"
+        )
+    decay = recipe.optimizer.lr_decay
+    _check_fixed(run, "scheduler", {"gamma": decay, "base_lrs": [rate]})
+    if len(run["param_groups"]) != 1:
+        raise ValueError(f"run.param_groups: expected one, got {len(run['param_groups'])}")
+    group, options = without_bits(run["param_groups"][0]), group_options(recipe)
+    options |= {"initial_lr": rate, "code": code_name(options["code"])}
+    _check_fixed({"param_groups": group}, "param_groups", options)
+    if "lr" not in group or group["lr"] > rate:
+        raise ValueError(
+            f"run.param_groups.lr: expected a number of at most {rate}, got {group.get('lr')}"
+        )
 
 
-def _check_groups(
-    groups: Sequence[Mapping[str, object]], names: list[str], recipe: Recipe, sgd: bool
-) -> None:
-    """The groups name the model's parameters, and no rate is beyond the recipe's."""
-    found = [name for group in groups for name in group["param_names"]]  # type: ignore[attr-defined]
-    numbers = [number for group in groups for number in group["params"]]  # type: ignore[attr-defined]
+def _check_fixed(run: Facts, part: str, expected: Facts) -> None:
+    """Values that never change while the recipe is trained."""
+    found = run.get(part)
+    if found is None:
+        raise ValueError(f"run.{part}: expected an object, got none")
+    for name, value in expected.items():
+        stored = found.get(name)
+        # JSON has no tuples.
+        if stored != (list(value) if isinstance(value, tuple) else value):
+            raise ValueError(
+                f"run.{part}.{name}: expected {value}, as the recipe has it, got {stored}"
+            )
+
+
+def _check_names(groups: Sequence[Facts], names: list[str]) -> None:
+    """The groups name the model's parameters."""
+    found = [name for group in groups for name in group["param_names"]]
+    numbers = [number for group in groups for number in group["params"]]
     if sorted(found) != sorted(names) or sorted(numbers) != list(range(len(names))):
         raise ValueError("run.param_groups: expected the model's parameters, each once")
-    for group in groups if sgd else ():
-        rate = group.get("lr")
-        if not isinstance(rate, int | float) or rate > recipe.optimizer.lr:
-            raise ValueError(
-                f"run.param_groups.lr: expected a number of at most {recipe.optimizer.lr}, "
-                f"got {rate}"
-            )
-        for field, expected in (
-            ("weight_decay", recipe.optimizer.weight_decay),
-            ("adagrad", recipe.optimizer.adagrad),
-        ):
-            if field in group and group[field] != expected:
-                raise ValueError(
-                    f"run.param_groups.{field}: expected {expected}, got {group[field]}"
-                )
 
 
 def _check_model(file: StoredTensors, own: Mapping[str, torch.Tensor]) -> None:

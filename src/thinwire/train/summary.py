@@ -17,6 +17,8 @@ from thinwire.files import write_atomically
 from thinwire.train.counts import communications
 from thinwire.train.training import Training
 
+SUMMARY = "summary.json"
+
 Summary = dict[str, Any]
 
 
@@ -78,4 +80,4 @@ def write_summary(folder: Path, summary: Summary, whole: Mapping[str, Tensor]) -
     # Copies: tensors that share memory cannot be written.
     tensors = {name: tensor.clone().contiguous() for name, tensor in whole.items()}
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_atomically(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -68,8 +68,10 @@ def _launch(args: list[str], workers: int) -> int:
         launch_local(workers, ["plan", *args])
     except ChildFailedError as failed:
         worker, failure = failed.get_first_failure()
+        if failure.exitcode == 2:
+            return 2  # the worker has said what is to be mended
         print(f"\n{describe_failure(worker, failure)}", file=sys.stderr)
-        return 2 if failure.exitcode == 2 else 1
+        return 1
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     return 0
