@@ -132,7 +132,7 @@ class Pending(Struct, forbid_unknown_fields=True):
 
     phase: Phase
     samples: Rate
-    nonfinite: tuple[Count, Text] | None = None
+    nonfinite: tuple[Count, Text] | None
     residual_ratio: tuple[float, float] | None = None
 
 

@@ -45,12 +45,12 @@ def check_state(checkpoint: Checkpoint, job: Job) -> None:
         ValueError: naming the file, the field or tensor, what was found and what was expected.
     """
     run, sgd = checkpoint.facts["run"], job.recipe.algorithm == "sgd"
+    if sgd:
+        _check_sampler(run, len(job.dataset.train))
     _check_last_epoch(run["last_epoch"], job)
     ways = run.get("model_parallel", 1)
     if checkpoint.world % ways:
         raise ValueError(f"run.model_parallel: expected a divisor of world, got {ways}")
-    if sgd:
-        _check_sampler(run, len(job.dataset.train))
     model = stage_model(job, _depth(run, job.recipe) if sgd else full_depth(job.recipe))
     _check_model(StoredTensors(checkpoint.folder / MODEL), model.state_dict())
     names = [name for name, _ in model.named_parameters()]
