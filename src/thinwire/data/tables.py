@@ -6,7 +6,7 @@ when they are asked for, and as many as fit into ``KEPT_BYTES`` are kept.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from thinwire.data.source import DataSource, content_digest
 from thinwire.data.tensors import TensorSource
-from thinwire.files import check_regular
+from thinwire.files import check_regular, open_regular
 
 KEPT_BYTES = 1 << 30
 
@@ -221,11 +221,17 @@ def _read_csv(path: Path) -> Any:
     arrow = _pyarrow(path)
     from pyarrow import csv
 
-    check_regular(path, follow=True)
+    with open_regular(path, follow=True) as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(f"{path}: expected text in UTF-8, got UTF-16; save it as UTF-8")
     try:
-        return csv.read_csv(path)
+        table = csv.read_csv(path)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a CSV file with a line of names: {error}") from None
+    _check_names(table.schema, path)
+    if not table.num_rows:
+        raise ValueError(f"{path}: got no samples, expected at least 1 below the line of names")
+    return table
 
 
 def _parquet(path: Path) -> Any:
@@ -234,9 +240,22 @@ def _parquet(path: Path) -> Any:
 
     check_regular(path, follow=True)
     try:
-        return parquet.ParquetFile(path, memory_map=True)
+        file = parquet.ParquetFile(path, memory_map=True)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a Parquet file: {error}") from None
+    _check_names(file.schema_arrow, path)
+    return file
+
+
+def _check_names(schema: Any, path: Path) -> None:
+    """Refuse columns that cannot be told apart, or whose names are no text."""
+    try:
+        names = list(schema.names)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8: {error}") from None
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: expected each column once, got {twice!r} several times")
 
 
 def _pyarrow(path: Path) -> Any:
