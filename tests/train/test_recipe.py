@@ -61,7 +61,8 @@ MISTAKES = [
     ("epochs = {}", "epochs: expected a whole number, got a table of 0"),
     ('epochs = "--help"', "epochs: expected a whole number, got '--help'"),
     (f"epochs = {HUGE}", "epochs: expected at most"),
-    (f"timeout = {HUGE}", "timeout: expected at most 1e+07, got an integer of 20000 bits"),
+    (f"timeout = {HUGE}", "timeout: expected a number, got an integer of 20000 bits"),
+    (f"checkpoint_every = {HUGE}", "checkpoint_every: expected a number, got an integer of 20000"),
     (f"epochs = {'9' * 5000}", "not a TOML file: Exceeds the limit"),
     ("out = 1979-05-27", "out: expected text, got datetime.date"),
     (

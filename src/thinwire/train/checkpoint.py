@@ -117,6 +117,8 @@ class StoredTensors(Mapping[str, Tensor]):
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f"{path.name}: cannot be read: {error}") from None
         self._names: dict[str, None] = dict.fromkeys(self._file.keys())
+        if not all(map(str.isprintable, self._names)):
+            raise ValueError(f"{path.name}: expected printable names of tensors, got others")
 
     def form(self, name: str) -> tuple[str, list[int]]:
         """The dtype, as safetensors calls it, and the shape of a tensor, which is not read."""

@@ -17,6 +17,9 @@ Size = Annotated[int, Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Rate = Annotated[float, Meta(ge=0, le=1e12)]
 Text = Annotated[str, Meta(max_length=10_000)]
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
+# Of files, parameters and fields: one line, so that messages can say it.
+Name = Annotated[str, Meta(pattern=_PRINTABLE, max_length=10_000)]
 # No tuple beside a text: msgspec 0.22 has the garbage collector crash on such a union.
 Both = Annotated[list[Text], Meta(min_length=2, max_length=2)]
 Phase = Annotated[str, Meta(pattern="^(serial|dense|steady)$")]
@@ -110,12 +113,12 @@ class Run(Struct):
 class Manifest(Struct):
     """A whole manifest; what else it holds is for people."""
 
-    recipe: dict[str, Scalar | list[Scalar]]
+    recipe: dict[Name, Scalar | list[Scalar]]
     data: Text
-    shapes: dict[str, list[Count]]
+    shapes: dict[Name, list[Count]]
     world: Annotated[int, Meta(ge=1, le=MAX_WORLD)]
     run: Run
-    files: dict[str, Annotated[str, Meta(pattern=r"^[0-9]{1,18} [0-9a-f]{64}$")]]
+    files: dict[Name, Annotated[str, Meta(pattern=r"^[0-9]{1,18} [0-9a-f]{64}$")]]
     arithmetic: dict[str, Text] | None = None
 
 
@@ -159,7 +162,7 @@ class SgdCounts(Struct):
 class SgdFacts(Struct):
     """What stands beside one worker's tensors in a run of minibatches."""
 
-    owned: dict[str, tuple[Count, Count]]
+    owned: dict[Name, tuple[Count, Count]]
     optimizer: SgdCounts
     steady_from: Traffic
 
@@ -180,7 +183,7 @@ class HessianFreeCounts(Struct):
 class HessianFreeFacts(Struct):
     """What stands beside one worker's tensors in a run of outer iterations."""
 
-    owned: dict[str, tuple[Count, Count]]
+    owned: dict[Name, tuple[Count, Count]]
     optimizer: HessianFreeCounts
 
 
@@ -212,7 +215,7 @@ def _in_our_words(text: str) -> str:
     'run.counts.steps: expected int, got bool'
     """
     what, _, where = text.partition(" - at ")
-    what = what.replace("`", "")
+    what = what.replace("`", "").replace(f"str matching regex {_PRINTABLE!r}", "a printable name")
     field = where.replace("`", "").removeprefix("$").removeprefix(".")
     return f"{field or 'the whole'}: {what[:1].lower()}{what[1:]}"
 

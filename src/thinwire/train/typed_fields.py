@@ -20,7 +20,7 @@ _WORDS = {
     str: "text",
     Path: "text",
 }
-_LARGEST = 10**300  # a larger int is no float; the field's own bound refuses it
+_LARGEST = 10**300  # a larger int is no float
 
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
@@ -86,8 +86,8 @@ def _of_kind(value: Any, kind: Any) -> Any:
         fits = isinstance(value, str) and value in parts
     elif kind is Path and isinstance(value, str):
         return Path(value)
-    elif kind is float and type(value) is int:
-        return float(value) if abs(value) < _LARGEST else value
+    elif kind is float and type(value) is int and abs(value) < _LARGEST:
+        return float(value)
     else:
         fits = type(value) is kind
     if not fits:
