@@ -152,8 +152,8 @@ MISTAKES = [
     (["--bucket-mb", "-1"], "--bucket-mb: expected 1e-06 to 1e+06, got -1.0"),
     (["--target", "nan"], "--target: expected -1e+12 to 1e+12, got nan"),
     (["--layers", "1000000", "1000000"], "--layers: expected at most 10000000000 parameters, got"),
-    (["--layers", HUGE, "1"], "--layers: expected two to 1000 widths from 1 to 10000000, got an"),
-    (["--layers", "-1", "3"], "--layers: expected two to 1000 widths from 1 to 10000000, got -1 3"),
+    (["--layers", HUGE, "1"], "--layers: expected two to 500 widths from 1 to 10000000, got an"),
+    (["--layers", "-1", "3"], "--layers: expected two to 500 widths from 1 to 10000000, got -1 3"),
     (
         ["--calibrate", "--sizes", "1..9999999"],
         "--sizes: expected numbers >= 1 and at most 1048576",

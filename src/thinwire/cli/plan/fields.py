@@ -18,6 +18,7 @@ MOST_WORKERS = 4096  # as of a recipe; every owner's packet is added up
 MOST_MINIBATCH = 2**31
 MOST_SAMPLES = 2**20  # in a sub-batch that is measured
 MOST_PARAMETERS = 10**10  # of a perceptron that is measured
+MOST_LAYERS = 500  # each has two parameters, and a profile at most 1000 buckets
 SEVERAL = 64
 TABLES = 16  # one for each minibatch, with a figure
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -80,9 +81,11 @@ class PlanFields:
             if not least <= value <= most:
                 flag, got = f"--{name.replace('_', '-')}", shortly(value)
                 raise ValueError(f"{flag}: expected {least:g} to {most:g}, got {got}")
-        if not 2 <= len(self.layers) <= 1000 or not all(1 <= n <= MOST_SIZE for n in self.layers):
+        if not 2 <= len(self.layers) <= MOST_LAYERS or not all(
+            1 <= n <= MOST_SIZE for n in self.layers
+        ):
             raise ValueError(
-                f"--layers: expected two to 1000 widths from 1 to {MOST_SIZE}, "
+                f"--layers: expected two to {MOST_LAYERS} widths from 1 to {MOST_SIZE}, "
                 f"got {' '.join(map(shortly, self.layers[:10]))}{' ...' * (len(self.layers) > 10)}"
             )
         parameters = sum((before + 1) * after for before, after in itertools.pairwise(self.layers))
