@@ -241,7 +241,7 @@ def test_mistakes_get_one_clear_line_and_exit_code_2(
     ("text", "said"),
     [
         ("epochs = ", "not a TOML file"),
-        ("epoch = 3", "did you mean '--epochs'"),
+        ("epoch = 3", "did you mean 'epochs'"),
         ("[optimizer]\nlr = 'fast'", "fast"),
         ("[optimizer]\nlr_decay = 2.0", "lr_decay: expected in (0, 1], got 2.0"),
     ],

@@ -59,3 +59,11 @@ def test_what_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("{")
     with pytest.raises(ValueError, match="not a JSON file"):
         read_profile(tmp_path / "p.json")
+
+
+def test_more_buckets_than_can_be_planned_are_refused(tmp_path: Path) -> None:
+    found = json.loads(profile().to_json())
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({**found, "buckets": [[[9]]] * 1001}))
+    with pytest.raises(ValueError, match=r"p\.json: buckets: expected at most 1000 with"):
+        read_profile(path)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from thinwire.cli.usage import FailedError, UsageError, nearest
+from thinwire.cli.usage import FailedError, UsageError, nearest, one_line
 
 # Each command is a module of this package with a function run(args); imported when it is called.
 COMMANDS = {
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[list[str]], int] = import_module(f"thinwire.cli.{command}").run
         return run(args)
     except (UsageError, FailedError) as error:
-        print(f"thinwire {command}: {error}", file=sys.stderr)
+        print(f"thinwire {one_line(command)}: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -46,6 +45,7 @@ from thinwire.train.former_fields import with_present_flags
 from thinwire.train.local_workers import end_with_launcher, launch_local, launched_here
 from thinwire.train.pretraining import all_samples
 from thinwire.train.run_lock import locked
+from thinwire.train.typed_fields import recipe_from
 
 SECONDS_TO_STOP = 120  # in which workers that were told to stop write their checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker's exit codes after that
@@ -83,11 +83,10 @@ def recipe_of(name: str, args: list[str]) -> tuple[str, Recipe]:
     """(short name, Recipe): the file's fields over the defaults, the flags over both."""
     with user_errors():
         short, fields = find_recipe(name)
-        from_file = [part for key, value in fields.items() for part in _as_flag(key, value)]
-    try:
-        recipe = parse(Recipe(), from_file, prog=f"thinwire train {name}")
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from None
+    with user_errors(f"{name}: "):
+        recipe = recipe_from(fields)
+    if not args:
+        return short, recipe
     with user_errors():
         present = with_present_flags(_spelt_out(args), fields)
     return short, parse(recipe, present, prog=f"thinwire train {name}")
@@ -104,11 +103,6 @@ def _spelt_out(args: Iterable[str]) -> list[str]:
     ['--data.path', 'folder', '--data.path=folder']
     """
     return [re.sub(r"^--data(?==|$)", "--data.path", argument) for argument in args]
-
-
-def _as_flag(key: str, value: Any) -> Iterable[str]:
-    values = value if isinstance(value, list) else [value]
-    return [f"--{key.replace('_', '-')}", *map(str, values)]
 
 
 def _work(job: Job, plan: Plan, workers: Workers, console: Console | None) -> int:

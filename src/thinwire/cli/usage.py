@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -26,6 +27,28 @@ def user_errors(prefix: str = "") -> Iterator[None]:
         yield
     except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(f"{prefix}{error}") from error
+
+
+def one_line(message: object) -> str:
+    """A message as one printable line; of a very long one the middle is left out.
+
+    >>> one_line("a" + chr(10) + "b")
+    'a b'
+    """
+    text = " ".join(str(message).split())
+    if len(text) > 2000:
+        text = f"{text[:1500]} ... {text[-400:]}"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def shortly(value: float) -> str:
+    """A number that a user gave, however many digits it has.
+
+    >>> shortly(3), shortly(10**400)
+    ('3', 'an integer of 1329 bits')
+    """
+    long = isinstance(value, int) and value.bit_length() > 128
+    return f"an integer of {int(value).bit_length()} bits" if long else str(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -61,7 +84,9 @@ def parse(default: T, args: Sequence[str], *, prog: str) -> T:
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        raise UsageError(_first_section(output.getvalue())) from None
+        said = _first_section(output.getvalue())
+        # A dataclass's own check names the field better than the dataclass does.
+        raise UsageError(re.sub(r"^Error parsing \w+: (?=\S+: )", "", said)) from None
     except ValueError as error:  # from a field's own check
         raise UsageError(str(error)) from None
     if unknown:

@@ -6,7 +6,7 @@ when they are asked for, and as many as fit into ``KEPT_BYTES`` are kept.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,9 +223,16 @@ def _read_csv(path: Path) -> Any:
 
     try:
         with open_regular(path, follow=True) as file:
-            return csv.read_csv(file)
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise ValueError(f"{path}: expected text in UTF-8, got UTF-16; save it as UTF-8")
+            file.seek(0)
+            table = csv.read_csv(file)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a CSV file with a line of names: {error}") from None
+    _check_names(table.schema, path)
+    if not table.num_rows:
+        raise ValueError(f"{path}: got no samples, expected at least 1 below the line of names")
+    return table
 
 
 def _parquet(path: Path) -> Any:
@@ -233,10 +240,23 @@ def _parquet(path: Path) -> Any:
     from pyarrow import parquet
 
     try:
-        with open_regular(path, follow=True) as file:
-            return parquet.ParquetFile(path_of(file), memory_map=True)
+        with open_regular(path, follow=True) as opened:
+            file = parquet.ParquetFile(path_of(opened), memory_map=True)
     except arrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a Parquet file: {error}") from None
+    _check_names(file.schema_arrow, path)
+    return file
+
+
+def _check_names(schema: Any, path: Path) -> None:
+    """Refuse columns that cannot be told apart, or whose names are no text."""
+    try:
+        names = list(schema.names)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8: {error}") from None
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: expected each column once, got {twice!r} several times")
 
 
 def _pyarrow(path: Path) -> Any:

@@ -71,7 +71,7 @@ def reshard(
         raise ValueError(f"rank: expected 0 <= rank < {world}, got {rank}")
     if not 0 <= model_rank < model_world:
         raise ValueError(f"model_rank: expected 0 <= rank < {model_world}, got {model_rank}")
-    all_counts = _check(states)
+    all_counts = check_states(states)
     ways, position = _ways(all_counts[0]), rank * model_world + model_rank
     if (world * ways, model_world) == (len(states), ways):
         return dict(states[position])
@@ -129,8 +129,12 @@ def divide_evenly(total: int, rank: int, world: int) -> int:
     return total // world + (rank < total % world)
 
 
-def _check(states: Sequence[State]) -> list[dict[str, Any]]:
-    """The counts of all states, which must be one job's after one step."""
+def check_states(states: Sequence[State]) -> list[dict[str, Any]]:
+    """Return the counts of all states, which must be one job's after one step.
+
+    Raises:
+        ValueError: they are not.
+    """
     if not states:
         raise ValueError("states: expected one for each worker, got none")
     all_counts = [counts_of(state) for state in states]

@@ -16,7 +16,8 @@ from thinwire.plan.wire_format import Shape, values
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20
-MAX_BUCKETS = 10_000
+MAX_BUCKETS = 1000
+"""Each is planned for every number of workers, which takes milliseconds."""
 MOST_SECONDS = 1e6
 """Of any time in a profile, and the largest ratio of two; anything beyond is no measurement."""
 LEAST_SECONDS = 1e-18

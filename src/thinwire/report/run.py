@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ MAX_VALUES = 2_000_000
 """Values in all events that are kept, which bounds the memory."""
 MAX_STARTS = 1_000
 """How often a run may have been resumed."""
+MAX_REPEATED = 5_000_000
+"""Values of events which are looked at again because a resumed run may repeat them."""
 _LARGEST = 1e100  # no figure can be drawn up to the ends of the floats
 
 _PLACE = (
@@ -116,11 +120,11 @@ def load_run(folder: Path) -> Run:
             something other than a number where the report needs one.
     """
     folder = Path(folder)
-    kept, left_out = _events(folder / EVENTS_FILE)
+    kept = _kept(folder / EVENTS_FILE)
     by_kind: dict[str, list[Event]] = {}
-    for event in kept:
+    for event in kept.events:
         by_kind.setdefault(event["event"], []).append(event)
-    start = by_kind["start"][0]
+    start = kept.start
     return Run(
         folder=folder,
         label=clean_text(start.get("name") or folder.resolve().name, LABEL_LENGTH) or "run",
@@ -134,16 +138,13 @@ def load_run(folder: Path) -> Run:
         selections=tuple(by_kind.get("selection", ())),
         held_out=tuple(by_kind.get("held_out", ())),
         decays=tuple(by_kind.get("decay", ())),
-        summary=by_kind["end"][-1] if "end" in by_kind else None,
-        left_out=left_out,
+        summary=kept.end,
+        left_out=kept.left_out,
     )
 
 
-def _events(path: Path) -> tuple[list[Event], int]:
+def _kept(path: Path) -> _Kept:
     """The events of a run, checked; what a resumed run repeats stands once.
-
-    Returns:
-        Them, and how many step events were left out.
 
     Raises:
         FileNotFoundError: As `load_run`.
@@ -153,31 +154,53 @@ def _events(path: Path) -> tuple[list[Event], int]:
     resumed = False
     numbers = _NUMBERS
     for line, event in enumerate(iterate_events(path), start=1):
-        if event["event"] == "start":
+        kind = event["event"]
+        if kind == "start":
             numbers = _numbers(event, path, line)
         _check(event, numbers, path, line)
-        if event["event"] == "start" and kept.events:
-            resumed = True
-            kept.begin_again()
-        elif resumed and "step" in event:
-            # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
-            kept.keep_before(event)
-            resumed = False
-        kept.add(event)
-    if not kept.events:
+        if kind == "start":
+            resumed = line > 1
+            kept.begin(event)
+        elif kind == "end":
+            kept.end = event
+        else:
+            if resumed and "step" in event:
+                # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
+                kept.keep_before(event)
+                resumed = False
+            kept.add(event)
+    if not kept.start:
         raise ValueError(f"{path}: got no complete event, expected a start event")
-    return kept.events, kept.left_out
+    return kept
 
 
 class _Kept:
-    """The events of a run that are kept, in order, and no more of them than memory should hold."""
+    """The events of a run that are kept, and no more of them than memory should hold.
+
+    Attributes:
+        start: The latest start event.
+        events: All others but the end, in order.
+        end: The end event of the latest try, if it has one.
+        left_out: Step events that were not kept.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.start: Event = {}
         self.events: list[Event] = []
+        self.end: Event | None = None
         self.left_out = 0
         self._path = path
-        self._steps = self._values = self._starts = self._seen = 0
+        self._sizes: list[int] = []  # by event, the values in it
+        self._highest: list[float] = []  # by event, the highest step so far
+        self._steps = self._values = self._starts = self._seen = self._repeated = 0
         self._stride = 1  # of step events every so many-th is kept
+
+    def begin(self, event: Event) -> None:
+        """Begin, or begin again: a resumed run has no start and no end of the first try."""
+        self.start, self.end = event, None
+        self._starts += 1
+        if self._starts > MAX_STARTS + 1:
+            raise ValueError(f"{self._path}: expected at most {MAX_STARTS} resumptions, got more")
 
     def add(self, event: Event) -> None:
         """Keep an event; of many step events only some."""
@@ -186,9 +209,7 @@ class _Kept:
             if self._seen % self._stride:
                 self.left_out += 1
                 return
-            self._steps += 1
-        self.events.append(event)
-        self._values += _count(event)
+        self._append(event, _count(event))
         if self._steps > MAX_STEPS or (self._steps > 1000 and self._values > MAX_VALUES):
             self._thin()
         if len(self.events) - self._steps > MAX_OTHERS or self._values > MAX_VALUES:
@@ -197,36 +218,50 @@ class _Kept:
                 f"values in all events, got more"
             )
 
-    def begin_again(self) -> None:
-        """A resumed run has no start and no end of the first try."""
-        self._starts += 1
-        if self._starts > MAX_STARTS:
-            raise ValueError(f"{self._path}: expected at most {MAX_STARTS} start events, got more")
-        self._keep([old for old in self.events if old["event"] not in ("start", "end")])
-
     def keep_before(self, event: Event) -> None:
         """Forget what a resumed run repeats, from this event's step on."""
-        self._keep([old for old in self.events if _before(old, event)])
+        step = number(event, "step")
+        if step is None:
+            return
+        first = bisect_left(self._highest, step)  # before it every step is lower
+        self._repeated += sum(self._sizes[first:])
+        if self._repeated > MAX_REPEATED:
+            raise ValueError(
+                f"{self._path}: expected at most {MAX_REPEATED} values which resumed runs repeat, "
+                "got more"
+            )
+        places = range(first, len(self.events))
+        self._keep(first, [place for place in places if _before(self.events[place], step)])
 
     def _thin(self) -> None:
         """Leave out every second step event."""
-        steps = 0
-        kept = []
-        for event in self.events:
+        steps, kept = 0, []
+        for place, event in enumerate(self.events):
             steps += event["event"] == "step"
             if event["event"] != "step" or steps % 2 == 0:
-                kept.append(event)
+                kept.append(place)
         before = self._steps
-        self._keep(kept)
+        self._keep(0, kept)
         self.left_out += before - self._steps
         self._stride *= 2
 
-    def _keep(self, events: list[Event]) -> None:
-        if len(events) == len(self.events):
-            return
-        self.events = events
-        self._steps = sum(event["event"] == "step" for event in events)
-        self._values = sum(map(_count, events))
+    def _keep(self, first: int, places: Sequence[int]) -> None:
+        """Keep, of the events from a position on, those at these places."""
+        kept = [(self.events[place], self._sizes[place]) for place in places]
+        self._steps -= sum(event["event"] == "step" for event in self.events[first:])
+        self._values -= sum(self._sizes[first:])
+        del self.events[first:], self._sizes[first:], self._highest[first:]
+        for event, size in kept:
+            self._append(event, size)
+
+    def _append(self, event: Event, size: int) -> None:
+        before = self._highest[-1] if self._highest else -math.inf
+        step = number(event, "step")
+        self._highest.append(before if step is None else max(before, step))
+        self.events.append(event)
+        self._sizes.append(size)
+        self._steps += event["event"] == "step"
+        self._values += size
 
 
 def _count(value: object) -> int:
@@ -281,7 +316,7 @@ def _check(event: Event, numbers: Mapping[str, tuple[str, ...]], path: Path, lin
         raise ValueError(f"{path}, line {line}, field schema: got {got}, expected {SCHEMA}")
     for field in numbers.get(kind, ()):
         value = event.get(field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and type(value) not in (int, float):  # JSON has no others
             raise ValueError(
                 f"{path}, line {line}, field {field}: got {_excerpt(value)}, "
                 "expected a number or null"
@@ -293,10 +328,10 @@ def _excerpt(value: object) -> str:
     return clean_text(repr(value), LABEL_LENGTH)
 
 
-def _before(old: Event, event: Event) -> bool:
+def _before(old: Event, step: float) -> bool:
     """Whether an old event lies before the step at which a resumed run took up."""
-    old_step, step = number(old, "step"), number(event, "step")
-    return old_step is None or step is None or old_step < step
+    old_step = number(old, "step")
+    return old_step is None or old_step < step
 
 
 def _scores(run: Run) -> list[str]:

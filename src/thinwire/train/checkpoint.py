@@ -118,7 +118,9 @@ class StoredTensors(Mapping[str, Tensor]):
             self.facts: Facts = json.loads((self._file.metadata() or {}).get("facts", "{}"))
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f"{path.name}: cannot be read: {error}") from None
-        self._names: list[str] = list(self._file.keys())
+        self._names: dict[str, None] = dict.fromkeys(self._file.keys())
+        if not all(map(str.isprintable, self._names)):
+            raise ValueError(f"{path.name}: expected printable names of tensors, got others")
 
     def form(self, name: str) -> tuple[str, list[int]]:
         """The dtype, as safetensors calls it, and the shape of a tensor, which is not read."""
@@ -130,6 +132,9 @@ class StoredTensors(Mapping[str, Tensor]):
             raise KeyError(name)
         tensor: Tensor = self._file.get_tensor(name)
         return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # without reading the tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -28,17 +28,28 @@ def with_present_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {name: value for name, value in fields.items() if name not in _FORMER}
     if "exchange.bits" in fields:
-        code, bits = found.get("exchange.code", "sign"), fields["exchange.bits"]
-        now = code_of_bits(code, tuple(bits) if isinstance(bits, list) else bits)
-        found["exchange.code"] = list(now) if isinstance(now, tuple) else now
+        found["exchange.code"] = _code(found.get("exchange.code", "sign"), fields["exchange.bits"])
     length = fields.get("exchange.cold_start", 0)
     mode = fields.get("exchange.cold_start_mode", SERIAL)
     if mode not in (SERIAL, "dense"):
-        raise ValueError(f"exchange.cold_start_mode: expected serial or dense, got {mode!r}")
+        got = repr(mode) if isinstance(mode, str) else f"a {type(mode).__name__}"
+        raise ValueError(f"exchange.cold_start_mode: expected serial or dense, got {got}")
     if length:
         found["exchange.start"] = SERIAL if mode == SERIAL else "float32"
         found["exchange.start_samples"] = length
     return found
+
+
+def _code(code: Any, bits: Any) -> Any:
+    """The code that was called ``code`` with so many bits, both as a file has them."""
+    numbers = list(bits) if isinstance(bits, list | tuple) else [bits]
+    if not numbers or any(type(number) is not int or not 1 <= number <= 8 for number in numbers):
+        raise ValueError("exchange.bits: expected 1, 2, 4 or 8, or two of them")
+    if not all(isinstance(name, str) for name in (code if isinstance(code, list) else [code])):
+        return code  # whoever reads it as a code refuses it
+    one_or_both = tuple(code) if isinstance(code, list) else code
+    now = code_of_bits(one_or_both, tuple(numbers) if len(numbers) > 1 else numbers[0])
+    return list(now) if isinstance(now, tuple) else now
 
 
 def with_present_flags(args: Sequence[str], fields: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import math
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_WORLD = 1 << 16
 
@@ -17,6 +17,12 @@ Size = Annotated[int, Meta(ge=1, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Rate = Annotated[float, Meta(ge=0, le=1e12)]
 Text = Annotated[str, Meta(max_length=10_000)]
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
+# Of files, parameters and fields: one line, so that messages can say it.
+Name = Annotated[str, Meta(pattern=_PRINTABLE, max_length=10_000)]
+# No tuple beside a text: msgspec 0.22 has the garbage collector crash on such a union.
+Both = Annotated[list[Text], Meta(min_length=2, max_length=2)]
+Phase = Annotated[str, Meta(pattern="^(serial|dense|steady)$")]
 Scalar = str | int | float | bool | None
 
 
@@ -35,7 +41,7 @@ class Counts(Struct):
     steady_dense_bytes: Rate | Count = 0
 
 
-class Sampler(Struct):
+class Sampler(Struct, forbid_unknown_fields=True):
     """Of ``MinibatchSampler``."""
 
     epoch: Count
@@ -45,13 +51,14 @@ class Sampler(Struct):
     size: Size
 
 
-class Scheduler(Struct):
-    """Of torch's ``ExponentialLR``."""
+class Scheduler(Struct, forbid_unknown_fields=True):
+    """Of torch's ``ExponentialLR``, which takes every field as an attribute of its own."""
 
     gamma: Annotated[float, Meta(gt=0, le=1)]
-    base_lrs: list[Rate]
+    base_lrs: Annotated[list[Rate], Meta(min_length=1)]
     last_epoch: Count
-    _last_lr: list[Rate]
+    _last_lr: Annotated[list[Rate], Meta(min_length=1)]
+    verbose: bool | str = False  # until torch 2.7
     _step_count: Count = 0
     _is_initial: bool = False
     _get_lr_called_within_step: bool = False
@@ -86,7 +93,7 @@ class Group(Struct):
     damping: Rate = 0.0
     batch_size: Size | None = None
     adagrad: Text = "none"
-    code: Any = None
+    code: Text | Both | None = None
 
 
 class Run(Struct):
@@ -95,23 +102,23 @@ class Run(Struct):
     counts: Counts
     param_groups: Annotated[list[Group], Meta(min_length=1)]
     last_epoch: dict[str, Scalar]
-    sampler: Sampler | None = None
-    scheduler: Scheduler | None = None
-    selection: Selection | None = None
-    decay: Decay | None = None
-    depth: Count | None = None
+    sampler: Sampler | UnsetType = UNSET
+    scheduler: Scheduler | UnsetType = UNSET
+    selection: Selection | UnsetType = UNSET
+    decay: Decay | UnsetType = UNSET
+    depth: Count | UnsetType = UNSET
     model_parallel: Annotated[int, Meta(ge=1, le=MAX_WORLD)] = 1
 
 
 class Manifest(Struct):
     """A whole manifest; what else it holds is for people."""
 
-    recipe: dict[str, Scalar | list[Scalar]]
+    recipe: dict[Name, Scalar | list[Scalar]]
     data: Text
-    shapes: dict[str, list[Count]]
+    shapes: dict[Name, list[Count]]
     world: Annotated[int, Meta(ge=1, le=MAX_WORLD)]
     run: Run
-    files: dict[str, Annotated[str, Meta(pattern=r"^[0-9]{1,18} [0-9a-f]{64}$")]]
+    files: dict[Name, Annotated[str, Meta(pattern=r"^[0-9]{1,18} [0-9a-f]{64}$")]]
     arithmetic: dict[str, Text] | None = None
 
 
@@ -123,7 +130,7 @@ class Results(Struct):
     params_sha256: Text
 
 
-class Traffic(Struct):
+class Traffic(Struct, forbid_unknown_fields=True):
     """Of a ledger."""
 
     collectives: Count
@@ -131,30 +138,40 @@ class Traffic(Struct):
     bytes: Count
 
 
-class SgdCounts(Struct):
-    """What ``OneBitSGD`` stores beside its tensors; it compares the rest itself.
+class Pending(Struct, forbid_unknown_fields=True):
+    """Of the report of a step whose update is in flight."""
 
-    By parameter, with None for one that is frozen: ``sequences``, ``scalars`` and ``kept``.
-    """
+    phase: Phase
+    samples: Rate
+    nonfinite: tuple[Count, Text] | None
+    residual_ratio: tuple[float, float] | None = None
+    gradient_norm: float | None = None
+
+
+class SgdCounts(Struct):
+    """What ``OneBitSGD`` stores beside its tensors, by position of the parameters."""
 
     rank: Count
     world: Size
     ledger: dict[str, Traffic]
     axis: Text
-    phase: Text
+    phase: Phase
     samples_seen: Rate
     skips_in_a_row: Count
     sequences: list[Count | None]
-    scalars: list[dict[str, Any] | None]
     kept: list[list[Text] | None]
+    scalars: list[dict[str, float] | None]
     steps_taken: Count = 0  # version 0.1 did not count them
-    bucket_groups: list[Count] = []
+    pending: Pending | None = None
+    model_rank: Count = 0
+    model_world: Size = 1
+    sharded: list[Count | None] = []
 
 
 class SgdFacts(Struct):
     """What stands beside one worker's tensors in a run of minibatches."""
 
-    owned: dict[str, tuple[Count, Count]]
+    owned: dict[Name, tuple[Count, Count]]
     optimizer: SgdCounts
     steady_from: Traffic
 
@@ -175,7 +192,7 @@ class HessianFreeCounts(Struct):
 class HessianFreeFacts(Struct):
     """What stands beside one worker's tensors in a run of outer iterations."""
 
-    owned: dict[str, tuple[Count, Count]]
+    owned: dict[Name, tuple[Count, Count]]
     optimizer: HessianFreeCounts
 
 
@@ -212,7 +229,7 @@ def _in_our_words(text: str) -> str:
     'run.counts.steps: expected int, got bool'
     """
     what, _, where = text.partition(" - at ")
-    what = what.replace("`", "")
+    what = what.replace("`", "").replace(f"str matching regex {_PRINTABLE!r}", "a printable name")
     field = where.replace("`", "").removeprefix("$").removeprefix(".")
     return f"{field or 'the whole'}: {what[:1].lower()}{what[1:]}"
 

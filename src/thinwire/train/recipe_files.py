@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from thinwire.train.recipe import Recipe, foreign_fields
 
 MAX_BYTES = 1 << 18
 """Of a recipe; those shipped have less than a thousand."""
+_SECTIONS = {part.name for part in fields(Recipe) if is_dataclass(part.type)}
 
 
 def recipe_names() -> list[str]:
@@ -34,7 +35,8 @@ def find_recipe(name: str, *, follow: bool = True) -> tuple[str, dict[str, Any]]
         The recipe's short name and its fields as a flat mapping, "optimizer.lr" -> value.
 
     Raises:
-        ValueError: no such recipe (with the nearest name), or not TOML.
+        ValueError: no such recipe (with the nearest name), not TOML, or a former field with a
+            value that it could not have.
         OSError: the file cannot be read.
     """
     if name.endswith(".toml"):
@@ -52,9 +54,13 @@ def find_recipe(name: str, *, follow: bool = True) -> tuple[str, dict[str, Any]]
         file = resources.files("thinwire.recipes").joinpath(f"{name}.toml")
         text, short = file.read_text(encoding="utf-8"), name
     try:
-        return short, _fields_in(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of integers with too many digits
         raise ValueError(f"{name}: not a TOML file: {error}") from None
+    try:
+        return short, _fields_in(table)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -79,12 +85,12 @@ def to_jsonable(recipe: Recipe) -> dict[str, Any]:
 
 def flat_fields(recipe: Recipe) -> dict[str, Any]:
     """The recipe's fields as ``find_recipe`` gives them: "optimizer.lr" -> plain value."""
-    return _fields_in(_as_toml(_lasting(recipe)))
+    return _fields_in(tomllib.loads(_as_toml(_lasting(recipe))))
 
 
-def _fields_in(text: str) -> dict[str, Any]:
-    """The fields of a TOML text; "data", where it is no section, is "data.path"."""
-    fields = with_present_names(dict(_flatten(tomllib.loads(text))))
+def _fields_in(table: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a TOML table; "data", where it is no section, is "data.path"."""
+    fields = with_present_names(dict(_flatten(table)))
     if "data" in fields:
         fields["data.path"] = fields.pop("data")
     return fields
@@ -119,13 +125,13 @@ def _toml_value(value: Any) -> str:
     return repr(value)
 
 
-def _flatten(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested fields as dotted names: {"optimizer": {"lr": 1}} -> ("optimizer.lr", 1)."""
+def _flatten(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields of sections by dotted names: {"optimizer": {"lr": 1}} -> ("optimizer.lr", 1)."""
     for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and (value or key in _SECTIONS):
+            yield from ((f"{key}.{field}", inner) for field, inner in value.items())
         else:
-            yield prefix + key, value
+            yield key, value
 
 
 def _shipped() -> Iterator[Any]:

@@ -12,6 +12,7 @@ import torch
 
 from thinwire.exchange import Wire, share_text
 from thinwire.files import read_text
+from thinwire.report.text import clean_text
 from thinwire.train.arithmetic import arithmetic, rounding_remark
 from thinwire.train.checkpoint import (
     FOLDER,
@@ -142,10 +143,13 @@ def check_fits(checkpoint: Checkpoint, job: Job) -> None:
     for field in sorted(old.keys() | new.keys()):
         was, now = old.get(field), new.get(field)
         if was != now or isinstance(was, bool) != isinstance(now, bool):
-            raise ValueError(f"it is of another run: {field} was {was}, now it is {now}")
+            was, now = clean_text(was, 200), clean_text(now, 200)
+            name = clean_text(field, 80)
+            raise ValueError(f"it is of another run: {name} was {was}, now it is {now}")
     for key, what in (("shapes", "the model's shapes"), ("data", "the training data")):
         if facts[key] != own[key] and not (key == "data" and facts[key] == _former_data(job)):
-            raise ValueError(f"it is of another run: {what} were {facts[key]}, expected {own[key]}")
+            were, expected = clean_text(facts[key]), clean_text(own[key])
+            raise ValueError(f"it is of another run: {what} were {were}, expected {expected}")
     check_state(checkpoint, job)
     _check_length(facts["run"], job.recipe)
 

@@ -91,7 +91,7 @@ class DenseTwin:
             rank: this worker, over both axes.
         """
         for name in _SHARED:
-            setattr(self, name, shared[name])
+            setattr(self, name, shared.get(name, 0))  # a former version's has not all
         processes = self.workers * self.ways
         if len(steady_from) == processes:
             self.steady_from = Traffic(**steady_from[rank])

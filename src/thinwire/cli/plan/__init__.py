@@ -47,8 +47,8 @@ def run(args: list[str]) -> int:
             runs=runs,
             goal=fields.goal(runs),
         )
-        written = _draw(plan, fields.out)
-    _print(plan, written)
+        written = draw(plan, fields.out)
+    print_plan(plan, written)
     return 0
 
 
@@ -66,7 +66,7 @@ def with_switches(args: list[str]) -> list[str]:
     return told
 
 
-def _draw(plan: Plan, out: Path) -> list[Path]:
+def draw(plan: Plan, out: Path) -> list[Path]:
     """Write the figures; returns their files."""
     from thinwire.plan.figure import figures
 
@@ -78,7 +78,8 @@ def _draw(plan: Plan, out: Path) -> list[Path]:
     return written
 
 
-def _print(plan: Plan, written: Iterable[Path]) -> None:
+def print_plan(plan: Plan, written: Iterable[Path]) -> None:
+    """Print tables, remarks and the names of the files that were written."""
     console = Console(markup=False)
 
     def say(lines: Iterable[str | None]) -> None:

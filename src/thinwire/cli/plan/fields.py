@@ -1,16 +1,33 @@
 """The flags of ``thinwire plan``."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from thinwire.cli.usage import shortly
 from thinwire.plan import Goal, Profile, Setting, make_goal, make_setting
 from thinwire.plan.paper import SECOND_GPU
+from thinwire.plan.profile import MOST_SIZE
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
 from thinwire.report import Run
 
 T = TypeVar("T")
+MOST_WORKERS = 4096  # as of a recipe; every owner's packet is added up
+MOST_MINIBATCH = 2**31
+MOST_SAMPLES = 2**20  # in a sub-batch that is measured
+MOST_PARAMETERS = 10**10  # of a perceptron that is measured
+MOST_LAYERS = 500  # each has two parameters, and a profile at most 1000 buckets
+SEVERAL = 64
+TABLES = 16  # one for each minibatch, with a figure
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "per_node": (1, MOST_WORKERS),
+    "model_parallel": (1, MOST_WORKERS),
+    "efficiency": (0.001, 1),
+    "bucket_mb": (1e-6, 1e6),
+    "target": (-1e12, 1e12),
+}
 
 
 @dataclass(frozen=True)
@@ -59,32 +76,43 @@ class PlanFields:
     """With --calibrate: sub-batch sizes to measure."""
 
     def __post_init__(self) -> None:
-        for name in ("per_node", "model_parallel"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')}: expected >= 1, got {getattr(self, name)}"
-                )
-        if not 0 < self.efficiency <= 1:
-            raise ValueError(f"--efficiency: expected in (0, 1], got {self.efficiency}")
-        if len(self.layers) < 2 or min(self.layers) < 1:
-            raise ValueError(f"--layers: expected two or more widths >= 1, got {list(self.layers)}")
-        if self.bucket_mb <= 0:
-            raise ValueError(f"--bucket-mb: expected > 0, got {self.bucket_mb}")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                flag, got = f"--{name.replace('_', '-')}", shortly(value)
+                raise ValueError(f"{flag}: expected {least:g} to {most:g}, got {got}")
+        if not 2 <= len(self.layers) <= MOST_LAYERS or not all(
+            1 <= n <= MOST_SIZE for n in self.layers
+        ):
+            raise ValueError(
+                f"--layers: expected two to {MOST_LAYERS} widths from 1 to {MOST_SIZE}, "
+                f"got {' '.join(map(shortly, self.layers[:10]))}{' ...' * (len(self.layers) > 10)}"
+            )
+        parameters = sum((before + 1) * after for before, after in itertools.pairwise(self.layers))
+        if parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"--layers: expected at most {MOST_PARAMETERS} parameters, got {parameters}"
+            )
 
     @property
     def worker_counts(self) -> list[int]:
         """--workers as numbers."""
-        return _named("--workers", parse_counts, self.workers or "1..64")
+        text = self.workers or "1..64"
+        return _named("--workers", lambda given: parse_counts(given, MOST_WORKERS, SEVERAL), text)
 
     @property
     def minibatches(self) -> list[int]:
         """--minibatch as numbers."""
-        return _named("--minibatch", parse_counts, self.minibatch)
+        return _named(
+            "--minibatch", lambda given: parse_counts(given, MOST_MINIBATCH, TABLES), self.minibatch
+        )
 
     @property
     def sub_batches(self) -> list[int]:
         """--sizes as numbers."""
-        return _named("--sizes", parse_counts, self.sizes)
+        return _named(
+            "--sizes", lambda given: parse_counts(given, MOST_SAMPLES, SEVERAL), self.sizes
+        )
 
     def goal(self, runs: Sequence[Run]) -> Goal:
         """Return --metric and --target as a goal of these runs.
