@@ -8,7 +8,7 @@ COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables support fuzz figures clean
+.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables support fuzz figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ fuzz: install ## try a hundred thousand mutated files on everything that reads f
 
 figures: install ## draw docs/results and its page from benchmarks/results
 	$(BIN)/python -m benchmarks.page
+
+bench-ordinary: install ## what the one-line drop-in costs ordinary scripts (60 minutes, goes on)
+	$(BIN)/python -m benchmarks.training.ordinary
 
 bench-frontier: install ## bytes against loss for codes and bits, and the figure
 	$(BIN)/python -m benchmarks.training.frontier && $(BIN)/python -m benchmarks.page
