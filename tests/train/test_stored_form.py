@@ -64,13 +64,22 @@ def without(*way: Any) -> Change:
 
 GROUP = ("run", "param_groups", 0)
 OF_RUN: list[tuple[Change, str]] = [
-    (set_at(*GROUP, "code", value=None), "run.param_groups.code: expected sign, got None"),
+    (
+        set_at(*GROUP, "code", value=None),
+        "code: expected sign, as the recipe has it, got None",
+    ),
     (set_at(*GROUP, "code", value=4), "code: expected"),
-    (set_at(*GROUP, "code", value=["sign", "4-bit"]), "run.param_groups.code: expected sign, got"),
-    (without(*GROUP, "code"), "run.param_groups.code: expected a value, got none"),
-    (without(*GROUP, "momentum"), "run.param_groups.momentum: expected a value, got none"),
-    (without(*GROUP, "adagrad"), "run.param_groups.adagrad: expected a value, got none"),
-    (set_at(*GROUP, "lr", value=9.0), "run.param_groups.lr: expected at most 0.2, got 9.0"),
+    (
+        set_at(*GROUP, "code", value=["sign", "4-bit"]),
+        "code: expected sign, as the recipe has it, got [",
+    ),
+    (without(*GROUP, "code"), "run.param_groups.code: expected sign"),
+    (without(*GROUP, "momentum"), "run.param_groups.momentum: expected 0"),
+    (without(*GROUP, "adagrad"), "run.param_groups.adagrad: expected none"),
+    (
+        set_at(*GROUP, "lr", value=9.0),
+        "lr: expected a number of at most 0.2, got 9.0",
+    ),
     (
         lambda facts: facts["run"]["param_groups"][0]["param_names"].reverse(),
         "run.param_groups: expected the model's parameters, each once, in order",
@@ -158,7 +167,7 @@ def test_what_a_former_version_did_not_store_may_be_missing(job: Job) -> None:
 @pytest.mark.parametrize("form", ["Manifest", "SgdFacts", "HessianFreeFacts"])
 def test_forms_outlive_the_garbage_collector(form: str) -> None:
     """msgspec 0.22 crashes here for a tuple beside a text with a bound."""
-    for _ in range(50):
+    for _ in range(8):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({}, getattr(forms, form), strict=True)
         gc.collect()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 TRAINED = (*REAL, torch.complex64, torch.complex128)  # where real and imaginary parts travel
@@ -35,7 +36,7 @@ def check_parameters(
                 "tied weights once, as model.named_parameters() does"
             )
         names[parameter] = name
-        if parameter.device.type == "meta":
+        if parameter.is_meta and type(parameter) in (Tensor, Parameter):  # FSDP fills its own later
             raise ValueError(
                 f"{name}: expected a parameter that has values, got one on the meta device: put "
                 "the model on its device first, by model.to_empty(device=...) and initialisation"
