@@ -39,6 +39,22 @@ class Lm:
 
 
 @dataclass(frozen=True)
+class Local(Lm):
+    """The same by local steps of AdamW, the start being rounds of one step.
+
+    Attributes:
+        every: steps in a round.
+        delay: steps after which a round's update is applied.
+    """
+
+    how: str = "local"
+    beta1: float = 0.9
+    start: float = 0.0
+    every: int = 8
+    delay: int = 0
+
+
+@dataclass(frozen=True)
 class Mnist:
     """A run of the perceptron; ``recipe`` is thinwire's mnist-onebit in place of plain momentum."""
 
@@ -70,6 +86,12 @@ RUNS: dict[str, Lm | Mnist] = {
     "lm bits 4/4, beta1 0.9": Lm("hook", code="4-bit", beta1=0.9),
     "lm owner AdamW": Lm("owner"),
     "lm fp16": Lm("fp16"),
+    "lm local steps": Local(),
+    "lm local steps, beta1 0.5": Local(beta1=0.5),
+    "lm local steps, start 10 %": Local(start=0.1),
+    "lm local steps, delay 4": Local(delay=4),
+    "lm local steps, rounds of 16": Local(every=16),
+    "lm local steps, float32": Local(code="float32"),
     "lm 1-bit Adam, start 10 %": _adam(start=0.1),
     "lm frozen variance, float32": _adam("float32"),
     "lm float32, lr 0.006": Lm("ddp", lr=0.006),

@@ -51,6 +51,11 @@ def wrap(model: nn.Module, run: dict[str, Any]) -> tuple[nn.Module, Any, Ledger 
             **adamw,
         )
         return model, owner, owner.ledger
+    if run["how"] == "local":
+        inner = torch.optim.AdamW(model.parameters(), **adamw)
+        options = {"every": run["every"], "delay": run["delay"], "start_steps": start}
+        local = thinwire.LocalSteps(inner, model.named_parameters(), code=code, **options)
+        return model, local, local.ledger
     ddp, ledger = DistributedDataParallel(model), None
     if run["how"] == "fp16":
         ddp.register_comm_hook(None, fp16_compress_hook)
@@ -68,7 +73,8 @@ def measure_lm(run: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(seed)
     model = Transformer()
     net, optimizer, ledger = wrap(model, run)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    steps_of = getattr(optimizer, "inner", optimizer)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(steps_of, steps)
     for step in range(steps):
         generator = torch.Generator().manual_seed((seed * steps + step) * world + rank)
         starts = torch.randint(len(train) - CONTEXT, (BATCH // world,), generator=generator)
@@ -76,6 +82,8 @@ def measure_lm(run: dict[str, Any]) -> dict[str, Any]:
         loss_of(net, train, starts).backward()
         optimizer.step()
         schedule.step()
+    if run["how"] == "local":
+        optimizer.end_round()
     loss = held_out_losses(model, held_out).mean()
     values = sum(p.numel() for p in model.parameters())
     width = 2 if run["how"] == "fp16" else 4

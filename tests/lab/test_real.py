@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -115,3 +116,60 @@ def test_a_build_that_fails_leaves_nothing(alone: None, monkeypatch: pytest.Monk
     with pytest.raises(lab.LabError, match="`ip nonsense` failed"):
         lab.up(lab.Network(2, None, NAME))
     assert namespaces() == []
+
+
+TRAIN = """
+import hashlib, time, torch, torch.distributed as dist, thinwire
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(0)
+model = torch.nn.Linear(200, 200)
+optimizer = thinwire.OneBitSGD(model.named_parameters(), lr=0.1, momentum=0.5)
+for step in range(120):
+    torch.manual_seed(1 + step * world + rank)
+    optimizer.zero_grad()
+    model(torch.randn(8, 200)).square().mean().backward()
+    optimizer.step()
+    time.sleep(0.02)
+    if rank == 0 and step == 20:
+        print("under way", flush=True)
+raw = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+print(f"hash {hashlib.sha256(raw).hexdigest()}", flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("seconds", [2, 20])
+def test_a_link_that_is_cut_for_a_while_changes_nothing(
+    network: lab.Network, tmp_path: Path, seconds: int
+) -> None:
+    path, cuts = script(tmp_path, TRAIN), list[threading.Thread]()
+
+    def cut() -> None:
+        set_link(network, "down")
+        time.sleep(seconds)
+        set_link(network, "up")
+
+    def train(*, undisturbed: bool) -> list[str]:
+        lines: list[str] = []
+
+        def say(line: str) -> None:
+            lines.append(line)
+            if line.endswith("under way") and not undisturbed:
+                cuts.append(threading.Thread(target=cut))
+                cuts[-1].start()
+
+        done = lab.run(network, [path], say=say)
+        assert done.code == 0, lines
+        return sorted(line.split()[-1] for line in lines if " hash " in line)
+
+    right = train(undisturbed=True)
+    assert len(right) == 2
+    assert train(undisturbed=False) == right
+    cuts[0].join()
+
+
+def set_link(network: lab.Network, state: str) -> None:
+    """Take host 1 off the switch, or put it back."""
+    into = ["ip", "netns", "exec", network.switch]
+    subprocess.run([*into, "ip", "link", "set", "port1", state], check=True)
