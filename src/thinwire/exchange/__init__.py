@@ -9,7 +9,7 @@ from thinwire.exchange.copies import copy_from_first, refuse_copy
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
-from thinwire.exchange.packet import HEADER_BYTES, Header
+from thinwire.exchange.packet import HEADER_BYTES, Header, Remarks
 from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
 from thinwire.exchange.samples import SampleCount
@@ -62,6 +62,7 @@ __all__ = [
     "Membership",
     "NonFiniteUpdateError",
     "ParameterBucket",
+    "Remarks",
     "SampleCount",
     "Span",
     "State",

@@ -11,12 +11,13 @@ Buckets of one step are committed or dropped together, once the verdicts of all 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from thinwire.exchange.packet import Header
+from thinwire.exchange.packet import NO_REMARKS, Header, Remarks
 from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import entries
 from thinwire.exchange.stripes import Stripe
@@ -108,9 +109,7 @@ class Bucket:
         *,
         codes: StageCodes | None = None,
         gradient: Tensor | None = None,
-        withdrawn: int | None = None,
-        idle: bool = False,
-        stated: int = 0,
+        remarks: Remarks = NO_REMARKS,
     ) -> Verdict:
         """Stage 1: sub-gradient + residual -> one packet for each owner -> the owner's ``sum``.
 
@@ -120,10 +119,7 @@ class Bucket:
             stage: where the ledger enters it.
             codes: where they are others than the bucket's, as in a start.
             gradient: ``[values]``, where it is not in ``scratch``, which then saves a copy.
-            withdrawn: a number >= 0: all workers are to drop this and what was sent before, for
-                that reason; then what is sent does not count.
-            idle: whether this worker lacks the gradient of some parameter.
-            stated: stands for the options that this worker goes by (``Header``).
+            remarks: what this worker says beside its values.
 
         Raises:
             RuntimeError: a worker is at another exchange than this one.
@@ -131,8 +127,7 @@ class Bucket:
         if self.measure:
             self.stages.worker.note_input(samples)
         code = (codes or self.codes).gradients
-        told = withdrawn, idle, stated
-        headers = self.stages.reduce(code, samples, wire, stage, gradient, *told)
+        headers = self.stages.reduce(code, samples, wire, stage, gradient, remarks)
         self._encoded[self.stages.worker] = None
         reasons = [(worker, header.withdrawn) for worker, header in enumerate(headers)]
         return Verdict(
@@ -274,23 +269,15 @@ class ParameterBucket(Bucket):
         *,
         codes: StageCodes | None = None,
         gradient: Tensor | None = None,
-        withdrawn: int | None = None,
-        idle: bool = False,
-        stated: int = 0,
+        remarks: Remarks = NO_REMARKS,
     ) -> Verdict:
         """See ``Bucket``; workers that lack gradients tell each other which, a bit for each."""
         for missing, (start, stop) in zip(self._missing, self.space.ranges, strict=True):
             if missing:
                 self.stages.worker.hold(slice(start, stop))
+        remarks = replace(remarks, idle=any(self._missing))
         verdict = super().reduce(
-            wire,
-            samples,
-            stage,
-            codes=codes,
-            gradient=gradient,
-            withdrawn=withdrawn,
-            idle=idle or any(self._missing),
-            stated=stated,
+            wire, samples, stage, codes=codes, gradient=gradient, remarks=remarks
         )
         self.idle = self._idle_everywhere(wire) if verdict.idle else [False] * len(self._missing)
         return verdict

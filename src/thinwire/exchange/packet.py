@@ -13,6 +13,26 @@ _NUMBERS = 1 << 15  # exchanges are told apart modulo this
 
 
 @dataclass(frozen=True)
+class Remarks:
+    """What a worker says beside its values when it sends a bucket.
+
+    Attributes:
+        withdrawn: a number >= 0: all workers are to drop this bucket and what was sent before, for
+            that reason, as the front end numbers them; then the values do not count.
+        idle: whether the worker lacks the gradient of some parameter of the bucket.
+        stated: a number from 0 to 65535 that stands for the options which the worker goes by
+            (``exchange.alike.digest_of``).
+    """
+
+    withdrawn: int | None = None
+    idle: bool = False
+    stated: int = 0
+
+
+NO_REMARKS = Remarks()
+
+
+@dataclass(frozen=True)
 class Header:
     """What a worker says about the bucket it sends.
 
@@ -21,9 +41,8 @@ class Header:
         nonfinite_group: the first group of its bucket that holds a NaN or infinity, or -1; below
             that it tells that the worker takes back what it has sent: -2 minus ``withdrawn``.
         sequence: number of this exchange, modulo 2**15; it must be the same on every worker.
-        idle: whether the worker lacks the gradient of some parameter of the bucket.
-        stated: a number from 0 to 65535 that stands for the options which the worker goes by
-            (``exchange.alike.digest_of``).
+        idle: see ``Remarks``.
+        stated: see ``Remarks``.
     """
 
     samples: float

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from thinwire.exchange.packet import HEADER_BYTES, Header, check_sequence
+from thinwire.exchange.packet import HEADER_BYTES, NO_REMARKS, Header, Remarks, check_sequence
 from thinwire.exchange.stripes import Stripe, split
 from thinwire.exchange.timeline import span
 from thinwire.exchange.wire import Wire
@@ -93,9 +93,7 @@ class TwoStage:
         packets: Sequence[Tensor],
         gradient: Tensor | None = None,
         ready: Callable[[int], None] = lambda owner: None,
-        withdrawn: int | None = None,
-        idle: bool = False,
-        stated: int = 0,
+        remarks: Remarks = NO_REMARKS,
     ) -> None:
         """Sub-gradient + residual -> one packet for each owner.
 
@@ -111,9 +109,7 @@ class TwoStage:
                 then saves a copy; float32, bfloat16 or float16.
             ready: told of each owner whose packet is there but for the header: the next worker's
                 first, this worker's own last.
-            withdrawn: why this worker takes back what it has sent, if it does (``Header``).
-            idle: see ``Header``.
-            stated: see ``Header``.
+            remarks: what this worker says beside them.
         """
         self.sequence += 1
         world, nonfinite = len(self.stripes), []
@@ -126,8 +122,9 @@ class TwoStage:
             if group >= 0:
                 nonfinite.append(stripe.first_group + group)
             ready(owner)
+        withdrawn = remarks.withdrawn
         told = min(nonfinite, default=-1) if withdrawn is None else -2 - withdrawn
-        header = Header(samples, told, self.sequence, idle, stated)
+        header = Header(samples, told, self.sequence, remarks.idle, remarks.stated)
         for packet in packets:
             header.write(packet)
 
@@ -201,9 +198,7 @@ class TwoStage:
         wire: Wire,
         stage: str,
         gradient: Tensor | None = None,
-        withdrawn: int | None = None,
-        idle: bool = False,
-        stated: int = 0,
+        remarks: Remarks = NO_REMARKS,
     ) -> list[Header]:
         """Stage 1 on the wire: sub-gradient -> sum in ``owner.values``; see ``quantise``.
 
@@ -217,8 +212,7 @@ class TwoStage:
         with span("all_to_all", wire.spans):
             messages = wire.start(packets, incoming, stage, HEADER_BYTES)
         with span("quantise", wire.spans):
-            early = messages.send_early
-            self.quantise(code, samples, packets, gradient, early, withdrawn, idle, stated)
+            self.quantise(code, samples, packets, gradient, messages.send_early, remarks)
         with span("all_to_all", wire.spans):
             messages.send()
             received = messages.wait()

@@ -6,7 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Culprit, UpdateError, Verdict, check_alike, digest_of, span
+from thinwire.exchange import (
+    Culprit,
+    Remarks,
+    UpdateError,
+    Verdict,
+    check_alike,
+    digest_of,
+    span,
+)
 from thinwire.optim.copied import Copied
 from thinwire.optim.engine import CLIPPING, Engine, joint_verdict
 from thinwire.optim.progress import StepReport
@@ -67,7 +75,7 @@ class AtOnce:
         self._copy(number)
         self._copied[number] = Copied(bucket.parameters, closely=self.closely > 0)
         while len(self._launched) in self._copied and len(self._launched) < len(buckets) - 1:
-            self._launch_next(self._samples)
+            self._launch_next(self._samples, Remarks())
 
     def step(self, samples: float) -> StepReport:
         """See ``Schedule``.
@@ -154,7 +162,7 @@ class AtOnce:
             if number not in self._copied and objection is None:
                 self._copy(number)  # parameters without gradient count as zero
             last = number == len(engine.buckets) - 1
-            self._launch_next(samples, objection, stated if last else 0)
+            self._launch_next(samples, Remarks(objection, stated=stated if last else 0))
         with engine.times.waiting():
             return joint_verdict([future.result() for future in self._launched])
 
@@ -176,13 +184,11 @@ class AtOnce:
         with span("sub-gradient", self._engine.times.own):
             self._engine.buckets[number].collect_gradients()
 
-    def _launch_next(self, samples: float, objection: int | None = None, stated: int = 0) -> None:
+    def _launch_next(self, samples: float, remarks: Remarks) -> None:
         engine = self._engine
         exchange = engine.buckets[len(self._launched)].exchange
         reduce = torch.no_grad()(exchange.reduce)
-        job = partial(
-            reduce, engine.wire, samples, codes=self._codes, withdrawn=objection, stated=stated
-        )
+        job = partial(reduce, engine.wire, samples, codes=self._codes, remarks=remarks)
         self._launched.append(engine.thread.submit(job))
 
     def _distribute(self, samples: float) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Span, UpdateError, Wire, check_alike, digest_of, span
+from thinwire.exchange import Remarks, Span, UpdateError, Wire, check_alike, digest_of, span
 from thinwire.optim.engine import CLIPPING, Engine, Group, joint_verdict
 from thinwire.optim.given import UNFROZEN
 from thinwire.optim.group_bucket import GroupBucket
@@ -169,8 +169,8 @@ def _both_stages(
     """
     exchanges = [bucket.exchange for bucket in engine.buckets]
     try:
-        stated = digest_of(facts)
-        verdict = joint_verdict([e.reduce(wire, samples, stated=stated) for e in exchanges])
+        remarks = Remarks(stated=digest_of(facts))
+        verdict = joint_verdict([e.reduce(wire, samples, remarks=remarks) for e in exchanges])
         report = StepReport(STEADY, verdict.samples, verdict.nonfinite)
         if not (keep and verdict.alike and verdict.finite):
             for exchange in exchanges:
