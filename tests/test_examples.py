@@ -24,6 +24,7 @@ SCRIPTS = [path for path in EXAMPLES if path.stem not in (*DATA, "own_network")]
 MOST_LINES = 60
 ARGUMENTS = {
     "char_transformer": ["--steps", "6", "--start-steps", "3"],
+    "local_steps": ["20"],
     "with_accelerate": ["12"],
     "with_lightning": ["12"],
 }
