@@ -66,8 +66,8 @@ class OneBitState:
         process_group: DDP's workers; a group of its own over the same ranks is made for the
             communication thread.
         code: see ``ExchangeConfig``, as for the other options that are not explained here. "4-bit"
-            trains as DistributedDataParallel does whatever the script's optimiser is; "sign" sends
-            a quarter of that, and is for short momentum (``docs/codes.md``).
+            is close to float32 whatever the script's optimiser is; "sign" sends a quarter of that,
+            and is for short momentum (``docs/codes.md``).
         error_feedback: see there.
         axis: see there.
         start: see there; "serial" cannot be had, since DDP trains on every worker.

@@ -10,7 +10,7 @@ from thinwire.quantize import Axis, CodeLike, StageCodes, stage_codes
 SERIAL = "serial"  # the one start that is no code
 Codes = CodeLike | tuple[CodeLike, CodeLike]
 EXACT = stage_codes("float32")
-DROP_IN_CODE: Codes = "4-bit"  # under a script of which nothing is known: it loses nothing
+DROP_IN_CODE: Codes = "4-bit"  # under scripts whose optimiser is not known
 
 
 @dataclass(frozen=True, kw_only=True)
