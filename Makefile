@@ -77,7 +77,7 @@ bench-growth: install ## bytes, memory and time of one worker as workers are add
 support: install ## write docs/support.md from the marks of the tests
 	$(BIN)/python -m tests.support
 
-fuzz: install ## try a hundred thousand mutated files on everything that reads files (10 minutes)
+fuzz: install ## try a hundred thousand mutated files on everything that reads files (5 minutes)
 	$(BIN)/python -m tests.fuzz
 
 figures: install ## draw docs/results and its page from benchmarks/results

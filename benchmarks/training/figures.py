@@ -32,14 +32,18 @@ LM: dict[str, Label] = {
     "lm bits 1/4": ("bits 1/4", GREEN, (-30, -15)),
     "lm bits 4/4": ("bits 4/4", GREEN, (-4, -15)),
     "lm sign, start 20 %": ("sign, start 20 %", BLUE, (9, 2)),
-    "lm 1-bit Adam": ("1-bit Adam, start 20 %", PINK, (9, -4)),
+    "lm 1-bit Adam": ("1-bit Adam, start 20 %", PINK, (-104, -8)),
+    "lm local steps, beta1 0.5": ("local steps, 1 bit", INK, (9, -3)),
 }
 LM_09: dict[str, Label] = {
-    "lm float32, beta1 0.9": ("float32", GREY, (-14, 8)),
+    "lm float32, beta1 0.9": ("float32", GREY, (-14, -15)),
     "lm sign, beta1 0.9": ("sign", BLUE, (-28, -3)),
     "lm bits 4/4, beta1 0.9": ("bits 4/4", GREEN, (-46, 3)),
     "lm sign, start 20 %, beta1 0.9": ("sign, start 20 %", BLUE, (8, -3)),
-    "lm 1-bit Adam, beta1 0.9": ("1-bit Adam, start 20 %", PINK, (8, -3)),
+    "lm 1-bit Adam, beta1 0.9": ("1-bit Adam, start 20 %", PINK, (7, 6)),
+    "lm local steps": ("local steps, 1 bit", INK, (9, -3)),
+    "lm local steps, start 10 %": ("local steps, start 10 %", INK, (-20, 9)),
+    "lm local steps, rounds of 16": ("rounds of 16", INK, (9, -3)),
 }
 CODES = {"float32": GREY, "sign": BLUE, "rotated": ORANGE, "4-bit": GREEN}
 MNIST = {
@@ -66,7 +70,7 @@ def draw_lm(axes: Axes, results: Results) -> None:
     for words, face in (("beta1 0.5", INK), ("beta1 0.9", "white")):
         axes.scatter([], [], s=46, facecolor=face, edgecolor=INK, linewidth=1.6, label=words)
     axes.legend(loc="upper right")
-    axes.set(xscale="log", xlim=(40, 1500), xlabel="MB sent per worker")
+    axes.set(xscale="log", xlim=(1.5, 1500), xlabel="MB sent per worker")
     axes.set_ylabel("held-out loss (nats per character)")
     axes.set_title("Transformer, AdamW at lr 0.003, 4 workers, 600 steps", fontsize=10)
     plain_ticks(axes)
