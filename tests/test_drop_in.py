@@ -117,3 +117,26 @@ def test_a_model_whose_layers_are_sharded_one_by_one(run_ranks: RunRanks) -> Non
         assert found["told"]["a start"].startswith("start_steps: FSDP2's exchange has no such")
         assert found["told"]["no parameters"].startswith("module: it has no parameters of its own")
         torch.testing.assert_close(found["exact"], alone(3))
+
+
+def discarding_under_fsdp(rank: int, world: int, looks: bool) -> dict[str, Any]:
+    """Every second step the script looks at gradients of other samples, and does not apply them."""
+    model, state = sharded("sign")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step in range(5):
+        if looks and step % 2:
+            inputs = torch.randn(6, 20, generator=torch.Generator().manual_seed(99 + step))
+            model(inputs).square().mean().backward()
+            state.discard()
+            optimizer.zero_grad()
+        train(model, optimizer, rank, world, range(step, step + 1))
+    carried = [entry["residual"].clone() for entry in state.state_dict()["state"].values()]
+    return {"model": whole(model), "carried": carried}
+
+
+@pytest.mark.support("a backward that is discarded", "FSDP2")
+def test_what_is_discarded_under_fsdp_leaves_nothing_behind(run_ranks: RunRanks) -> None:
+    looked, plain = (run_ranks(2, discarding_under_fsdp, looks) for looks in (True, False))
+    for found, expected in zip(looked, plain, strict=True):
+        assert torch.equal(found["model"], expected["model"])
+        assert all(map(torch.equal, found["carried"], expected["carried"]))

@@ -50,15 +50,24 @@ def exchange(of: Bucket, backward: Backward, gradient: Tensor) -> Tensor:
 
 @given(
     st.lists(
-        st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=5), max_size=5
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=5),
+            st.booleans(),
+        ),
+        max_size=5,
     )
 )
-def test_kept_or_dropped_as_a_whole(backwards: list[list[tuple[int, bool]]]) -> None:
-    """Any modules in any order, even twice; what finite backwards released is all that counts."""
+def test_kept_or_dropped_as_a_whole(
+    backwards: list[tuple[list[tuple[int, bool]], bool]],
+) -> None:
+    """Any modules in any order, even twice; what finite backwards released is all that counts.
+
+    Some of them are taken back afterwards.
+    """
     generator = torch.Generator().manual_seed(0)
     modules = [bucket() for _ in range(3)]
     books = torch.zeros(3, 4, dtype=torch.float64)  # computed - released
-    for calls in backwards:
+    for calls, discarded in backwards:
         backward, step = Backward(), torch.zeros_like(books)
         before = [residual(module).clone() for module in modules]
         for module, finite in calls:
@@ -68,7 +77,10 @@ def test_kept_or_dropped_as_a_whole(backwards: list[list[tuple[int, bool]]]) -> 
             released = exchange(modules[module], backward, gradient)
             step[module] += gradient.double() - released.double()
         backward.end()
-        if all(finite for _, finite in calls):
+        if discarded:
+            backward.drop()
+        backward.keep()
+        if all(finite for _, finite in calls) and not discarded:
             books += step
         else:
             assert all(torch.equal(residual(m), b) for m, b in zip(modules, before, strict=True))
@@ -82,22 +94,26 @@ def test_autograd_ends_it() -> None:
     def call() -> None:
         backward = current_backward()
         assert backward is current_backward(), "one for each backward"
-        seen.append(id(backward))
+        seen.append(backward)
         exchange(module, backward, torch.tensor([1.0, 2.0, -1.0, 4.0]))
         assert not residual(module).any()
 
     inputs = torch.ones(1, requires_grad=True)
     During.apply(inputs, call).backward()
-    assert residual(module).any()
     assert current_backward() is None
+    seen.pop().keep()
+    assert residual(module).any()
     assert not _running
 
 
 def test_a_backward_that_fails_keeps_nothing() -> None:
     module = bucket()
 
+    seen = []
+
     def call() -> None:
-        exchange(module, current_backward(), torch.tensor([1.0, 2.0, -1.0, 4.0]))
+        seen.append(current_backward())
+        exchange(module, seen[-1], torch.tensor([1.0, 2.0, -1.0, 4.0]))
 
     def fail() -> None:
         raise RuntimeError("out of memory")
@@ -105,7 +121,9 @@ def test_a_backward_that_fails_keeps_nothing() -> None:
     inputs = torch.ones(1, requires_grad=True)
     with pytest.raises(RuntimeError, match="out of memory"):
         During.apply(During.apply(inputs, fail), call).backward()
+    seen.pop().keep()
     assert not residual(module).any()
     assert not _running
     During.apply(inputs, call).backward()
+    seen.pop().keep()
     assert residual(module).any(), "the next backward is kept, once"

@@ -2,7 +2,7 @@
 
 FSDP exchanges one module after another while backward runs. Only at its end is it known whether
 some module met a NaN, in which case scripts skip the optimiser's step: then nothing any module
-released must count as sent.
+released must count as sent. A script may also take a backward back until the next one begins.
 """
 
 from weakref import WeakValueDictionary
@@ -24,6 +24,7 @@ class Backward:
     def __init__(self) -> None:
         self.finite = True
         self._before: dict[Bucket, Tensor | None] = {}
+        self._ended = False
 
     def begin(self, bucket: Bucket) -> None:
         """Announce an exchange: ``bucket.scratch`` is about to be overwritten.
@@ -43,11 +44,22 @@ class Backward:
         self.finite &= verdict.finite
 
     def end(self) -> None:
-        """Keep all new residuals, or leave every one as it was before."""
+        """Leave every residual as it was before if a gradient was not finite."""
+        self._ended = True
+        if not self.finite:
+            self.drop()
+
+    def keep(self) -> None:
+        """Keep all new residuals of a backward that has ended; again does nothing."""
+        if not self._ended:  # it has failed
+            self.drop()
+        for bucket in self._before:
+            bucket.commit()
+        self._before = {}
+
+    def drop(self) -> None:
+        """Leave every residual as it was before it; again does nothing."""
         for bucket, before in self._before.items():
-            if self.finite:
-                bucket.commit()
-                continue
             bucket.drop()
             if before is not None:
                 bucket.stages.worker.residual.copy_(before)

@@ -101,6 +101,7 @@ class OneBitReduceScatter:
         self._error_feedback = error_feedback
         self._scaler = grad_scaler
         self._code = stage_codes(code).gradients.name
+        self._last: Backward | None = None  # the backward whose exchange was the last here
         self._compared = False  # whether all workers were given the same
 
     def allocate(
@@ -140,6 +141,9 @@ class OneBitReduceScatter:
         backward = running or Backward()
         weight = 1.0 / self._scaler.get_scale() if self._scaler is not None else 1.0
         bucket = self._bucket
+        if self._last is not backward:
+            self._keep()
+        self._last = backward
         backward.begin(bucket)
         bucket.scratch.copy_(input_tensor)
         verdict = bucket.reduce(wire, weight)
@@ -151,6 +155,20 @@ class OneBitReduceScatter:
             output_tensor.fill_(torch.nan)
         if running is None:
             backward.end()
+
+    def discard(self) -> None:
+        """Take back the last backward, whose gradients the script does not apply.
+
+        What is carried, for all modules of it, is then what it was before. Call it on every worker,
+        before the next backward and before ``state_dict``.
+        """
+        if self._last is not None:
+            self._last.drop()
+
+    def _keep(self) -> None:
+        if self._last is not None:
+            self._last.keep()
+            self._last = None
 
     def _compare(self, wire: Wire) -> None:
         """Before the first exchange, refuse workers that were given something else."""
@@ -183,6 +201,7 @@ class OneBitReduceScatter:
     @property
     def residual(self) -> Tensor:
         """float32 ``[n]``: what this worker carries, in the layout of ``input_tensor``."""
+        self._keep()
         return self._bucket.stages.worker.residual
 
     def __getstate__(self) -> dict[str, Any]:

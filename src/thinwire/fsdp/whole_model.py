@@ -68,6 +68,11 @@ class ShardedState:
             module.set_custom_reduce_scatter(self.reduce_scatters[name])
             _taken.add(module)
 
+    def discard(self) -> None:
+        """Take back the last backward; see ``OneBitReduceScatter``."""
+        for one in self.reduce_scatters.values():
+            one.discard()
+
     def state_dict(self) -> dict[str, Any]:
         """What this worker carries, by the parameters' names in the model; between backwards.
 
