@@ -1,5 +1,6 @@
 """What the kernels of every family do alike: every back end against the plain-torch definition."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import thinwire
 from tests.kernels.calls import (
     BACK_ENDS,
     FAMILY_BITS,
@@ -300,3 +302,15 @@ def test_an_unknown_instruction_set_is_refused() -> None:
 def test_active_names_what_serves_cpu_tensors() -> None:
     expected = "native" if native.available() else "reference"
     assert kernels.active().startswith(expected)
+
+
+def test_a_missing_back_end_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.native, "available", lambda: False)
+    kernels.warn_if_slow.cache_clear()
+    parameters = [("w", torch.nn.Parameter(torch.ones(3)))]
+    with pytest.warns(RuntimeWarning, match="without its compiled kernels"):
+        thinwire.OneBitSGD(parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        thinwire.OneBitSGD(parameters)
+    kernels.warn_if_slow.cache_clear()
