@@ -594,3 +594,72 @@ def test_bytes_are_those_of_one_exchange_a_round() -> None:
     for sent, size in simulate(2, work):
         dense = 16 * 8 * size / 2  # 16 all-reduces of float32 between 2 workers
         assert 8 * 25 < dense / sent < 8 * 32
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_rounds_without_steps_keep_what_is_carried(delay: int) -> None:
+    def work(rank: int, world: int, empty: int) -> list[Tensor]:
+        model = network()
+        optimizer = local(model, delay=delay)
+        for step in range(8):
+            gradients(model, step, rank)
+            optimizer.step()
+            if step == 3:
+                for _ in range(1 + empty):
+                    optimizer.end_round()
+        optimizer.flush()
+        entries = optimizer.state_dict()["state"].values()
+        return [values([model]), *(entry["residual"].clone() for entry in entries)]
+
+    for found, right in zip(simulate(2, work, 3), simulate(2, work, 0), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(found, right, strict=True))
+
+
+@pytest.mark.support("parameters without a gradient on any worker", LOCAL)
+def test_what_nobody_moves_stays_where_it_is() -> None:
+    """Whatever the outer momentum holds for it, and what it carries waits."""
+
+    def work(rank: int, world: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        model = network()
+        optimizer = local(model, every=2, momentum=0.9)
+        for step in range(8):
+            gradients(model, step, rank)
+            if step == 4:
+                before = model[0].weight.detach().clone()
+                carried = optimizer.state_dict()["state"][0]["residual"].clone()
+            if step >= 4:
+                model[0].weight.grad = None
+            optimizer.step()
+        after = optimizer.state_dict()["state"][0]["residual"].clone()
+        return before, model[0].weight.detach(), carried, after
+
+    for before, weight, carried, after in simulate(2, work):
+        assert torch.equal(before, weight)
+        assert torch.equal(carried, after)
+        assert carried.any()
+
+
+def test_after_options_that_differed_a_round_goes_on() -> None:
+    def work(rank: int, world: int, delay: int) -> Tensor:
+        model = network()
+        optimizer = local(model, every=2, delay=delay)
+        rate = optimizer.param_groups[0]["lr"]
+        for step in range(6):
+            gradients(model, step, rank)
+            optimizer.param_groups[0]["lr"] = rate * (2 if (step, rank) == (1, 1) else 1)
+            try:
+                optimizer.step()
+            except DifferentWorkersError:
+                assert step == 1 + delay
+        optimizer.end_round()
+        return values([model])
+
+    for delay in (0, 1):
+        one, two = simulate(2, work, delay)
+        assert torch.equal(one, two)
+
+
+def test_the_state_of_something_else_is_refused() -> None:
+    model = network()
+    with pytest.raises(ValueError, match="expected one that LocalSteps made, which has 'inner'"):
+        local(model).load_state_dict(OneBitSGD(network().named_parameters()).state_dict())

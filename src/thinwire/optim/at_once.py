@@ -16,7 +16,7 @@ from thinwire.exchange import (
     span,
 )
 from thinwire.optim.copied import Copied
-from thinwire.optim.engine import CLIPPING, Engine, joint_verdict
+from thinwire.optim.engine import CLIPPING, Engine, NoSamplesError, joint_verdict
 from thinwire.optim.progress import StepReport
 from thinwire.optim.withdrawal import DISCARDED, RESTATED, WithdrawnError, changed, reasons
 from thinwire.quantize import StageCodes
@@ -151,6 +151,9 @@ class AtOnce:
                     engine.run(partial(check_alike, facts, engine.wire, "step"))
                 if engine.admit():
                     verdict = self._end_launched(samples, objection, digest_of(engine.facts()))
+        except NoSamplesError:
+            self._drop()
+            raise
         finally:
             self._forget()
         return verdict

@@ -20,8 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thinwire.exchange import Remarks, Span, UpdateError, Wire, check_alike, digest_of, span
-from thinwire.optim.engine import CLIPPING, Engine, Group, joint_verdict
+from thinwire.exchange import (
+    DifferentWorkersError,
+    Remarks,
+    Span,
+    UpdateError,
+    Wire,
+    check_alike,
+    digest_of,
+    span,
+)
+from thinwire.optim.engine import CLIPPING, Engine, Group, NoSamplesError, joint_verdict
 from thinwire.optim.given import UNFROZEN
 from thinwire.optim.group_bucket import GroupBucket
 from thinwire.optim.progress import STEADY, StepReport
@@ -127,6 +136,9 @@ class DoubleBuffered:
             return
         try:
             arrived = self._future.result()
+        except (DifferentWorkersError, NoSamplesError):
+            self._future = None  # nothing of it was kept, and training may go on
+            raise
         finally:
             self._account()
         self._arrived, self._future = arrived, None
@@ -184,6 +196,10 @@ def _both_stages(
             bucket.exchange.distribute(wire, bucket.receive())
             bucket.exchange.commit()
         return replace(report, residual_ratio=engine.residual_ratio(), gradient_norm=norm)
+    except NoSamplesError:
+        for exchange in exchanges:
+            exchange.drop()
+        raise
     finally:
         for bucket in engine.buckets:
             bucket.held = None

@@ -74,14 +74,19 @@ def facts_now(
 def options_now(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the options of all param groups as they are now.
 
-    >>> options_now([{"params": [], "lr": 0.1}])
-    {'lr of param group 0': 0.1}
+    >>> options_now([{"params": [], "lr": 0.1 + 0.2}])
+    {'lr of param group 0': 0.3}
     """
     return {
-        f"{name} of param group {i}": value
+        f"{name} of param group {i}": _rounded(value)
         for i, group in enumerate(groups)
         for name, value in _options(group).items()
     }
+
+
+def _rounded(value: Any) -> Any:
+    """A number to nine digits: schedules may differ in the last bit from machine to machine."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:

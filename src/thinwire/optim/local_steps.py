@@ -277,9 +277,8 @@ class LocalSteps:
         """Exchange what has been moved; wait for the update, or leave it in flight."""
         for anchor, parameter in zip(self._anchors, self._parameters, strict=True):
             anchor.grad = moved(anchor, parameter)
-        self.outer.samples, weight = self._weight, self._weight
-        self._taken, self._weight = 0, 0.0
-        self._buffers.average(self.outer.wire, weight)
+        self.outer.samples = self._weight
+        self._buffers.average(self.outer.wire, self._weight)
         self.outer.double_buffer = delay > 0
         if delay:
             self._sent = [parameter.clone() for parameter in self._parameters]
@@ -288,6 +287,7 @@ class LocalSteps:
         finally:
             for anchor in self._anchors:
                 anchor.grad = None
+        self._taken, self._weight = 0, 0.0
         if not delay and self._arrived():
             self._go_to_anchor()
 
