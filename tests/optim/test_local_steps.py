@@ -615,7 +615,7 @@ def test_rounds_without_steps_keep_what_is_carried(delay: int) -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, right, strict=True))
 
 
-@pytest.mark.support("parameters without a gradient on any worker", LOCAL)
+@pytest.mark.support("parameters that no worker has used in a step", LOCAL)
 def test_what_nobody_moves_stays_where_it_is() -> None:
     """Whatever the outer momentum holds for it, and what it carries waits."""
 
