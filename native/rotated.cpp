@@ -51,29 +51,6 @@ inline vf alternating() {
   return s;
 }
 
-// Lane j receives lane j ^ h.
-template <int h>
-inline vf partner(vf x) {
-#if defined(__AVX512F__)
-  const __m512 y = (__m512)x;  // a full mask costs nothing, and spares a false warning of gcc 12
-  if constexpr (h == 1) return (vf)_mm512_maskz_permute_ps(0xffff, y, 0xb1);
-  if constexpr (h == 2) return (vf)_mm512_maskz_permute_ps(0xffff, y, 0x4e);
-  if constexpr (h == 4) return (vf)_mm512_maskz_shuffle_f32x4(0xffff, y, y, 0xb1);
-  if constexpr (h == 8) return (vf)_mm512_maskz_shuffle_f32x4(0xffff, y, y, 0x4e);
-#elif defined(__AVX2__)
-  if constexpr (h == 1) return (vf)_mm256_permute_ps((__m256)x, 0xb1);
-  if constexpr (h == 2) return (vf)_mm256_permute_ps((__m256)x, 0x4e);
-  if constexpr (h == 4) return (vf)_mm256_permute2f128_ps((__m256)x, (__m256)x, 1);
-#elif defined(__SSE2__)
-  if constexpr (h == 1) return (vf)_mm_shuffle_ps((__m128)x, (__m128)x, 0xb1);
-  if constexpr (h == 2) return (vf)_mm_shuffle_ps((__m128)x, (__m128)x, 0x4e);
-#else
-  vf y;
-  for (int j = 0; j < width; ++j) y[j] = x[j ^ h];
-  return y;
-#endif
-}
-
 // One stage at distance h < width. Multiplying by +-1 is exact, so the fused form rounds once too.
 template <int h>
 inline vf stage(vf x) {
@@ -187,7 +164,7 @@ inline void pack_signs(const float* c, int64_t n, uint8_t* packed) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     unsigned mask = 0;
-    for (int p = 0; p < parts; ++p) mask |= nonnegative(load(c + i + p * width)) << (p * width);
+    for (int p = 0; p < parts; ++p) mask |= bits_of(nonnegative(load(c + i + p * width))) << (p * width);
     const uint16_t both = static_cast<uint16_t>(mask);
     memcpy(packed + i / 8, &both, sizeof both);
   }
@@ -242,8 +219,7 @@ void encode_piece(const Encode& e, int64_t start, int64_t n, const Blocks& block
       store_level(e.levels, e.level_type, level, mean_magnitude(c + shared, blocks.p));
   decode_piece(packed, n, blocks, first, last, c);
   for (i = 0; i + width <= n; i += width) {
-    __builtin_prefetch(g + n + i);
-    __builtin_prefetch(r + n + i);
+    __builtin_prefetch(r + n + i);  // the gradient too costs more than it saves
     const vf left = load(v + i) - load(c + i);
     if (streamed)
       stream(out + i, left);

@@ -9,19 +9,29 @@ namespace THINWIRE_ISA {
 namespace {
 
 constexpr int64_t block = 4096;  // values summed in float before the double total takes over
+constexpr int64_t ahead = 512;   // values fetched before their group's first pass
 
 struct Sums {
   double positive = 0, negative = 0;
   int64_t positives = 0;
 };
 
+// How many of the first n bits are set; the unused ones of their last word are 0.
+inline int64_t ones(const uint8_t* bits, int64_t n) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i += 32) {
+    uint32_t word;
+    memcpy(&word, bits + i / 8, sizeof word);
+    count += __builtin_popcount(word);
+  }
+  return count;
+}
+
 // First pass over one block: write v, its signs, and add up both sides.
 template <class T>
 inline void accumulate(const T* g, float scale, const float* r, int64_t n, float* v_out,
                        uint8_t* bits, Sums& sums) {
   vf positive[parts] = {}, negative[parts] = {};
-  vi count[parts] = {};
-  const vf zero{};
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     unsigned mask = 0;
@@ -29,11 +39,10 @@ inline void accumulate(const T* g, float scale, const float* r, int64_t n, float
       const int64_t at = i + p * width;
       const vf v = load(g + at) * scale + load(r + at);
       store(v_out + at, v);
-      const vi is_positive = v >= zero;
-      positive[p] += select(is_positive, v, zero);
-      negative[p] += select(is_positive, zero, v);
-      count[p] -= is_positive;
-      mask |= nonnegative(v) << (p * width);
+      const Lanes is_positive = nonnegative(v);
+      positive[p] = add_where(is_positive, positive[p], v);
+      negative[p] = add_elsewhere(is_positive, negative[p], v);
+      mask |= bits_of(is_positive) << (p * width);
     }
     const uint16_t packed = static_cast<uint16_t>(mask);
     memcpy(bits + i / 8, &packed, sizeof packed);
@@ -44,30 +53,28 @@ inline void accumulate(const T* g, float scale, const float* r, int64_t n, float
     v_out[i + j] = v;
     const bool is_positive = v >= 0.0f;
     (is_positive ? positive : negative)[j / width][j % width] += v;
-    count[j / width][j % width] += is_positive;
     mask |= static_cast<uint16_t>(is_positive << j);
   }
   if (i < n) memcpy(bits + i / 8, &mask, sizeof mask);
   for (int j = 0; j < lanes; ++j) {
     sums.positive += positive[j / width][j % width];
     sums.negative += negative[j / width][j % width];
-    sums.positives += count[j / width][j % width];
   }
+  sums.positives += ones(bits, n);
 }
 
-// Second pass: subtract what the receiver will decode. It works on cached values, so it also has
-// time to fetch the next group's.
-template <bool streamed, class T>
+// Second pass: subtract what the receiver will decode. It is too short to fetch more of the next
+// group than the beginning of its residual: the first pass reads the rest faster by itself.
+template <bool streamed>
 inline void subtract_levels(const float* v, int64_t n, float negative, float positive, float* out,
-                            const T* next_g, const float* next_r) {
-  const vf pos = broadcast(positive), neg = broadcast(negative), zero{};
+                            const float* next_r) {
+  const vf pos = broadcast(positive), neg = broadcast(negative);
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    __builtin_prefetch(next_g + i);
-    __builtin_prefetch(next_r + i);
+    if (i < ahead) __builtin_prefetch(next_r + i);
     for (int p = 0; p < parts; ++p) {
       const vf x = load(v + i + p * width);
-      const vf left = x - select(x >= zero, pos, neg);
+      const vf left = x - select(nonnegative(x), pos, neg);
       if (streamed)
         stream(out + i + p * width, left);
       else
@@ -83,9 +90,8 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
   const bool streamable = streams(e, e.layout.offsets[last] - e.layout.offsets[first]);
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
-    const T* next_g = static_cast<const T*>(e.gradient) + start + n;
-    const float* next_r = e.residual + start + n;
     float* out = e.new_residual + start;
+    const float* next_r = e.residual + start + n;
     const bool streamed = streamable && n <= block && aligned(out);
     float* v = streamed ? own : out;
     uint8_t* bits = e.packed + 4 * e.layout.words[group];
@@ -103,9 +109,9 @@ void encode_typed(const Encode& e, int64_t first, int64_t last) {
     for (int bit = 0; bit < 2; ++bit)
       level[bit] = store_level(e.levels, e.level_type, 2 * group + bit, level[bit]);
     if (streamed)
-      subtract_levels<true>(v, n, level[0], level[1], out, next_g, next_r);
+      subtract_levels<true>(v, n, level[0], level[1], out, next_r);
     else
-      subtract_levels<false>(v, n, level[0], level[1], out, next_g, next_r);
+      subtract_levels<false>(v, n, level[0], level[1], out, next_r);
   }
   if (streamable) finish_streams();
 }

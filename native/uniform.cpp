@@ -11,8 +11,6 @@ namespace {
 constexpr float largest_float = 3.4028234663852886e38f;
 constexpr float largest_bf16 = 3.3895313892515355e38f;
 constexpr float smallest_normal = 1.1754943508222875e-38f;
-constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
-constexpr int32_t its_bits = 0x4b400000;
 
 typedef uint32_t vu __attribute__((vector_size(4 * width)));
 
@@ -28,20 +26,41 @@ inline vi widen_bytes(const uint8_t* p) {
 #endif
 }
 
-// Values 0 .. 255 -> bytes.
-inline void narrow_to_bytes(vi x, uint8_t* p) {
+// To the nearest integer, ties to even, for values 0 .. 255.
+inline vi round_to_integer(vf x) {
 #if defined(__AVX512F__)
-  _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)x));
+  return (vi)_mm512_maskz_cvtps_epi32(0xffff, (__m512)x);
 #elif defined(__AVX2__)
-  const __m256i y = (__m256i)x;
-  const __m128i both = _mm_packs_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
-  _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(both, both));
+  return (vi)_mm256_cvtps_epi32((__m256)x);
 #elif defined(__SSE2__)
-  const __m128i both = _mm_packs_epi32((__m128i)x, (__m128i)x);
-  const int32_t four = _mm_cvtsi128_si32(_mm_packus_epi16(both, both));
-  memcpy(p, &four, sizeof four);
+  return (vi)_mm_cvtps_epi32((__m128)x);
 #else
-  for (int j = 0; j < width; ++j) p[j] = static_cast<uint8_t>(x[j]);
+  constexpr float no_fraction = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction bits
+  return (vi)(x + no_fraction) - 0x4b400000;
+#endif
+}
+
+typedef uint8_t Bytes __attribute__((vector_size(lanes)));
+typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef uint8_t Bytes4 __attribute__((vector_size(4)));
+typedef uint16_t Pairs8 __attribute__((vector_size(16)));
+typedef uint16_t Pairs4 __attribute__((vector_size(8)));
+
+// 16 integers 0 .. 255 -> bytes.
+inline Bytes narrow(const vi q[parts]) {
+#if defined(__AVX512F__)
+  return (Bytes)_mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)q[0]);
+#elif defined(__AVX2__)
+  const __m256i two = _mm256_packs_epi32((__m256i)q[0], (__m256i)q[1]);
+  const __m256i one = _mm256_packus_epi16(two, two);
+  return (Bytes)_mm_unpacklo_epi32(_mm256_castsi256_si128(one), _mm256_extracti128_si256(one, 1));
+#elif defined(__SSE2__)
+  return (Bytes)_mm_packus_epi16(_mm_packs_epi32((__m128i)q[0], (__m128i)q[1]),
+                                 _mm_packs_epi32((__m128i)q[2], (__m128i)q[3]));
+#else
+  Bytes x;
+  for (int j = 0; j < lanes; ++j) x[j] = static_cast<uint8_t>(q[j / width][j % width]);
+  return x;
 #endif
 }
 
@@ -68,74 +87,94 @@ struct Grid {
     half_low = 0.5f * lowest;
   }
   template <class V>
-  V at(V q) const {
-    const V half = q * half_step + half_low;
-    return half + half;
-  }
+  V half_at(V q) const { return q * half_step + half_low; }
+  template <class V>
+  V at(V q) const { return half_at(q) + half_at(q); }
 };
+
+// x - 2 half. Doubling is exact, so the fused form rounds once too.
+inline vf without(vf half, vf x) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_fnmadd_ps((__m512)half, _mm512_set1_ps(2.0f), (__m512)x);
+#elif defined(__AVX2__)
+  return (vf)_mm256_fnmadd_ps((__m256)half, _mm256_set1_ps(2.0f), (__m256)x);
+#else
+  return x - (half + half);
+#endif
+}
 
 struct Extremes {
   vf lowest[parts], highest[parts];
-  vi bad[parts];
+  Lanes nan[parts];
+  Extremes() : nan() {
+    for (int p = 0; p < parts; ++p) {
+      lowest[p] = broadcast(largest_float);
+      highest[p] = broadcast(-largest_float);
+    }
+  }
 };
 
 template <class T>
-inline void widen_group(const T* g, float scale, const float* r, int64_t n, float* v_out,
-                        Extremes& x) {
-  const vf limit = broadcast(largest_float);
+inline void widen(const T* g, float scale, const float* r, int64_t n, float* v_out, Extremes& x) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     for (int p = 0; p < parts; ++p) {
       const int64_t at = i + p * width;
       const vf v = load(g + at) * scale + load(r + at);
       store(v_out + at, v);
-      x.lowest[p] = select(v < x.lowest[p], v, x.lowest[p]);
-      x.highest[p] = select(v > x.highest[p], v, x.highest[p]);
-      x.bad[p] |= ~((vf)((vi)v & 0x7fffffff) <= limit);
+      x.lowest[p] = smaller(v, x.lowest[p]);
+      x.highest[p] = larger(v, x.highest[p]);
+      x.nan[p] |= is_nan(v);
     }
   }
   for (; i < n; ++i) {
     const float v = widen(g[i]) * scale + r[i];
     v_out[i] = v;
-    if (v < x.lowest[0][0]) x.lowest[0][0] = v;
-    if (v > x.highest[0][0]) x.highest[0][0] = v;
-    if (!(v <= largest_float && v >= -largest_float)) x.bad[0][0] = -1;
+    x.lowest[0] = smaller(broadcast(v), x.lowest[0]);
+    x.highest[0] = larger(broadcast(v), x.highest[0]);
+    x.nan[0] |= is_nan(broadcast(v));
   }
+}
+
+// The smallest or the largest of all lanes: pick(a, b) is one of the two.
+template <class Pick>
+inline float picked(const vf v[parts], Pick pick) {
+  vf x = v[0];
+  for (int p = 1; p < parts; ++p) x = pick(x, v[p]);
+  x = pick(x, partner<1>(x));
+  x = pick(x, partner<2>(x));
+  if constexpr (width >= 8) x = pick(x, partner<4>(x));
+  if constexpr (width >= 16) x = pick(x, partner<8>(x));
+  return x[0];
 }
 
 // The two levels of a group, outside its values unless bfloat16 does not reach so far.
 inline void levels_of(const Extremes& x, int64_t n, float level[2]) {
   const float nan = __builtin_nanf("");
-  float lowest = largest_float, highest = -largest_float;
-  int32_t bad = 0;
-  for (int j = 0; j < lanes; ++j) {
-    const float a = x.lowest[j / width][j % width], b = x.highest[j / width][j % width];
-    if (a < lowest) lowest = a;
-    if (b > highest) highest = b;
-    bad |= x.bad[j / width][j % width];
-  }
+  const float lowest = picked(x.lowest, smaller), highest = picked(x.highest, larger);
+  unsigned nans = 0;
+  for (int p = 0; p < parts; ++p) nans |= bits_of(x.nan[p]);
+  const bool bad = nans || lowest < -largest_float || highest > largest_float;
   level[0] = !n ? 0.0f : bad ? nan : to_bf16(lowest, lowest < 0.0f) + 0.0f;  // no -0
   level[1] = !n ? 0.0f : bad ? nan : to_bf16(highest, highest > 0.0f) + 0.0f;
 }
 
-// The low `bits` of each of 8 bytes, side by side.
+// 16 values of 0 .. 2^bits - 1 -> 2 * bits bytes: what is in a pair of bytes goes side by side into
+// one, until bytes are full.
 template <int bits>
-inline uint64_t squeeze(uint64_t x) {
-  x = (x | x >> (8 - bits)) & (bits == 4 ? 0x00ff00ff00ff00ffu : 0x000f000f000f000fu);
-  x = (x | x >> (16 - 2 * bits)) & (bits == 4 ? 0x0000ffff0000ffffu : 0x000000ff000000ffu);
-  return x | x >> (32 - 4 * bits);
-}
-template <>
-inline uint64_t squeeze<8>(uint64_t x) { return x; }
-
-// 16 values of 0 .. 2^bits - 1 -> 2 * bits bytes.
-template <int bits>
-inline void pack(const uint8_t* q, uint8_t* packed) {
-  for (int half = 0; half < 2; ++half) {
-    uint64_t x;
-    memcpy(&x, q + 8 * half, sizeof x);
-    x = squeeze<bits>(x);
-    memcpy(packed + bits * half, &x, bits);
+inline void pack(Bytes q, uint8_t* packed) {
+  if constexpr (bits == 8) {
+    memcpy(packed, &q, sizeof q);
+  } else {
+    const auto pairs = (Pairs8)q;
+    const auto eight = __builtin_convertvector(pairs | pairs >> (8 - bits), Bytes8);
+    if constexpr (bits == 4) {
+      memcpy(packed, &eight, sizeof eight);
+    } else {
+      const auto of_four = (Pairs4)eight;
+      const auto four = __builtin_convertvector(of_four | of_four >> 4, Bytes4);
+      memcpy(packed, &four, sizeof four);
+    }
   }
 }
 
@@ -161,41 +200,39 @@ inline vi unpack(const uint8_t* packed, int p) {
 
 inline int64_t tail_bytes(int64_t values, int bits) { return (values * bits + 31) / 32 * 4; }
 
-// q of one vector, as floats that hold integers (NaN becomes 0), plus round_to_integer.
-inline vf shifted(vf v, const Grid& grid) {
-  const vf zero{}, top = broadcast(grid.top);
-  vf x = v * grid.inverse - grid.origin;
-  x = select(x > zero, x, zero);
-  x = select(x < top, x, top);
-  return x + round_to_integer;
+// q of one vector; 0 for NaN.
+inline vi place(vf v, const Grid& grid) {
+  const vf x = v * grid.inverse - grid.origin;
+  return round_to_integer(smaller(larger(x, vf{}), broadcast(grid.top)));
 }
 
-// Second pass; it works on cached values, so it also has time to fetch the next group's.
-template <int bits, class T>
-inline void quantise(float* v, int64_t n, const Grid& grid, uint8_t* packed, const T* next_g,
-                     const float* next_r) {
-  alignas(16) uint8_t q[lanes];
+// 16 values of the second pass.
+template <int bits>
+inline void quantise_lanes(float* v, const Grid& grid, uint8_t* packed) {
+  vi q[parts];
+  for (int p = 0; p < parts; ++p) {
+    const vf x = load(v + p * width);
+    q[p] = place(x, grid);
+    store(v + p * width, without(grid.half_at(__builtin_convertvector(q[p], vf)), x));
+  }
+  pack<bits>(narrow(q), packed);
+}
+
+// Second pass; it works on cached values, so it also has time to fetch the next group's residual. Its
+// gradient as well would fill a first-level cache of 32 KiB, and be gone again before it is read.
+template <int bits>
+inline void quantise(float* v, int64_t n, const Grid& grid, uint8_t* packed, const float* next_r) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    __builtin_prefetch(next_g + i);
     __builtin_prefetch(next_r + i);
-    for (int p = 0; p < parts; ++p) {
-      float* at = v + i + p * width;
-      const vf x = load(at), y = shifted(x, grid);
-      narrow_to_bytes((vi)y - its_bits, q + p * width);
-      store(at, x - grid.at(y - round_to_integer));
-    }
-    pack<bits>(q, packed + i / 8 * bits);
+    quantise_lanes<bits>(v + i, grid, packed + i / 8 * bits);
   }
   if (i == n) return;
-  memset(q, 0, sizeof q);
-  for (int j = 0; i + j < n; ++j) {
-    const float y = shifted(broadcast(v[i + j]), grid)[0] - round_to_integer;
-    q[j] = static_cast<uint8_t>(y);
-    v[i + j] -= grid.at(y);
-  }
+  float rest[lanes];
+  for (int j = 0; j < lanes; ++j) rest[j] = i + j < n ? v[i + j] : __builtin_nanf("");  // code 0
   uint8_t last[2 * bits];
-  pack<bits>(q, last);
+  quantise_lanes<bits>(rest, grid, last);
+  memcpy(v + i, rest, (n - i) * sizeof *rest);
   memcpy(packed + i / 8 * bits, last, tail_bytes(n - i, bits));
 }
 
@@ -205,18 +242,13 @@ void encode_groups(const Encode& e, int64_t first, int64_t last) {
     const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
     const T* g = static_cast<const T*>(e.gradient) + start;
     Extremes x;
-    for (int p = 0; p < parts; ++p) {
-      x.lowest[p] = broadcast(largest_float);
-      x.highest[p] = broadcast(-largest_float);
-      x.bad[p] = vi{};
-    }
-    widen_group(g, e.scale, e.residual + start, n, e.new_residual + start, x);
+    widen(g, e.scale, e.residual + start, n, e.new_residual + start, x);
     float level[2];
     levels_of(x, n, level);
     for (int k = 0; k < 2; ++k) store_level(e.levels, Float::bf16, 2 * group + k, level[k]);
     uint8_t* packed = e.packed + 4 * e.layout.words[group];
     clear_last_word(packed, n * bits);
-    quantise<bits>(e.new_residual + start, n, Grid(level[0], level[1], bits), packed, g + n,
+    quantise<bits>(e.new_residual + start, n, Grid(level[0], level[1], bits), packed,
                    e.residual + start + n);
   }
 }

@@ -83,31 +83,126 @@ inline bool streams(const Decode& d, int64_t values) {
   return values >= worth_streaming && !d.accumulate;
 }
 
-// Bit j is v[j] >= 0; NaN gives 0.
-inline unsigned nonnegative(vf v) {
+// One truth value a lane: a mask register where there are such, else all ones or zero.
+#if defined(__AVX512F__)
+typedef __mmask16 Lanes;
+#else
+typedef vi Lanes;
+#endif
+
+// v[j] >= 0; NaN gives false.
+inline Lanes nonnegative(vf v) {
 #if defined(__AVX512F__)
   return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GE_OQ);
+#else
+  return v >= vf{};
+#endif
+}
+
+inline Lanes is_nan(vf v) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+#else
+  return v != v;
+#endif
+}
+
+// Bit j of the result is lane j.
+inline unsigned bits_of(Lanes where) {
+#if defined(__AVX512F__)
+  return where;
 #elif defined(__AVX2__)
-  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_GE_OQ));
+  return _mm256_movemask_ps((__m256)where);
 #elif defined(__SSE2__)
-  return _mm_movemask_ps(_mm_cmpge_ps((__m128)v, _mm_setzero_ps()));
+  return _mm_movemask_ps((__m128)where);
 #else
   unsigned mask = 0;
-  for (int j = 0; j < width; ++j) mask |= static_cast<unsigned>(v[j] >= 0.0f) << j;
+  for (int j = 0; j < width; ++j) mask |= static_cast<unsigned>(where[j] & 1) << j;
   return mask;
 #endif
 }
 
-// Lane by lane: the first where the condition (all ones or zero) holds, else the second.
-inline vf select(vi condition, vf yes, vf no) {
-  return (vf)((condition & (vi)yes) | (~condition & (vi)no));
-}
-
-// All ones in lane j where bit j of the mask is set.
-inline vi lanes_of(unsigned mask) {
+// The lanes whose bit is 1.
+inline Lanes lanes_of(unsigned bits) {
+#if defined(__AVX512F__)
+  return static_cast<Lanes>(bits);
+#else
   vi bit;
   for (int j = 0; j < width; ++j) bit[j] = 1 << j;
-  return (bit & static_cast<int32_t>(mask)) == bit;
+  return (bit & static_cast<int32_t>(bits)) == bit;
+#endif
+}
+
+// Lane by lane: the first where it holds, else the second.
+inline vf select(Lanes where, vf yes, vf no) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_mask_blend_ps(where, (__m512)no, (__m512)yes);
+#else
+  return (vf)((where & (vi)yes) | (~where & (vi)no));
+#endif
+}
+
+// The smaller and the larger of two, lane by lane; the second where either is NaN.
+inline vf smaller(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (vf)_mm_min_ps((__m128)a, (__m128)b);
+#else
+  return select(a < b, a, b);
+#endif
+}
+inline vf larger(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return select(a > b, a, b);
+#endif
+}
+
+// sum + v where it holds, or where it does not; elsewhere sum, or that + 0.
+inline vf add_where(Lanes where, vf sum, vf v) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_mask_add_ps((__m512)sum, where, (__m512)sum, (__m512)v);
+#else
+  return sum + (vf)(where & (vi)v);
+#endif
+}
+inline vf add_elsewhere(Lanes where, vf sum, vf v) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_mask_add_ps((__m512)sum, static_cast<Lanes>(~where), (__m512)sum, (__m512)v);
+#else
+  return sum + (vf)(~where & (vi)v);
+#endif
+}
+
+// Lane j receives lane j ^ h.
+template <int h>
+inline vf partner(vf x) {
+#if defined(__AVX512F__)
+  const __m512 y = (__m512)x;  // a full mask costs nothing, and spares a false warning of gcc 12
+  if constexpr (h == 1) return (vf)_mm512_maskz_permute_ps(0xffff, y, 0xb1);
+  if constexpr (h == 2) return (vf)_mm512_maskz_permute_ps(0xffff, y, 0x4e);
+  if constexpr (h == 4) return (vf)_mm512_maskz_shuffle_f32x4(0xffff, y, y, 0xb1);
+  if constexpr (h == 8) return (vf)_mm512_maskz_shuffle_f32x4(0xffff, y, y, 0x4e);
+#elif defined(__AVX2__)
+  if constexpr (h == 1) return (vf)_mm256_permute_ps((__m256)x, 0xb1);
+  if constexpr (h == 2) return (vf)_mm256_permute_ps((__m256)x, 0x4e);
+  if constexpr (h == 4) return (vf)_mm256_permute2f128_ps((__m256)x, (__m256)x, 1);
+#elif defined(__SSE2__)
+  if constexpr (h == 1) return (vf)_mm_shuffle_ps((__m128)x, (__m128)x, 0xb1);
+  if constexpr (h == 2) return (vf)_mm_shuffle_ps((__m128)x, (__m128)x, 0x4e);
+#else
+  vf y;
+  for (int j = 0; j < width; ++j) y[j] = x[j ^ h];
+  return y;
+#endif
 }
 
 inline vf broadcast(float x) { return vf{} + x; }
