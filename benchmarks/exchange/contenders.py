@@ -15,6 +15,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compr
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 
 import thinwire
+from thinwire.exchange import TwoStage
+from thinwire.quantize import Columns, column_lengths, named_code
 
 Hook = Callable[[Any, Any], torch.futures.Future[Tensor]]
 
@@ -98,12 +100,58 @@ def one_bit(code: str) -> Contender:
     return Contender(f"thinwire {code}", thinwire.onebit_hook, thinwire.OneBitState(code=code))
 
 
-CONTENDERS: dict[str, Callable[[], Contender]] = {
-    "dense": lambda: Contender("dense", all_reduce_hook, None),
-    "fp16": lambda: Contender("fp16", fp16_compress_hook, None),
-    "thinwire sign": lambda: one_bit("sign"),
-    "thinwire rotated": lambda: one_bit("rotated"),
-    "PowerSGD rank 1": lambda: power_sgd(1),
-    "PowerSGD rank 2": lambda: power_sgd(2),
-    "PowerSGD rank 4": lambda: power_sgd(4),
+class BareLoop:
+    """Two of gloo's collectives around the library's arithmetic, one after another.
+
+    No thread, no early sending, no wire of its own: what a short script would do, and the limit
+    that the hook is held against.
+
+    Args:
+        bucket: what will be exchanged.
+        code: how.
+    """
+
+    def __init__(self, bucket: Bucket, code: str) -> None:
+        rows, columns = bucket.gradients()[0].shape
+        self._code = named_code(code)
+        self._stages = TwoStage(
+            Columns.from_lengths(column_lengths((rows, columns))),
+            dist.get_rank(),
+            dist.get_world_size(),
+        )
+
+    def hook(self, _: object, bucket: Any) -> torch.futures.Future[Tensor]:
+        """Exchange a bucket."""
+        stages, code, gradient = self._stages, self._code, bucket.buffer()
+        world, sizes = len(stages.stripes), stages.packet_bytes(code)
+        packets = stages.new_packets(code)
+        stages.quantise(code, 1.0, packets, gradient)
+        incoming = [torch.empty_like(packets[stages.rank]) for _ in range(world)]
+        dist.all_to_all(incoming, packets)
+        stages.sum(code, incoming)
+        stages.worker.commit()
+        update = stages.new_update(code)
+        stages.requantise(code, update)
+        gathered = [update.new_empty(size) for size in sizes]
+        dist.all_gather(gathered, update)
+        for owner, packet in enumerate(gathered):
+            stages.decode(code, owner, packet, gradient, world)
+        stages.owner.commit()
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(gradient)
+        return future
+
+
+CONTENDERS: dict[str, Callable[[Bucket], Contender]] = {
+    "dense": lambda _: Contender("dense", all_reduce_hook, None),
+    "fp16": lambda _: Contender("fp16", fp16_compress_hook, None),
+    "bare loop sign": lambda bucket: Contender(
+        "bare loop sign", BareLoop(bucket, "sign").hook, None
+    ),
+    "thinwire sign": lambda _: one_bit("sign"),
+    "thinwire rotated": lambda _: one_bit("rotated"),
+    "thinwire 4-bit": lambda _: one_bit("4-bit"),
+    "PowerSGD rank 1": lambda _: power_sgd(1),
+    "PowerSGD rank 2": lambda _: power_sgd(2),
+    "PowerSGD rank 4": lambda _: power_sgd(4),
 }

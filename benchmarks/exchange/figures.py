@@ -1,9 +1,12 @@
 """Figures of one exchange, and of one worker as workers are added."""
 
+import math
+
 from matplotlib.axes import Axes
 
 from benchmarks.draw import (
     BLUE,
+    BROWN,
     CONTENDERS,
     GREEN,
     ORANGE,
@@ -104,6 +107,8 @@ def growth(results: Results) -> Drawing | None:
     plan = {k: row["bytes"]["sign"] / 1e6 for k, row in growing.planned(values).items()}
     near = [k for k in plan if k <= workers[-1]]
     left.plot(near, [plan[k] for k in near], "x", color=ORANGE, label="planned")
+    sparse = [run.measures.get("sparse_bytes", math.nan) / 1e6 for run in real.values()]
+    left.plot(workers, sparse, "s-", color=BROWN, label="64 of each 4096, gathered", markersize=4)
     ideal = [2 * values / 8e6 * (k - 1) / k for k in workers]
     left.plot(workers, ideal, "--", color=INK, label="2 bits a value, times (K - 1) / K")
     memory = [run.measures["memory_bytes"] / (4 * values) for run in real.values()]

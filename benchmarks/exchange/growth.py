@@ -2,8 +2,9 @@
 
     python -m benchmarks.exchange.growth [--again]      (1 minute)
 
-Bytes and memory are measured with 2 to 8 real workers on this machine's loopback: bytes by the
-ledger and by the kernel (what all workers put on the loopback interface, divided by their number),
+Bytes and memory are measured with 2 to 16 real workers on this machine's loopback: bytes by the
+ledger and by the kernel (what all workers put on the loopback interface, divided by their number;
+what they receive is the same), beside those of a sparse code whose packets all workers gather,
 memory as the growth of the process's peak resident size over making the state and exchanging with
 it. Time is that of one worker's arithmetic alone, without a network, up to 1024 workers, so that
 the number of processors here does not matter: its packets stand in for those of its peers, which
@@ -27,6 +28,7 @@ from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Result, Results
 from benchmarks.tables import Table
 from benchmarks.timing import Job, in_turns, mean_over_workers, spread
+from benchmarks.training.peers import ChosenOfEach4096
 from thinwire.exchange import Ledger, TwoStage, shared_wire
 from thinwire.plan import ETHERNET_GOODPUT, Link, Network
 from thinwire.plan.units import parse_rate
@@ -34,7 +36,8 @@ from thinwire.plan.wire_format import bucket_bytes
 from thinwire.quantize import Columns, SignCode
 
 VALUES, REPEATS = 2**23, 7
-REAL = (2, 3, 4, 5, 6, 7, 8)
+REAL = (2, 3, 4, 5, 6, 7, 8, 16)
+SPARSE = 64  # values kept of each 4096
 SIMULATED = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 COLUMN = 2048
 EXCHANGES = 3
@@ -89,10 +92,18 @@ def real(settings: dict[str, Any]) -> dict[str, float]:
         exchange.owner.commit()
     dist.barrier()
     kernel = (own_counters("lo") - sent).tx_payload
+    memory = mean_over_workers(peak_bytes() - before)
+    ledger_bytes = mean_over_workers(ledger.total().bytes) / EXCHANGES
+    gather = ChosenOfEach4096(SPARSE)
+    dist.barrier()
+    sent = own_counters("lo")
+    gather(gradient)
+    dist.barrier()
     return {
-        "memory_bytes": mean_over_workers(peak_bytes() - before),
-        "ledger_bytes": mean_over_workers(ledger.total().bytes) / EXCHANGES,
+        "memory_bytes": memory,
+        "ledger_bytes": ledger_bytes,
         "kernel_bytes": kernel / world / EXCHANGES,
+        "sparse_bytes": (own_counters("lo") - sent).tx_payload / world,
     }
 
 
@@ -166,7 +177,14 @@ def tables(results: Results) -> list[Table]:
     titles: list[tuple[str, tuple[str, ...], Callable[[], list[list[str]]]]] = [
         (
             "one exchange, one worker",
-            ("workers", "MB by ledger", "MB by kernel", "MB planned", "MB of memory"),
+            (
+                "workers",
+                "MB by ledger",
+                "MB by kernel",
+                "MB planned",
+                "MB of memory",
+                f"MB by kernel, {SPARSE} of each 4096 gathered",
+            ),
             lambda: [[str(k), *_measured(run.measures, plan[k])] for k, run in found.items()],
         ),
         (
@@ -186,7 +204,9 @@ def tables(results: Results) -> list[Table]:
 
 
 def _measured(row: dict[str, float], plan: dict[str, Any]) -> list[str]:
-    figures = (row["ledger_bytes"], row["kernel_bytes"], plan["bytes"]["sign"], row["memory_bytes"])
+    names = ("ledger_bytes", "kernel_bytes", "memory_bytes", "sparse_bytes")
+    ledger, kernel, memory, sparse = (row.get(name, math.nan) for name in names)
+    figures = (ledger, kernel, plan["bytes"]["sign"], memory, sparse)
     return [f"{figure / 1e6:.3f}" if math.isfinite(figure) else "-" for figure in figures]
 
 

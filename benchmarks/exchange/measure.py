@@ -48,7 +48,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(dist.get_rank())
     gradient = torch.randn(rows * columns, generator=generator)
     bucket = Bucket(rows, columns)
-    contenders = [CONTENDERS[name]() for name in settings["contenders"]]
+    contenders = [CONTENDERS[name](bucket) for name in settings["contenders"]]
     for contender in contenders:
         for _ in range(contender.warm_up - 1):
             one_exchange(contender, bucket, gradient, settings["device"])

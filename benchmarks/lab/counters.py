@@ -25,6 +25,11 @@ class Counters:
         """Bytes sent on TCP connections, without any headers (see ``overhead``)."""
         return self.tx_bytes - HEADER_BYTES * self.tx_packets
 
+    @property
+    def rx_payload(self) -> int:
+        """Bytes received on TCP connections, without any headers."""
+        return self.rx_bytes - HEADER_BYTES * self.rx_packets
+
     def __sub__(self, other: "Counters") -> "Counters":
         """What went by between two readings."""
         return Counters(

@@ -8,20 +8,27 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONTEXT, WIDTH, BATCH, HELD_OUT = 64, 96, 32, 512
+CONTEXT, BATCH, HELD_OUT = 64, 32, 512
+Text = tuple[Tensor, Tensor]
+"""Characters to train on, and those held out."""
 
 
 class Transformer(nn.Module):
-    """Two layers of width 96 over ASCII; the model of examples/char_transformer.py."""
+    """A causal transformer over ASCII; by default the model of examples/char_transformer.py.
 
-    def __init__(self) -> None:
+    Args:
+        width: of its layers.
+        layers: how many.
+    """
+
+    def __init__(self, width: int = 96, layers: int = 2) -> None:
         super().__init__()
-        self.token, self.place = nn.Embedding(128, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.token, self.place = nn.Embedding(128, width), nn.Embedding(CONTEXT, width)
         layer = nn.TransformerEncoderLayer(
-            WIDTH, 4, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
+            width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.out = nn.Linear(WIDTH, 128)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.out = nn.Linear(width, 128)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,10 +36,14 @@ class Transformer(nn.Module):
         return self.out(self.layers(self.token(x) + self.place.weight, self.mask, is_causal=True))
 
 
-def load_text() -> tuple[Tensor, Tensor]:
-    """Train and held-out characters of the standard library's modules a to d."""
+def load_text() -> Text:
+    """Return the source of the standard library's modules a to d."""
     files = sorted(Path(argparse.__file__).parent.glob("[a-d]*.py"))
-    text = "".join(path.read_text(encoding="utf-8", errors="ignore") for path in files)
+    return split("".join(path.read_text(encoding="utf-8", errors="ignore") for path in files))
+
+
+def split(text: str) -> Text:
+    """Return the ASCII characters of a text as numbers, the last twentieth held out."""
     data = torch.frombuffer(bytearray(text.encode("ascii", "ignore")), dtype=torch.uint8).long()
     return data[: int(0.95 * len(data))], data[int(0.95 * len(data)) :]
 
@@ -44,8 +55,8 @@ def loss_of(net: nn.Module, source: Tensor, starts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_losses(net: nn.Module, held_out: Tensor) -> Tensor:
-    """[4] mean cross entropies of this worker's share of the held-out windows."""
+def held_out_losses(net: nn.Module, held_out: Tensor, windows: int = HELD_OUT) -> Tensor:
+    """[4] mean cross entropies of this worker's share of the first held-out windows."""
     share = slice(dist.get_rank(), None, dist.get_world_size())
-    windows = torch.arange(0, HELD_OUT * CONTEXT, CONTEXT)[share]
-    return torch.stack([loss_of(net, held_out, some) for some in windows.chunk(4)])
+    starts = torch.arange(0, windows * CONTEXT, CONTEXT)[share]
+    return torch.stack([loss_of(net, held_out, some) for some in starts.chunk(4)])

@@ -1,13 +1,14 @@
 """Who competes in the training benchmark: the same script with the exchange swapped.
 
 A contender makes, of a bare network, something that takes a step on a global minibatch
-(``Trainer``). The settings of each are chosen from a grid of four points, the same learning rates
-and momenta for all that take minibatches (``GRIDS``); the number of first steps in float32
-(``START``) is the same for all that have such a thing. Hessian-free methods have a grid of four
-points of their own (``NEWTON_GRID``) and no minibatches.
+(``Trainer``). Its settings are chosen in two rounds: the best of four points, which are the same
+learning rates and momenta for all that train by the task's own optimiser (``GRIDS``), and then the
+best of at most three changes of what only it has, such as the length of its start (``Contender``).
+Hessian-free methods have four points of their own (``NEWTON_GRID``) and no minibatches.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,10 +21,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LinearLR
 
 import thinwire
+from benchmarks.training.peers import (
+    ChosenOfEach4096,
+    DeMo,
+    LocalRounds,
+    Mean,
+    in_8_bits,
+    in_float32,
+)
 from benchmarks.training.tasks import Task
 from thinwire.data import shard
 
-START = 20  # steps
 SEEDS = (0, 1, 2)
 NEWTON_MOST = 16  # outer iterations after which a run that has not reached the target is given up
 NEWTON_TUNE = 3  # outer iterations of a run of the grid
@@ -39,9 +47,12 @@ def _grid(names: tuple[str, str], *points: tuple[float, float]) -> list[Point]:
 SGD = ("lr", "momentum")
 GRIDS: dict[str, list[Point]] = {
     "mnist": _grid(SGD, (0.0005, 0.5), (0.0005, 0.9), (0.001, 0.5), (0.001, 0.9)),
-    "transformer": _grid(SGD, (0.006, 0.5), (0.006, 0.9), (0.012, 0.5), (0.012, 0.9)),
+    "transformer": _grid(SGD, (0.003, 0.5), (0.003, 0.9), (0.006, 0.5), (0.006, 0.9)),
+    "brown": _grid(SGD, (0.001, 0.5), (0.001, 0.9), (0.002, 0.5), (0.002, 0.9)),
+    "fashion": _grid(SGD, (0.05, 0.9), (0.1, 0.9), (0.2, 0.5), (0.4, 0.5)),
     "families": _grid(SGD, (0.03, 0.9), (0.1, 0.9), (0.3, 0.5), (1.0, 0.5)),
 }
+DEMO_GRID = _grid(("lr", "decay"), (0.001, 0.9), (0.003, 0.9), (0.001, 0.99), (0.003, 0.99))
 NEWTON_GRID = _grid(("damping", "batch"), (0.03, 4096), (0.03, 8192), (0.1, 4096), (0.1, 8192))
 
 
@@ -58,10 +69,12 @@ class Trainer(Protocol):
     """What every contender becomes.
 
     Attributes:
-        exact: whether the step to come travels in float32 (a start that is not repeated).
+        starting: whether the step to come belongs to a start that is not repeated.
+        every: steps after which what is sent repeats; the task is scored at multiples of it.
     """
 
-    exact: bool
+    starting: bool
+    every: int
 
     def step(self, minibatch: Tensor) -> None:
         """Update the network once, from a global minibatch that every worker is given."""
@@ -72,19 +85,46 @@ class Trainer(Protocol):
         ...
 
 
-Factory = Callable[[nn.Module, Task, Point, int], Trainer]
-"""(network, task, point of the grid, first steps in float32) -> trainer."""
+Factory = Callable[[nn.Module, Task, Point], Trainer]
+"""(network, task, settings) -> trainer."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One that takes part.
+
+    Attributes:
+        make: makes its trainer.
+        own: what only it has, and with which values it is tried on the grid.
+        changes: what of that is tried next at the best point of the grid, one after another.
+        grid: its points where it does not train by the task's own optimiser.
+    """
+
+    make: Factory
+    own: Point
+    changes: tuple[Point, ...] = ()
+    grid: list[Point] | None = None
 
 
 class SgdTrainer:
     """Steps of an optimiser on minibatches, the learning rate falling to 0 in a straight line."""
 
-    def __init__(self, module: nn.Module, optimizer: Any, task: Task, start: int) -> None:
-        self._module, self._optimizer, self._task, self._left = module, optimizer, task, start
-        self._schedule = LinearLR(optimizer, 1.0, 0.0, total_iters=task.goal.most_steps)
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Any,
+        task: Task,
+        start: float = 0,
+        every: float = 1,
+        scheduled: Any = None,
+    ) -> None:
+        self._module, self._optimizer, self._task = module, optimizer, task
+        self._left, self.every = int(start), int(every)
+        steps = task.goal.most_steps
+        self._schedule = LinearLR(scheduled or optimizer, 1.0, 0.0, total_iters=steps)
 
     @property
-    def exact(self) -> bool:
+    def starting(self) -> bool:
         """See ``Trainer``."""
         return self._left > 0
 
@@ -106,7 +146,7 @@ class SgdTrainer:
 class NewtonTrainer:
     """Hessian-free optimisation: a step is an outer iteration, over all training samples."""
 
-    exact = False
+    starting, every = False, 1
 
     def __init__(self, model: nn.Module, task: Task, point: Point, **options: Any) -> None:
         options |= {"damping": point["damping"], "curvature_batch": int(point["batch"])}
@@ -122,98 +162,163 @@ class NewtonTrainer:
         """See ``Trainer``."""
 
 
-def ddp_trainer(ddp: DistributedDataParallel, task: Task, point: Point, start: int) -> Trainer:
-    """Return DDP with the optimiser of everyone whose replicas update themselves."""
-    optimizer: torch.optim.Optimizer
+def optimizer_of(task: Task, model: nn.Module, point: Point) -> torch.optim.Optimizer:
+    """Return the task's optimiser: AdamW, or SGD with momentum."""
     if task.adam:
         betas = (point["momentum"], 0.999)
-        optimizer = torch.optim.AdamW(ddp.parameters(), point["lr"], betas, weight_decay=0.0)
-    else:
-        optimizer = torch.optim.SGD(ddp.parameters(), **point)
-    return SgdTrainer(ddp, optimizer, task, start)
+        return torch.optim.AdamW(model.parameters(), point["lr"], betas, weight_decay=0.0)
+    return torch.optim.SGD(model.parameters(), point["lr"], point["momentum"])
 
 
-def dense(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
+def dense(model: nn.Module, task: Task, point: Point) -> Trainer:
     """Return DDP as it is."""
-    return ddp_trainer(DistributedDataParallel(model), task, point, 0)
+    ddp = DistributedDataParallel(model)
+    return SgdTrainer(ddp, optimizer_of(task, ddp, point), task)
 
 
-def fp16(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
+def fp16(model: nn.Module, task: Task, point: Point) -> Trainer:
     """Return PyTorch's fp16 hook."""
     ddp = DistributedDataParallel(model)
     ddp.register_comm_hook(None, fp16_compress_hook)
-    return ddp_trainer(ddp, task, point, 0)
+    return SgdTrainer(ddp, optimizer_of(task, ddp, point), task)
 
 
 def power_sgd(rank: int) -> Factory:
     """Return PyTorch's PowerSGD hook, in one bucket because on gloo it survives no other way."""
 
-    def make(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
-        ddp, start = DistributedDataParallel(model, bucket_cap_mb=10_000), max(start, 2)
+    def make(model: nn.Module, task: Task, point: Point) -> Trainer:
+        ddp, start = DistributedDataParallel(model, bucket_cap_mb=10_000), int(point["start"])
         state = PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=start)
         ddp.register_comm_hook(state, powerSGD_hook)
-        return ddp_trainer(ddp, task, point, start)
+        return SgdTrainer(ddp, optimizer_of(task, ddp, point), task, start)
 
     return make
 
 
-def hook(code: str) -> Factory:
-    """Return the library's hook."""
+def demo(model: nn.Module, task: Task, point: Point) -> Trainer:
+    """Return decoupled momentum."""
+    optimizer = DeMo([*model.parameters()], point["lr"], point["decay"], int(point["keep"]))
+    return SgdTrainer(model, optimizer, task)
 
-    def make(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
-        ddp = DistributedDataParallel(model)
-        state = thinwire.OneBitState(start_steps=start, code=code)
-        ddp.register_comm_hook(state, thinwire.onebit_hook)
-        return ddp_trainer(ddp, task, point, start)
+
+def local_rounds(mean: Callable[[Point], Mean]) -> Factory:
+    """Return local steps as others have them."""
+
+    def make(model: nn.Module, task: Task, point: Point) -> Trainer:
+        inner, every = optimizer_of(task, model, point), int(point["every"])
+        rounds = LocalRounds(inner, every, mean(point), point["outer"], point["outer momentum"])
+        return SgdTrainer(model, rounds, task, 0, every, inner)
 
     return make
 
 
-def owner(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
+def hook(**options: Any) -> Factory:
+    """Return the library's hook, after a start of 4 bits where there is one."""
+
+    def make(model: nn.Module, task: Task, point: Point) -> Trainer:
+        ddp, start = DistributedDataParallel(model), int(point.get("start", 0))
+        thinwire.compress(ddp, start="4-bit", start_steps=start, **options)
+        return SgdTrainer(ddp, optimizer_of(task, ddp, point), task, start)
+
+    return make
+
+
+def owner(model: nn.Module, task: Task, point: Point) -> Trainer:
     """Return the library's optimisers, which exchange gradients themselves."""
-    common: dict[str, Any] = {"start_steps": start}
+    common: dict[str, Any] = {"lr": point["lr"], "start": "4-bit"}
+    common |= {"start_steps": int(point["start"])}
     optimizer: Any
     if task.adam:
-        common |= {"lr": point["lr"], "betas": (point["momentum"], 0.999), "weight_decay": 0.0}
+        common |= {"betas": (point["momentum"], 0.999), "weight_decay": 0.0}
         optimizer = thinwire.OwnerOptimizer(torch.optim.AdamW, model.named_parameters(), **common)
     else:
-        optimizer = thinwire.OneBitSGD(model.named_parameters(), **point, **common)
-    return SgdTrainer(model, optimizer, task, start)
+        common |= {"momentum": point["momentum"]}
+        optimizer = thinwire.OneBitSGD(model.named_parameters(), **common)
+    return SgdTrainer(model, optimizer, task, point["start"])
+
+
+def local(model: nn.Module, task: Task, point: Point) -> Trainer:
+    """Return the library's local steps, one bit a value from the first round on."""
+    inner, every, start = optimizer_of(task, model, point), int(point["every"]), int(point["start"])
+    optimizer = thinwire.LocalSteps(
+        inner,
+        model.named_parameters(),
+        every=every,
+        buffers=model.named_buffers(),
+        start="sign",
+        start_steps=start,
+    )
+    return SgdTrainer(model, optimizer, task, start, every, inner)
 
 
 def newton(method: str, curvature: str) -> Factory:
     """Return the library's second family, as its recipes have it."""
 
-    def make(model: nn.Module, task: Task, point: Point, start: int) -> Trainer:
+    def make(model: nn.Module, task: Task, point: Point) -> Trainer:
         return NewtonTrainer(model, task, point, method=method, curvature=curvature)
 
     return make
 
 
+def _power_sgd(rank: int) -> Contender:
+    return Contender(power_sgd(rank), {"start": 10}, ({"start": 2}, {"start": 20}))
+
+
+def _newton(method: str, curvature: str) -> Contender:
+    return Contender(newton(method, curvature), {}, grid=NEWTON_GRID)
+
+
+_PUBLISHED = {"every": 10, "outer": 0.7, "outer momentum": 0.9}
+_OUTER: tuple[Point, ...] = ({"outer": 1, "outer momentum": 0.5}, {"every": 20}, {"every": 5})
+_SPARSE = {"every": 10, "outer": 1, "outer momentum": 0, "keep": 64}
+
 # To add a contender, write a Trainer whose ``step`` is one update, and enter it here and in
 # ``ENTRIES``. One whose steps do not all take the same time and bytes goes into ``NEWTON``: it is
 # then run to the target on every wire instead of being computed.
-CONTENDERS: dict[str, Factory] = {
-    "dense": dense,
-    "fp16": fp16,
-    "PowerSGD rank 1": power_sgd(1),
-    "PowerSGD rank 4": power_sgd(4),
-    "thinwire hook": hook("sign"),
-    "thinwire hook, 4 bits": hook("4-bit"),
-    "thinwire optimiser": owner,
-    "Hessian-free, Gauss-Newton": newton("gauss-newton", "replicated"),
-    "Hessian-free, Bi-CG-STAB": newton("bicgstab", "sharded"),
+CONTENDERS: dict[str, Contender] = {
+    "dense": Contender(dense, {}),
+    "fp16": Contender(fp16, {}),
+    "PowerSGD rank 1": _power_sgd(1),
+    "PowerSGD rank 2": _power_sgd(2),
+    "PowerSGD rank 4": _power_sgd(4),
+    "PowerSGD rank 8": _power_sgd(8),
+    "DeMo": Contender(demo, {"keep": 32}, ({"keep": 8}, {"keep": 2}), DEMO_GRID),
+    "DiLoCo": Contender(local_rounds(lambda _: in_float32), _PUBLISHED, _OUTER),
+    "DiLoCo, 8 bits": Contender(local_rounds(lambda _: in_8_bits), _PUBLISHED, _OUTER),
+    "SparseLoCo": Contender(
+        local_rounds(lambda point: ChosenOfEach4096(int(point["keep"]))),
+        _SPARSE,
+        ({"keep": 128}, {"every": 20}, {"every": 5}),
+    ),
+    "thinwire hook": Contender(hook(), {}),
+    "thinwire hook, 1 bit": Contender(hook(code="sign"), {"start": 0}, ({"start": 20},)),
+    "thinwire optimiser": Contender(owner, {"start": 0}, ({"start": 20}, {"start": 40})),
+    "thinwire local steps": Contender(
+        local, {"every": 10, "start": 20}, ({"start": 0}, {"every": 20}, {"every": 5})
+    ),
+    "Hessian-free, Gauss-Newton": _newton("gauss-newton", "replicated"),
+    "Hessian-free, Bi-CG-STAB": _newton("bicgstab", "sharded"),
 }
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
-_ONE_BIT = ["thinwire hook", "thinwire optimiser"]
+_ALL = [name for name in CONTENDERS if name not in NEWTON]
+_FEW = ["dense", "PowerSGD rank 4", "DiLoCo", "SparseLoCo"]
+_OURS = [name for name in CONTENDERS if name.startswith("thinwire")]
 ENTRIES: dict[str, list[str]] = {
-    "mnist": ["dense", "fp16", "PowerSGD rank 4", *_ONE_BIT, "thinwire hook, 4 bits"],
-    "transformer": [name for name in CONTENDERS if name not in NEWTON],
-    "families": ["dense", "PowerSGD rank 4", *_ONE_BIT, *sorted(NEWTON, reverse=True)],
+    "mnist": _ALL,
+    "transformer": _ALL,
+    "brown": [*_FEW, *_OURS],
+    "fashion": [*_FEW, *_OURS],
+    "families": ["dense", "PowerSGD rank 4", *_OURS, *sorted(NEWTON, reverse=True)],
 }
-"""Who takes part in which task. Four bits are for Adam; Hessian-free needs a small network here."""
+"""Who takes part in which task. Hessian-free methods need a small network here."""
 
 
 def grid(task: str, contender: str) -> list[Point]:
-    """Return the points a contender is tried at."""
-    return NEWTON_GRID if contender in NEWTON else GRIDS[task]
+    """Return the points a contender is tried at first."""
+    entry = CONTENDERS[contender]
+    return [point | entry.own for point in entry.grid or GRIDS[task]]
+
+
+def changed(contender: str, best: Point) -> list[Point]:
+    """Return the points that are tried next, where ``best`` is the best so far."""
+    return [best | change for change in CONTENDERS[contender].changes]

@@ -1,9 +1,12 @@
 """Figures of training: seconds and bytes to a target, and bytes against loss."""
 
+import statistics
+
 from matplotlib.axes import Axes
 
 from benchmarks.draw import (
     BLUE,
+    CONTENDERS,
     GREEN,
     GREY,
     ORANGE,
@@ -17,7 +20,8 @@ from benchmarks.draw import (
 )
 from benchmarks.store import Results
 from benchmarks.tables import WIRES
-from benchmarks.training.rows import Row, rows, stored_rates
+from benchmarks.training.contenders import ENTRIES
+from benchmarks.training.rows import Row, curves, rows, stored_rates
 from benchmarks.training.tasks import GOALS
 from thinwire.report.style import INK, plain_ticks
 
@@ -127,6 +131,63 @@ def training(results: Results) -> Drawing | None:
         line[-1].set_title(f"{task}, any wire", fontsize=10)
         line[-1].set_xlabel("MB sent per worker to the target")
     return figure, "Seconds and megabytes to the target for every contender, by task and wire."
+
+
+def race(results: Results) -> Drawing | None:
+    """Draw how scores fall, or rise, with megabytes and seconds: a row for each task."""
+    rates = stored_rates(results)
+    raced = [task for task in GOALS if any(_lines(results, task, rate) for rate in rates)]
+    if not raced:
+        return None
+    columns = len(rates) + 1
+    figure, axes_of = panels(columns, 4.6 * columns, 4.0 * len(raced), rows=len(raced))
+    for line, task in zip(axes_of, raced, strict=True):
+        known = next(rate for rate in rates if _lines(results, task, rate))
+        _curves(line[0], _lines(results, task, known), task, 1)
+        line[0].set(xlabel="MB sent per worker", ylabel=GOALS[task].score, title=task)
+        for axes, rate in zip(line[1:], rates, strict=True):
+            found = _lines(results, task, rate)
+            if found:
+                _curves(axes, found, task, 0)
+                axes.set(xlabel="seconds", title=f"{task}, {WIRES.get(rate, rate)}")
+            else:
+                axes.set_axis_off()
+    handles = {h.get_label(): h for axes in axes_of.flat for h in axes.get_lines()}
+    shown = [name for name in CONTENDERS if name in handles]
+    columns = min(5, columns + 2)
+    figure.legend(
+        [handles[name] for name in shown],
+        shown,
+        loc="outside lower center",
+        ncols=columns,
+    )
+    return figure, "Scores against megabytes sent per worker and against seconds, medians of seeds."
+
+
+Line = list[tuple[float, float, float]]  # score, seconds, megabytes
+
+
+def _lines(results: Results, task: str, rate: str) -> dict[str, Line]:
+    """Each contender's medians over seeds, as far as all seeds have gone."""
+    found = {}
+    for name in ENTRIES[task]:
+        seeds = curves(results, task, name, rate)
+        if seeds:
+            points = [list(zip(*at, strict=True)) for at in zip(*seeds, strict=False)]
+            found[name] = [tuple(statistics.median(v) for v in point) for point in points]
+    return found
+
+
+def _curves(axes: Axes, found: dict[str, Line], task: str, what: int) -> None:
+    """Draw scores against seconds (0) or megabytes (1)."""
+    for name, line in found.items():
+        scores, places = [point[0] for point in line], [point[1 + what] for point in line]
+        ours = name.startswith("thinwire")
+        style = {"linewidth": 2.2 if ours else 1.2, "linestyle": "-" if ours else "--"}
+        axes.plot(places, scores, color=CONTENDERS[name], label=name, **style)
+        axes.plot(places[-1], scores[-1], "o", color=CONTENDERS[name], markersize=4, label="_")
+    axes.axhline(GOALS[task].target, color=GREY, linewidth=0.8, linestyle=":", label="_")
+    axes.set_xscale("log")
 
 
 def _bars(axes: Axes, table: list[Row | tuple[str, str]], what: str) -> None:

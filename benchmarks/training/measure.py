@@ -22,13 +22,18 @@ WARM_UP = 2  # steps at the beginning of either phase that are not counted: buck
 
 
 def timed_step(trainer: Trainer, minibatch: torch.Tensor, device: str) -> dict[str, Any]:
-    """Take one step; return seconds, bytes sent, and whether it was one of the exact start."""
-    exact = trainer.exact
+    """Take one step; return seconds, bytes sent and received, and whether it was of the start."""
+    starting = trainer.starting
     before, started = counters(device), time.perf_counter()
     trainer.step(minibatch)
     seconds = time.perf_counter() - started
-    sent = counters(device) - before
-    return {"seconds": seconds, "bytes": sent.tx_payload, "exact": exact}
+    passed = counters(device) - before
+    return {
+        "seconds": seconds,
+        "bytes": passed.tx_payload,
+        "received": passed.rx_payload,
+        "starting": starting,
+    }
 
 
 def score_due(settings: dict[str, Any], task: Task, done: int) -> bool:
@@ -51,12 +56,13 @@ def train(
 
     Returns:
         "steps": one entry each; "scores": [number of steps, score] pairs; "reached": the number of
-        steps after which the target was met for the first time, or None. A score that is not
-        finite ends the run.
+        steps after which the target was met for the first time, or None; "every": of the trainer.
+        A score that is not finite ends the run.
     """
     next_minibatch = task.minibatches()
     taken: list[dict[str, Any]] = []
     scores: list[list[float]] = []
+    reached = None
     while len(taken) < settings["steps"]:
         taken.append(timed_step(trainer, next_minibatch(), settings["device"]))
         if score_due(settings, task, len(taken)):
@@ -64,27 +70,35 @@ def train(
             if not math.isfinite(score):
                 break
             scores.append([len(taken), score])
-            if settings["stage"] != "tune" and task.goal.reached(score):
-                return {"steps": taken, "scores": scores, "reached": len(taken)}
-    return {"steps": taken, "scores": scores, "reached": None}
+            if reached is None and settings["stage"] != "tune" and task.goal.reached(score):
+                reached = len(taken)
+                if settings["contender"] in NEWTON or not task.goal.to_the_end:
+                    break
+    return {"steps": taken, "scores": scores, "reached": reached, "every": trainer.every}
 
 
 def compact(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``train`` told in as much room as it deserves: medians of steps, not steps."""
+    """Return what ``train`` told in as much room as it deserves: medians of steps, not steps.
+
+    Where what is sent repeats only after several steps, these count as one, a step having its share
+    of it.
+    """
     phases = {}
-    for name, exact in (("start", True), ("steady", False)):
-        of_phase = [step for step in result["steps"] if step["exact"] == exact]
-        steps = of_phase[WARM_UP:] or of_phase
-        if steps:
-            median, low, high = spread([step["seconds"] for step in steps])
+    for name, starting in (("start", True), ("steady", False)):
+        steps = [step for step in result["steps"] if step["starting"] == starting]
+        rounds = _rounds(steps, 1 if starting else result["every"])
+        if rounds:
+            median, low, high = spread([step["seconds"] for step in rounds])
             phases[name] = {
                 "seconds": median,
                 "fastest": low,
                 "slowest": high,
-                "bytes": statistics.median(step["bytes"] for step in steps),
-                "steps": len(steps),
+                "bytes": statistics.median(step["bytes"] for step in rounds),
+                "received": statistics.median(step["received"] for step in rounds),
+                "steps": len(rounds),
             }
-    total = {name: sum(step[name] for step in result["steps"]) for name in ("seconds", "bytes")}
+    names = ("seconds", "bytes", "received")
+    total = {name: sum(step[name] for step in result["steps"]) for name in names}
     return {
         "phases": phases,
         "total": {"steps": len(result["steps"]), **total},
@@ -93,12 +107,20 @@ def compact(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rounds(steps: list[dict[str, Any]], every: int) -> list[dict[str, float]]:
+    """Return whole rounds of steps after those that warm up, each as the mean of its steps."""
+    warm_up = every if every > 1 else WARM_UP
+    whole = [steps[at : at + every] for at in range(0, len(steps) - every + 1, every)]
+    rounds = whole[warm_up // every :] or whole
+    names = ("seconds", "bytes", "received")
+    return [{name: statistics.fmean(s[name] for s in one) for name in names} for one in rounds]
+
+
 def measure(settings: dict[str, Any]) -> dict[str, Any]:
     """Train from a network that has learned nothing."""
     task = TASKS[settings["task"]](settings["seed"])
     model = task.model()
-    make = CONTENDERS[settings["contender"]]
-    trainer = make(model, task, settings["point"], settings["exact"])
+    trainer = CONTENDERS[settings["contender"]].make(model, task, settings["point"])
     dist.barrier()
     result = train(task, trainer, model, settings)
     trainer.close()

@@ -88,6 +88,11 @@ def fashion() -> Dataset:
     return load_idx_folder(Path(os.environ.get("THINWIRE_FASHION", FASHION)), "Fashion-MNIST")
 
 
+def images(pixels: Tensor) -> Tensor:
+    """Return [N, 28 x 28] bytes as normalised images [N, 1, 28, 28]."""
+    return pixels.view(-1, 1, 28, 28).float().div(255).sub(0.286).div(0.353)
+
+
 def wrap(model: nn.Module, how: str) -> tuple[DistributedDataParallel, Any]:
     """Return the model under DistributedDataParallel, and what counts its bytes, if thinwire is."""
     if how.startswith("PowerSGD"):
@@ -128,8 +133,7 @@ def train(
 def measure_convolutional(run: dict[str, Any]) -> dict[str, Any]:
     """Test error of the network after some epochs of a part of the images."""
     rank, world, data = dist.get_rank(), dist.get_world_size(), fashion()
-    inputs = data.train.inputs[:IMAGES].view(-1, 1, 28, 28).float().div(255).sub(0.286).div(0.353)
-    tests = data.test.inputs.view(-1, 1, 28, 28).float().div(255).sub(0.286).div(0.353)
+    inputs, tests = images(data.train.inputs[:IMAGES]), images(data.test.inputs)
     torch.manual_seed(run["seed"])
     model = convolutional()
     ddp, state = wrap(model, run["how"])

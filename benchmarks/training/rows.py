@@ -10,16 +10,19 @@ from benchmarks.tables import WIRES, Table, ranged
 from benchmarks.timing import Range, spread
 from benchmarks.training.cells import best_point, speed_key, train_key
 from benchmarks.training.contenders import (
+    CONTENDERS,
     ENTRIES,
-    GRIDS,
     NEWTON,
-    NEWTON_GRID,
     SEEDS,
-    START,
     Point,
+    grid,
     words,
 )
 from benchmarks.training.tasks import GOALS
+
+Outcome = tuple[float, float, float, float]
+"""Steps, seconds, megabytes sent and received by a worker."""
+NEVER = (math.inf,) * 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Row:
             The largest is infinite where one did not.
         seconds: to the target.
         megabytes: one worker sends to the target.
+        received: megabytes that it receives.
+        last: the last score of every seed, where runs go to the end; else None.
     """
 
     contender: str
@@ -46,6 +51,8 @@ class Row:
     steps: Range | None
     seconds: Range | None
     megabytes: Range | None
+    received: Range | None
+    last: Range | None
 
 
 def row(results: Results, task: str, contender: str, rate: str) -> Row | str | None:
@@ -63,37 +70,59 @@ def row(results: Results, task: str, contender: str, rate: str) -> Row | str | N
     met = sum(run.measures["reached"] is not None for run in trained)
     outcomes = [_totals(run) if direct else _product(run, found[0]) for run in trained]
     if 2 * met <= len(trained):
-        steps = seconds = megabytes = None
+        figures: tuple[Range | None, ...] = (None,) * 4
     else:
-        steps, seconds, megabytes = (spread(values) for values in zip(*outcomes, strict=True))
+        figures = tuple(spread(values) for values in zip(*outcomes, strict=True))
     best = best_point(results, task, contender)
-    return Row(contender, best, pace, len(trained), met, steps, seconds, megabytes)
+    ends = [run.measures["scores"][-1][1] for run in trained if GOALS[task].to_the_end]
+    last = spread(ends) if ends else None
+    return Row(contender, best, pace, len(trained), met, *figures, last)
 
 
 def _stored(results: Results, keys: Sequence[str]) -> list[Result]:
     return [results[key] for key in keys if key in results]
 
 
-def _totals(run: Result) -> Range:
-    """Steps, seconds and megabytes of a run that went to the target on the wire itself."""
+def _totals(run: Result) -> Outcome:
+    """The outcome of a run that went to the target on the wire itself."""
     reached, total = run.measures["reached"], run.measures["total"]
     if reached is None:
-        return math.inf, math.inf, math.inf
-    return reached, total["seconds"], total["bytes"] / 1e6
+        return NEVER
+    return reached, total["seconds"], total["bytes"] / 1e6, total["received"] / 1e6
 
 
-def _product(run: Result, wire: Result) -> Range:
+def _product(run: Result, wire: Result) -> Outcome:
     """The same of a run on an open wire: its steps, times what a step takes on this one."""
-    steps, phases = run.measures["reached"], wire.measures["phases"]
-    if steps is None:
-        return math.inf, math.inf, math.inf
+    steps = run.measures["reached"]
+    return NEVER if steps is None else after(steps, run, wire)
+
+
+def after(steps: float, run: Result, wire: Result) -> Outcome:
+    """Return what so many steps of a run on an open wire would have taken on this one."""
+    phases = wire.measures["phases"]
     first, steady = phases.get("start", phases["steady"]), phases["steady"]
-    start = min(steps, START) if "start" in phases else 0
+    start = min(steps, run.settings["point"].get("start", 0))
 
     def both(name: str) -> float:
         return start * first[name] + (steps - start) * steady[name]
 
-    return steps, both("seconds"), both("bytes") / 1e6
+    return steps, both("seconds"), both("bytes") / 1e6, both("received") / 1e6
+
+
+def curves(results: Results, task: str, contender: str, rate: str) -> list[list[list[float]]]:
+    """Return the scores of each seed: [score, seconds, megabytes sent] at each step it was taken.
+
+    None are returned where the contender has not been measured on this wire.
+    """
+    known = measured(results)
+    wire = known.get(speed_key(task, contender, rate, SEEDS[0]))
+    if wire is None or contender in NEWTON:
+        return []
+    runs = _stored(known, [train_key(task, contender, seed) for seed in SEEDS])
+    return [
+        [[score, *after(steps, run, wire)[1:3]] for steps, score in run.measures["scores"]]
+        for run in runs
+    ]
 
 
 def stored_rates(results: Results) -> list[str]:
@@ -102,7 +131,16 @@ def stored_rates(results: Results) -> list[str]:
     return sorted(rates, key=lambda rate: parse_rate(rate) or math.inf)
 
 
-HEADINGS = ("contender", "settings", "steps/s", "steps", "seconds to target", "MB to target")
+HEADINGS = (
+    "contender",
+    "settings",
+    "steps/s",
+    "steps",
+    "seconds to target",
+    "MB sent",
+    "MB received",
+    "last score",
+)
 
 
 def texts(found: Row) -> list[str]:
@@ -116,7 +154,8 @@ def texts(found: Row) -> list[str]:
         f"{pace:.2f} ({low:.2f} to {high:.2f})",
         missed if found.steps is None else ranged(found.steps),
         "-" if found.seconds is None else ranged(found.seconds),
-        "-" if found.megabytes is None else ranged(found.megabytes),
+        *("-" if some is None else ranged(some) for some in (found.megabytes, found.received)),
+        "-" if found.last is None else ranged(found.last),
     ]
 
 
@@ -156,11 +195,10 @@ def grids() -> Table:
     """Return what every contender of the training benchmark was tried with."""
     lines = []
     for task, goal in GOALS.items():
-        sgd = [name for name in ENTRIES[task] if name not in NEWTON]
-        newton = [name for name in ENTRIES[task] if name in NEWTON]
-        for names, grid in ((sgd, GRIDS[task]), (newton, NEWTON_GRID)):
-            if names:
-                target = f"{goal.score} {goal.target:g}"
-                points = "; ".join(map(words, grid))
-                lines.append([task, target, ", ".join(names), points])
-    return Table("Grids", ("task", "target", "contenders", "points"), lines)
+        target = f"{goal.score} {goal.target:g}"
+        for name in ENTRIES[task]:
+            entry = CONTENDERS[name]
+            points = "; ".join(words(point) for point in grid(task, name))
+            then = "; ".join(map(words, entry.changes)) or "-"
+            lines.append([task, target, name, points, then])
+    return Table("Grids", ("task", "target", "contender", "points", "then, at the best"), lines)

@@ -30,12 +30,13 @@ def keep(name: str, key: str, measures: dict[str, Any], **settings: Any) -> None
 def training() -> None:
     """Dense needs 60 steps of 4 s, the hook 80 of 1 s."""
     for name, seconds, steps in (("dense", 4.0, 60), ("thinwire hook", 1.0, 80)):
-        taken = [{"seconds": seconds, "bytes": 10**6 // steps, "exact": False}] * 6
-        told = compact({"steps": taken, "scores": [[10, 95.0]], "reached": steps})
+        sent = 10**6 // steps
+        one = {"seconds": seconds, "bytes": sent, "received": sent, "starting": False}
+        told = compact({"steps": [one] * 6, "scores": [[10, 95.0]], "reached": steps, "every": 1})
         for point in GRIDS["mnist"]:
             keep("training", tune_key("mnist", name, point), told, rate=None)
         for seed in SEEDS:
-            keep("training", train_key("mnist", name, seed), told, rate=None)
+            keep("training", train_key("mnist", name, seed), told, rate=None, point={})
         keep("training", speed_key("mnist", name, RATES[1], 0), told, rate=RATES[1])
 
 

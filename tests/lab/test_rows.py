@@ -12,12 +12,14 @@ from benchmarks.store import Result
 from benchmarks.training import contenders, rows
 from benchmarks.training.__main__ import BENCHMARK
 from benchmarks.training.cells import best_point, cells, speed_key, train_key, tune_key
-from benchmarks.training.contenders import ENTRIES, SEEDS, START, grid
+from benchmarks.training.contenders import ENTRIES, SEEDS, changed, grid
 from benchmarks.training.measure import compact
+
+START = 20  # steps of the start of the run that is stored
 
 
 def of(key: str, **measures: Any) -> dict[str, Result]:
-    return {key: Result(key, {"rate": None}, measures=measures)}
+    return {key: Result(key, {"rate": None, "point": {"start": START}}, measures=measures)}
 
 
 def test_ratios_are_taken_within_a_repeat() -> None:
@@ -33,8 +35,8 @@ def test_ratios_are_taken_within_a_repeat() -> None:
     assert second.seconds == (0.4, 0.2, 0.4)
 
 
-def step(seconds: float, sent: int, exact: bool) -> dict[str, Any]:
-    return {"seconds": seconds, "bytes": sent, "exact": exact}
+def step(seconds: float, sent: int, starting: bool) -> dict[str, Any]:
+    return {"seconds": seconds, "bytes": sent, "received": 2 * sent, "starting": starting}
 
 
 def tuned(task: str, contender: str, scores: list[float | None]) -> dict[str, Result]:
@@ -60,11 +62,12 @@ WIRE = compact(
         + [step(0.5, 10, False)] * 3,
         "scores": [],
         "reached": None,
+        "every": 1,
     }
 )
 
 
-def test_time_to_target_counts_the_exact_start_apart() -> None:
+def test_time_to_target_counts_the_start_apart() -> None:
     name = "thinwire hook"
     runs = {
         **tuned("mnist", name, [90, 95, 80, None]),
@@ -79,7 +82,17 @@ def test_time_to_target_counts_the_exact_start_apart() -> None:
     assert row.seconds == tuple(START * 2 + (steps - START) * 0.5 for steps in (120, 100, 140))
     assert row.megabytes is not None
     assert row.megabytes[0] == pytest.approx((START * 200 + (120 - START) * 10) / 1e6)
+    assert row.received == tuple(2 * megabytes for megabytes in row.megabytes)
     assert rows.best([("dense", "an error"), row], "seconds") == 1
+
+
+def test_a_step_has_its_share_of_what_repeats_only_after_several() -> None:
+    steps = [step(9, 0, False)] * 3 + ([step(1, 0, False)] * 2 + [step(4, 30, False)]) * 2
+    told = compact({"steps": steps, "scores": [], "reached": None, "every": 3})
+    assert told["phases"]["steady"]["steps"] == 2  # the first round warms up
+    assert told["phases"]["steady"]["seconds"] == 2
+    assert told["phases"]["steady"]["bytes"] == 10
+    assert told["total"]["bytes"] == 60
 
 
 def test_a_target_that_most_seeds_miss_is_not_met() -> None:
@@ -106,7 +119,7 @@ def test_hessian_free_goes_to_the_target_on_the_wire_itself() -> None:
     runs: dict[str, Result] = {}
     for seed, seconds in zip(SEEDS, (3.0, 1.0, 2.0), strict=True):
         steps = [step(seconds, 10**6, False)] * 4
-        measures = compact({"steps": steps, "scores": [], "reached": 4})
+        measures = compact({"steps": steps, "scores": [], "reached": 4, "every": 1})
         runs |= of(speed_key("families", name, "1gbit", seed), **measures)
     row = rows.row(runs, "families", name, "1gbit")
     assert isinstance(row, rows.Row)
@@ -119,6 +132,21 @@ def test_the_best_score_chooses_and_an_unfinished_grid_does_not() -> None:
     assert best_point(runs, "transformer", "dense") == grid("transformer", "dense")[1]
     runs.popitem()
     assert best_point(runs, "transformer", "dense") is None
+
+
+def test_what_a_contender_has_alone_is_tried_at_the_best_of_the_grid() -> None:
+    name = "PowerSGD rank 4"
+    runs = tuned("transformer", name, [2.2, 2.1, 2.4, 2.3])
+    best = grid("transformer", name)[1]
+    assert best["start"] == 10
+    assert best_point(runs, "transformer", name) is None  # the changes are not tried yet
+    tried = changed(name, best)
+    assert [point["start"] for point in tried] == [2, 20]
+    wanted = {cell.key for cell in cells(runs)}
+    for point, score in zip(tried, (2.05, 2.15), strict=True):
+        assert tune_key("transformer", name, point) in wanted
+        runs |= of(tune_key("transformer", name, point), scores=[[10, score]])
+    assert best_point(runs, "transformer", name) == tried[0]
 
 
 def test_the_best_point_is_what_is_trained() -> None:

@@ -55,10 +55,13 @@ def test_the_shipped_codes_call_themselves_by_their_names() -> None:
 @pytest.mark.parametrize("name", ["sign", "rotated", "2-bit", "4-bit", "8-bit", "ternary"])
 def test_bits_are_what_a_long_payload_has_for_each_value(name: str) -> None:
     row = TERNARY if name == "ternary" else code_spec(name)
-    columns = Columns.from_lengths([2**22])  # so long that levels do not count
+    columns = Columns.from_lengths([2**22])  # so long that a group's levels do not count
     bits = 8 * row.make().payload_bytes(columns) / columns.values
     if name == "rotated":
         bits -= 16 / 512  # a bfloat16 level for each block of 512
+    if name in ("2-bit", "4-bit", "8-bit"):
+        bits -= 32 * columns.runs.groups / columns.values  # two for each run of about 144
+        assert columns.values / columns.runs.groups == pytest.approx(144, rel=1e-3)
     assert bits == pytest.approx(row.bits, rel=1e-4)
 
 

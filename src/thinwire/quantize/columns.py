@@ -24,6 +24,7 @@ Axis = Literal["output", "input"]
 SMALLEST, LARGEST = 256, 2048  # values in a group
 CPU = torch.device("cpu")
 WORD = 32  # bits; a group's packed values are padded to whole words
+RUN = 144  # values, about, that share the levels of codes of several bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,21 @@ class Columns:
         return bisect_right(self._block_offsets, level) - 1
 
     @cached_property
+    def runs(self) -> "Columns":
+        """The same values with every group cut into nearly equal runs of whole words.
+
+        Between the extremes of fewer values levels lie closer together, for which codes of several
+        bits can pay: at 4 bits runs of 144 leave a third less squared error than groups of 576, for
+        0.17 bits more a value.
+
+        >>> Columns.from_lengths([300, 40]).runs.lengths
+        (160, 140, 40)
+        """
+        cut = {length: _runs(length) for length in set(self.lengths)}
+        lengths = itertools.chain.from_iterable(cut[length] for length in self.lengths)
+        return Columns(tuple(lengths), self.device)
+
+    @cached_property
     def _lengths_table(self) -> Tensor:
         return torch.tensor(self.lengths, dtype=torch.int64, device=CPU).to(self.device)
 
@@ -205,6 +221,13 @@ def column_lengths(shape: torch.Size | tuple[int, ...], axis: Axis = "output") -
     lengths = [merged * length] * (count // merged)
     lengths[-1] += count % merged * length
     return lengths
+
+
+def _runs(length: int) -> list[int]:
+    """Runs of about RUN values, whole words but for the last."""
+    count, words = max(1, (length + RUN // 2) // RUN), -(-length // WORD)
+    bounds = [min(length, -(-words * i // count) * WORD) for i in range(count + 1)]
+    return [stop - start for start, stop in itertools.pairwise(bounds)]
 
 
 def _cut(length: int) -> list[int]:

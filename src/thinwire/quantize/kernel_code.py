@@ -7,7 +7,8 @@ which is 2/pi = 0.64 of a normal one's, but 0.24 of Student's t with two degrees
 every group looks normal, so the first figure always holds; a level for each block of 512 follows
 what differs between blocks. The error a step leaves behind, and hence the delay that error feedback
 is, no longer depends on the tails. ``uniform`` codes are the knob between these and float32: the
-error of a value is at most half a step, (hi - lo) / (2^b - 1) / 2, apart from rounding.
+error of a value is at most half a step, (hi - lo) / (2^b - 1) / 2, apart from rounding. Their
+extremes are those of short runs of a group (``Columns.runs``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +33,19 @@ class KernelCode:
         family: one of ``kernels.FAMILIES``.
         bits: bits a value, one of the family's widths.
         levels: dtype of the levels on the wire. The residual absorbs the rounding of bfloat16.
+        runs: whether the values of a short run of a group share levels, and not the whole group's.
     """
 
     kernels: ClassVar[Mapping[str, Callable[..., None]]] = OPERATORS
 
     def __init__(
-        self, name: str, family: str, bits: int = 1, levels: torch.dtype = torch.bfloat16
+        self,
+        name: str,
+        family: str,
+        bits: int = 1,
+        levels: torch.dtype = torch.bfloat16,
+        *,
+        runs: bool = False,
     ) -> None:
         row = FAMILIES[family]
         if bits not in row.widths:
@@ -46,7 +54,7 @@ class KernelCode:
             expected = " or ".join(map(str, row.level_types))
             raise ValueError(f"levels: expected {expected}, got {levels}")
         self.name, self.bits, self.levels = name, bits, levels
-        self._in_blocks = row.layout_rows == 3
+        self._in_blocks, self._in_runs = row.layout_rows == 3, runs
         self._scales = torch.float32 in row.level_types  # so divided levels need no rounding
         self._encode, self._decode = f"{family}_encode", f"{family}_decode"
         self._sum = f"{family}_sum"
@@ -54,7 +62,7 @@ class KernelCode:
     def payload_bytes(self, columns: Columns) -> int:
         """Return the bytes of levels and packed values."""
         level_bytes = self._count(columns) * self.levels.itemsize
-        return (level_bytes + 3) // 4 * 4 + 4 * columns.packed_words(self.bits)
+        return (level_bytes + 3) // 4 * 4 + 4 * self._of(columns).packed_words(self.bits)
 
     def encode(
         self,
@@ -108,13 +116,19 @@ class KernelCode:
         level = first_true(~levels.isfinite().view(-1))
         if level < 0:
             return -1
-        return columns.group_of_block(level) if self._in_blocks else level // 2
+        if self._in_blocks:
+            return columns.group_of_block(level)
+        return columns.group_of(self._of(columns).offsets[level // 2])
+
+    def _of(self, columns: Columns) -> Columns:
+        """What shares levels."""
+        return columns.runs if self._in_runs else columns
 
     def _layout(self, columns: Columns) -> Tensor:
-        return columns.block_table if self._in_blocks else columns.packed_table(self.bits)
+        return columns.block_table if self._in_blocks else self._of(columns).packed_table(self.bits)
 
     def _count(self, columns: Columns) -> int:
-        return columns.blocks if self._in_blocks else 2 * columns.groups
+        return columns.blocks if self._in_blocks else 2 * self._of(columns).groups
 
     def _split(self, payload: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """The levels and the packed values, as views."""
@@ -148,11 +162,11 @@ class RotatedSignCode(KernelCode):
 
 
 class UniformCode(KernelCode):
-    """``bits`` bits a value between the extremes of its group (``kernels.reference.uniform``).
+    """``bits`` bits a value between the extremes of its run (``kernels.reference.uniform``).
 
     Args:
         bits: 2, 4 or 8.
     """
 
     def __init__(self, bits: int) -> None:
-        super().__init__(f"{bits}-bit", "uniform", bits)
+        super().__init__(f"{bits}-bit", "uniform", bits, runs=True)

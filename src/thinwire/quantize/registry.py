@@ -96,8 +96,8 @@ for _spec in (
     CodeSpec("float32", 32, "all bits: the exact twin", Float32Code, exact=True),
     CodeSpec("bfloat16", 16, "values rounded to bfloat16", Bfloat16Code, kind="bfloat16"),
     CodeSpec("rotated", 1, "signs of rotated blocks", RotatedSignCode, kind="rotated"),
-    CodeSpec("2-bit", 2, "4 even steps between a column's extremes", partial(UniformCode, 2)),
-    CodeSpec("4-bit", 4, "16 even steps between a column's extremes", partial(UniformCode, 4)),
-    CodeSpec("8-bit", 8, "256 even steps between a column's extremes", partial(UniformCode, 8)),
+    CodeSpec("2-bit", 2, "4 even steps between the extremes of a run", partial(UniformCode, 2)),
+    CodeSpec("4-bit", 4, "16 even steps between the extremes of a run", partial(UniformCode, 4)),
+    CodeSpec("8-bit", 8, "256 even steps between the extremes of a run", partial(UniformCode, 8)),
 ):
     register_code(_spec)
