@@ -14,7 +14,6 @@ from benchmarks.launch import Place
 from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 
-
 MOST = "8M"  # values of which all contenders exchange
 ONLY_THERE = {"bare loop sign", "thinwire 4-bit"}
 
