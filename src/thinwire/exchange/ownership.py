@@ -14,16 +14,16 @@ from thinwire.quantize import FlatSpace
 def share_out(sizes: Sequence[int], loads: Sequence[int]) -> list[int]:
     """Return an owner for each parameter: the largest first, each to who has least so far.
 
-    Ties go to the first parameter and to the first worker, so every worker finds the same. No
-    worker gets more than 4/3 of what the best possible shares would give the fullest [Graham 1969],
-    beside what it has already.
+    Ties go to the first parameter and to the first worker, so every worker finds the same. Where
+    nobody owns anything yet, the fullest worker gets at most 4/3 of what it would get if parameters
+    were shared out in the best possible way [Graham 1969].
 
     Args:
         sizes: values of each parameter.
         loads: values that each worker owns already.
 
     >>> share_out([10, 40, 30, 20], [0, 0])
-    [1, 0, 1, 0]
+    [0, 0, 1, 1]
     """
     owners, carried = [0] * len(sizes), list(loads)
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):

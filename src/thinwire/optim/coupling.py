@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-Ownership = Literal["values", "whole parameters"]
+Ownership = Literal["runs of values", "whole parameters"]
 Optimizer = torch.optim.Optimizer
 Gradients = Sequence[Sequence[Tensor]]  # by step, by tensor
 _MATRICES, _VECTOR = ((3, 4), (4, 3)), (5,)
@@ -60,7 +60,7 @@ def ownership(optimizer_class: type[Optimizer], options: Mapping[str, Any]) -> O
     - where it is also the same for a tensor that is cut in two, every value stands alone.
 
     Returns:
-        "values": every value is treated alone. "whole parameters": the values of one tensor are
+        "runs of values": every value is treated alone. "whole parameters": the values of one tensor are
         coupled, those of different tensors are not.
 
     Raises:
@@ -99,7 +99,8 @@ def _tried(optimizer_class: type[Optimizer], options: Mapping[str, Any]) -> Owne
             _stands_cutting(optimizer_class, options, trial, moved)
             for trial, moved in zip(trials, moves, strict=True)
         )
-        return "values" if alone else "whole parameters"
+        first_state(optimizer_class, options, trials[0].tensors()[0])  # refuses what none can keep
+        return "runs of values" if alone else "whole parameters"
 
 
 def defaults_of(

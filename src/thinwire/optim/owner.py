@@ -22,10 +22,10 @@ from thinwire.optim.coupling import Ownership, defaults_of, first_state, ownersh
 from thinwire.optim.engine import Group
 from thinwire.optim.exchanged import ExchangedOptimizer
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.owner_update import FEW, per_value, update_runs, update_whole
 from thinwire.optim.postprocess import check_number
-from thinwire.quantize import Axis, from_wire, stage_codes, to_wire
+from thinwire.quantize import Axis, stage_codes
 
-_FEW = 6  # values; not the shape of any scalar
 logger = logging.getLogger("thinwire")
 
 
@@ -168,7 +168,7 @@ class OwnerOptimizer(ExchangedOptimizer):
 
     def state_names(self, group: dict[str, Any]) -> list[str]:
         """See ``ExchangedOptimizer``."""
-        return [name for name, value in self._form_of(group).items() if _per_value(value)]
+        return [name for name, value in self._form_of(group).items() if per_value(value)]
 
     def first_state(self, group: dict[str, Any], like: Tensor) -> dict[str, Tensor]:
         """See ``ExchangedOptimizer``."""
@@ -184,38 +184,12 @@ class OwnerOptimizer(ExchangedOptimizer):
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
         """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
-        if bucket.exchange.whole:
-            self._form_of(group, whole=True)
-            _update_whole(bucket, group, gradient, start)
+        whole, kind = bucket.exchange.whole, group["optimizer"]
+        form = self._form_of(group, whole=whole)  # refuses options that couple more than before
+        if whole:
+            update_whole(bucket, kind, _options_of(kind, group), gradient, start)
         else:
-            self._update_runs(bucket, group, gradient, start)
-
-    def _update_runs(self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int) -> None:
-        """Have the optimiser see this owner's part of each parameter as a parameter of its own.
-
-        It may be empty, so that what is counted by parameter, such as Adam's steps, is the same on
-        every worker. A parameter that is idle has no gradient, and the optimiser leaves it alone.
-        """
-        before = bucket.own_values(start, start + len(gradient))
-        after = before.clone()
-        runs = bucket.owned_runs(start, start + len(gradient))
-        parts = [after[run].requires_grad_() for run in runs]
-        inner = group["optimizer"](parts, **_options_of(group["optimizer"], group))
-        form = self._form_of(group)
-        given = [_state_of(bucket, i, run, form) for i, run in enumerate(runs)]
-        for part, run, state, idle in zip(parts, runs, given, bucket.exchange.idle, strict=True):
-            part.grad = None if idle else gradient[run]
-            if state:
-                inner.state[part] = dict(state)
-        inner.step()
-        for i, (part, run) in enumerate(zip(parts, runs, strict=True)):
-            for name, value in inner.state.get(part, {}).items():
-                if not _per_value(form.get(name)):
-                    bucket.scalars[i] |= {} if value is None else {name: float(value)}
-                elif value is not given[i].get(name):  # else it is a view of what is kept
-                    bucket.state.setdefault(name, torch.zeros_like(gradient))[run] = value
-                    bucket.kept[i].add(name)
-        torch.sub(before, after, out=gradient)
+            update_runs(bucket, kind, _options_of(kind, group), form, gradient, start)
 
     def _form_of(self, group: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
         """What the optimiser keeps of a few values; which of its options are on decides that.
@@ -231,54 +205,14 @@ class OwnerOptimizer(ExchangedOptimizer):
         options = _options_of(kind, group)
         on = kind, whole, tuple((name, _is_on(value)) for name, value in sorted(options.items()))
         if on not in self._forms:
-            if ownership(kind, options) != "values" and not whole:
+            if ownership(kind, options) != "runs of values" and not whole:
                 raise ValueError(
                     f"{kind.__name__} looked at every value alone when it was made, and looks at "
                     "whole tensors with its options as they are now: make a new optimiser (after=)"
                 )
-            few = torch.zeros(_FEW, dtype=torch.float32, device="cpu")
+            few = torch.zeros(FEW, dtype=torch.float32, device="cpu")
             self._forms[on] = {} if whole else first_state(kind, options, few)
         return self._forms[on]
-
-
-def _update_whole(bucket: GroupBucket, group: Group, gradient: Tensor, start: int) -> None:
-    """Have the optimiser see the parameters that this worker owns, in their own shape.
-
-    Those that are idle it does not see.
-    """
-    stop = start + len(gradient)
-    values, runs = bucket.own_values(start, stop), bucket.owned_runs(start, stop)
-    seen = [i for i in bucket.owned(start, stop) if not bucket.exchange.idle[i]]
-    if not seen:
-        return
-    parts = [Parameter(_in_shape(bucket, i, values[runs[i]])) for i in seen]
-    inner = group["optimizer"](parts, **_options_of(group["optimizer"], group))
-    for i, part in zip(seen, parts, strict=True):
-        part.grad = _in_shape(bucket, i, gradient[runs[i]])
-        known = {**bucket.inner[i], **bucket.scalars[i]}
-        if known:
-            inner.state[part] = known
-    inner.step()
-    for i, part in zip(seen, parts, strict=True):
-        after = to_wire(part.detach(), bucket.space.axis)
-        torch.sub(values[runs[i]], after, out=gradient[runs[i]])
-        known = inner.state.get(part, {})
-        bucket.inner[i] = {n: value for n, value in known.items() if isinstance(value, Tensor)}
-        numbers = (int, float)
-        bucket.scalars[i] = {n: value for n, value in known.items() if isinstance(value, numbers)}
-        bucket.kept[i] = set(bucket.inner[i])
-
-
-def _in_shape(bucket: GroupBucket, i: int, run: Tensor) -> Tensor:
-    """A copy of the i-th parameter's wire-order values in its shape."""
-    shaped = from_wire(run, bucket.space.shapes[i], bucket.space.axis)
-    return shaped.clone(memory_format=torch.contiguous_format)
-
-
-def _state_of(bucket: GroupBucket, i: int, run: slice, form: Mapping[str, Any]) -> dict[str, Any]:
-    """What the optimiser knows of this owner's part, ``run``, of the i-th parameter."""
-    scalars = {n: _scalar(value, form.get(n)) for n, value in bucket.scalars[i].items()}
-    return {**{name: bucket.state[name][run] for name in bucket.kept[i]}, **scalars}
 
 
 def _options_of(kind: type[torch.optim.Optimizer], group: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,10 +276,6 @@ def _check_option(optimizer_class: type, name: str, value: Any) -> None:
         check_number(name, value)
 
 
-def _per_value(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.shape == (_FEW,)
-
-
 def _is_on(value: Any) -> Any:
     """Whether an option is other than zero, False or None; of each part of a pair.
 
@@ -353,10 +283,3 @@ def _is_on(value: Any) -> Any:
     (True, (False, True), True)
     """
     return tuple(map(_is_on, value)) if isinstance(value, (tuple, list)) else bool(value)
-
-
-def _scalar(value: float, like: Any) -> Any:
-    """A number of the optimiser's state in the form that the optimiser gives it."""
-    if not isinstance(like, Tensor):
-        return value
-    return torch.tensor(value, dtype=like.dtype, device="cpu")
