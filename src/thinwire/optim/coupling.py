@@ -60,8 +60,8 @@ def ownership(optimizer_class: type[Optimizer], options: Mapping[str, Any]) -> O
     - where it is also the same for a tensor that is cut in two, every value stands alone.
 
     Returns:
-        "runs of values": every value is treated alone. "whole parameters": the values of one tensor are
-        coupled, those of different tensors are not.
+        "runs of values": every value is treated alone. "whole parameters": the values of one
+        tensor are coupled, those of different tensors are not.
 
     Raises:
         TypeError: an option that the optimiser does not have.

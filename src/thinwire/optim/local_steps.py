@@ -401,9 +401,10 @@ def _check_inners(inners: Sequence[Any]) -> None:
 
 def _check_inner(inner: Any) -> None:
     if not isinstance(inner, torch.optim.Optimizer):
+        got = inner if isinstance(inner, type) else type(inner)
         raise TypeError(
-            "inner: expected a torch optimiser such as torch.optim.AdamW(model.parameters()), got "
-            f"{inner.__name__ if isinstance(inner, type) else type(inner).__name__}"
+            "inner: expected a torch optimiser such as torch.optim.AdamW(model.parameters()), or a "
+            f"list of them, got {got.__name__}"
         )
     if isinstance(inner, (ExchangedOptimizer, HessianFree)):
         raise TypeError(
