@@ -298,7 +298,7 @@ def test_a_checkpoint_at_any_step_goes_on_to_the_bit(stop: int, delay: int) -> N
         assert torch.equal(undisturbed, resumed)
 
 
-@pytest.mark.support("several inner optimisers (Muon for matrices, AdamW for the rest)", LOCAL)
+@pytest.mark.support("Muon for matrices and AdamW for the rest", LOCAL)
 @pytest.mark.parametrize("delay", [0, 2])
 def test_muon_goes_on_to_the_bit(delay: int) -> None:
     for undisturbed, resumed in simulate(2, go_on, 6, {"delay": delay}, "Muon and AdamW"):

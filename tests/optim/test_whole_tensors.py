@@ -1,6 +1,8 @@
 """Optimisers of whole tensors at the owner equal the same optimisers on one worker."""
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,13 +24,15 @@ from tests.optim.whole_tensors import (
     train_plain,
 )
 from tests.rounding import apart, nudge
+import thinwire
 from thinwire import OwnerOptimizer, reshard, simulate
 from thinwire.exchange import counts_of, share_out
 from thinwire.quantize import from_wire
 
 EXACT = {"code": "float32", "bucket_mb": 0.003}
-WHOLE = "an optimiser that looks at whole tensors (Muon, Adafactor, LAMB, LARS, Shampoo)"
-OWN = "an optimiser of its own for a param group (Muon for matrices, AdamW for the rest)"
+WHOLE = "an optimiser that looks at whole tensors"
+NOTE = "Muon, Adafactor, LAMB, LARS, Shampoo"
+OWN = "Muon for matrices and AdamW for the rest"
 
 
 def bound(case: str, steps: int) -> float:
@@ -83,7 +87,7 @@ def kept_plain(made: Any) -> int:
     return sum(tensor.numel() for tensor in tensors if tensor.numel() > 1)
 
 
-@pytest.mark.support(WHOLE, "OwnerOptimizer")
+@pytest.mark.support(WHOLE, "OwnerOptimizer", note=NOTE)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("axis", ["output", "input"])
 def test_any_number_of_workers_is_one_worker_in_plain_torch(case: str, axis: str) -> None:
@@ -390,6 +394,16 @@ def test_schedulers_reach_every_groups_optimiser() -> None:
     before = values([model])
     take_step(model, optimizer, 1, 0, 1)
     assert torch.equal(before, values([model]))
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "onebit.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Muon" in b]
+    known: dict[str, Any] = {"torch": torch, "thinwire": thinwire, "model": network()}
+    exec(block, known)
+    take_step(known["model"], known["optimizer"], 0, 0, 1)
+    found = [known["optimizer"].ownership(group) for group in known["optimizer"].param_groups]
+    assert found == ["whole parameters", "runs of values"]
 
 
 def test_a_state_of_the_time_before_groups_had_optimisers_loads() -> None:
