@@ -10,11 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
+import thinwire
 from tests.conftest import RunRanks
 from tests.optim.oracle import values
 from tests.optim.whole_tensors import (
     CASES,
+    InAttribute,
     Lamb,
     loss_of,
     muon_and_adamw,
@@ -24,7 +28,6 @@ from tests.optim.whole_tensors import (
     train_plain,
 )
 from tests.rounding import apart, nudge
-import thinwire
 from thinwire import OwnerOptimizer, reshard, simulate
 from thinwire.exchange import counts_of, share_out
 from thinwire.quantize import from_wire
@@ -383,6 +386,41 @@ def muon_group(**options: Any) -> list[dict[str, Any]]:
 def test_groups_that_cannot_be_are_refused(params: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         OwnerOptimizer(torch.optim.AdamW, params)
+
+
+class Mine(torch.optim.AdamW):
+    """Passes its options on."""
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(Mine, {"lr": 0.1}), (InAttribute, {"lr": 0.1, "normalised": True})]
+)
+def test_options_count_however_an_optimiser_takes_them(kind: Any, options: dict[str, Any]) -> None:
+    one, two = network(), network()
+    optimizer, plain = (
+        OwnerOptimizer(kind, one.parameters(), code="float32", **options),
+        kind(two.parameters(), **options),
+    )
+    for step in range(3):
+        take_step(one, optimizer, step, 0, 1)
+        plain.zero_grad()
+        loss_of(two, step).backward()
+        plain.step()
+    torch.testing.assert_close(values([one]), values([two]), rtol=1e-4, atol=1e-5)
+
+
+def shards(rank: int, world: int) -> None:
+    mesh = init_device_mesh("cpu", (1, world), mesh_dim_names=("data", "model"))
+    weight = nn.Parameter(distribute_tensor(torch.ones(4, 4), mesh["model"], [Shard(0)]))
+    with pytest.raises(ValueError, match="w: expected an ordinary parameter, got a DTensor: Lamb"):
+        OwnerOptimizer(Lamb, [("w", weight)], process_group=mesh["data"].get_group())
+
+
+def test_parts_of_tensors_are_refused(run_ranks: RunRanks) -> None:
+    run_ranks(2, shards)
 
 
 def test_schedulers_reach_every_groups_optimiser() -> None:

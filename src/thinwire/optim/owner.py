@@ -218,8 +218,24 @@ class OwnerOptimizer(ExchangedOptimizer):
 def _options_of(kind: type[torch.optim.Optimizer], group: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a param group that its optimiser is made with."""
     # Some optimisers keep defaults that are no arguments (AdamW: decoupled_weight_decay).
-    known = [*inspect.signature(kind).parameters][1:]
-    return {name: group[name] for name in known if name in group}
+    return {name: group[name] for name in _arguments(kind) if name in group}
+
+
+def _arguments(kind: type) -> list[str]:
+    """Names of what a class is made with, beside its parameters; of its bases, if it passes on.
+
+    >>> init = lambda self, params, **more: None
+    >>> _arguments(type("Mine", (torch.optim.SGD,), {"__init__": init}))[:2]
+    ['lr', 'momentum']
+    """
+    names: list[str] = []
+    for base in kind.__mro__:
+        if init := vars(base).get("__init__"):
+            _, _, *arguments = inspect.signature(init).parameters.values()
+            names += [a.name for a in arguments if a.kind is not a.VAR_KEYWORD]
+            if all(a.kind is not a.VAR_KEYWORD for a in arguments):
+                break
+    return names
 
 
 def _check_class(name: str, kind: Any) -> None:
