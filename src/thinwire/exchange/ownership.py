@@ -2,6 +2,8 @@
 
 Parameters are shared out among the workers by size. Inside a bucket they lie owner by owner, so
 that what a worker owns is one stripe, as everywhere else.
+
+[Graham 1969] is *Bounds on Multiprocessing Timing Anomalies*.
 """
 
 from bisect import bisect_left

@@ -2,6 +2,12 @@
 
 Their state is 1/K of the model on each of K workers, and the update is what the second stage
 carries (S section 3.1: "summed up, post-processed and redistributed").
+
+[Jordan 2024] is *Muon: An optimizer for hidden layers in neural networks*, [Shazeer 2018]
+*Adafactor: Adaptive Learning Rates with Sublinear Memory Cost*, [Gupta 2018] *Shampoo:
+Preconditioned Stochastic Tensor Optimization*, [You 2020] *Large Batch Optimization for Deep
+Learning: Training BERT in 76 minutes* and [You 2017] *Large Batch Training of Convolutional
+Networks*.
 """
 
 import inspect
@@ -50,9 +56,9 @@ class OwnerOptimizer(ExchangedOptimizer):
     Every optimiser is tried on small tensors first (``coupling.ownership``). One that treats every
     value alone, such as SGD, Adam, AdamW, RMSprop or NAdam, runs on stripes. One that looks at
     whole tensors, such as Muon [Jordan 2024], Adafactor [Shazeer 2018], Shampoo [Gupta 2018], LAMB
-    [You 2020] or LARS, runs on whole parameters, which are shared out among the workers by size,
-    so its updates are those of one worker. One that couples all parameters, as by a global norm,
-    is refused. What was found is logged, and ``ownership`` tells it.
+    [You 2020] or LARS [You 2017], runs on whole parameters, which are shared out among the workers
+    by size, so its updates are those of one worker. One that couples all parameters, as by a global
+    norm, is refused. What was found is logged, and ``ownership`` tells it.
 
     Args:
         optimizer_class: of all param groups that do not say otherwise.
