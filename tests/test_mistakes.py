@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import thinwire
+from tests.optim.whole_tensors import GlobalClip
 
 AdamW = torch.optim.AdamW
 NAN = float("nan")
@@ -146,11 +147,11 @@ MISTAKES: list[tuple[str, tuple[str, ...], Callable[[], Any], type[Exception], s
         "unexpected keyword argument 'nesterov'",
     ),
     (
-        "an optimiser that looks at whole tensors",
+        "an optimiser that couples all parameters (global norm, estimated rate)",
         ("OwnerOptimizer",),
-        lambda: owner(torch.optim.Adafactor, lr=0.1),
+        lambda: owner(GlobalClip),
         ValueError,
-        "Adafactor is not element-wise",
+        "GlobalClip couples all parameters",
     ),
     (
         "the model in place of its parameters",

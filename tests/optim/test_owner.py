@@ -96,12 +96,6 @@ def test_schedulers_reach_the_inner_optimiser() -> None:
     assert torch.equal(before, flat(model))
 
 
-@pytest.mark.parametrize("optimizer_class", [torch.optim.LBFGS, torch.optim.Adafactor])
-def test_optimisers_of_whole_parameters_are_refused(optimizer_class: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match=optimizer_class.__name__):
-        OwnerOptimizer(optimizer_class, network().parameters())
-
-
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(TypeError, match=r"AdamW cannot run at the owner.*betta"):
         OwnerOptimizer(torch.optim.AdamW, network().parameters(), betta=0.9)

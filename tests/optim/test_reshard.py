@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from tests.conftest import RunRanks
 from tests.optim.problems import flat, network, serial, train_step
+from tests.optim.whole_tensors import muon_and_adamw
 from thinwire import OneBitSGD, OwnerOptimizer, reshard, saved_states
 from thinwire.exchange import counts_of, with_counts
 
@@ -85,6 +86,8 @@ def test_a_run_goes_on_with_other_numbers_of_workers(
 
 def make(kind: str, seed: int) -> Any:
     model = network(seed)
+    if kind == "Muon and AdamW":
+        return model, muon_and_adamw(model, **SMALL_BUCKETS)
     if kind != "OwnerOptimizer":
         options = {
             "lr": 0.05,
@@ -152,6 +155,7 @@ def assert_same(one: Any, other: Any) -> None:
         ("OneBitSGD", False),
         pytest.param("OneBitSGD", True, marks=pytest.mark.slow),
         ("OwnerOptimizer", True),
+        ("Muon and AdamW", True),
         pytest.param("double-buffered", True, marks=pytest.mark.slow),
     ],
 )
@@ -172,15 +176,15 @@ def test_distributed_checkpoint(
             assert torch.equal(one, other)
 
 
-def into_a_template(rank: int, world: int, folder: str) -> list[Tensor]:
+def into_a_template(rank: int, world: int, kind: str, folder: str) -> list[Tensor]:
     """An optimiser has all its tensors from the start, so as many workers can load in place."""
-    model, optimizer = make("OwnerOptimizer", 0)
+    model, optimizer = make(kind, 0)
     for step in range(4):
         train_step(model, optimizer, step, rank, world)
     dcp.save(
         {"model": model.state_dict(), f"worker{rank}": optimizer.state_dict()}, checkpoint_id=folder
     )
-    other, resumed = make("OwnerOptimizer", 1)
+    other, resumed = make(kind, 1)
     saved = {"model": other.state_dict(), f"worker{rank}": resumed.state_dict()}
     dcp.load(saved, checkpoint_id=folder)
     other.load_state_dict(saved["model"])
@@ -192,8 +196,11 @@ def into_a_template(rank: int, world: int, folder: str) -> list[Tensor]:
     return [flat(model), flat(other)]
 
 
-def test_distributed_checkpoint_loads_in_place(run_ranks: RunRanks, tmp_path: Path) -> None:
-    for straight, resumed in run_ranks(2, into_a_template, str(tmp_path / "dcp")):
+@pytest.mark.parametrize("kind", ["OwnerOptimizer", "Muon and AdamW"])
+def test_distributed_checkpoint_loads_in_place(
+    run_ranks: RunRanks, tmp_path: Path, kind: str
+) -> None:
+    for straight, resumed in run_ranks(2, into_a_template, kind, str(tmp_path / "dcp")):
         assert torch.equal(straight, resumed)
 
 

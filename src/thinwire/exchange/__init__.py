@@ -9,12 +9,14 @@ from thinwire.exchange.copies import copy_from_first, refuse_copy
 from thinwire.exchange.fifo import Fifo
 from thinwire.exchange.functional import CountCollectives
 from thinwire.exchange.ledger import Ledger, Traffic
+from thinwire.exchange.ownership import share_out
 from thinwire.exchange.packet import HEADER_BYTES, Header, Remarks
 from thinwire.exchange.regroup import Membership
 from thinwire.exchange.reshard import reshard
 from thinwire.exchange.samples import SampleCount
 from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import (
+    INNER,
     State,
     check_counts,
     copy_entry,
@@ -43,6 +45,7 @@ __all__ = [
     "DROP_IN_CODE",
     "EXACT",
     "HEADER_BYTES",
+    "INNER",
     "REAL",
     "SERIAL",
     "TERMS",
@@ -92,6 +95,7 @@ __all__ = [
     "refuse_copy",
     "register_transport",
     "reshard",
+    "share_out",
     "share_text",
     "shared_wire",
     "simulate",

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from thinwire.exchange.ownership import whole_stripes
 from thinwire.exchange.packet import NO_REMARKS, Header, Remarks
 from thinwire.exchange.shards import as_real, local
 from thinwire.exchange.state import entries
@@ -216,10 +217,12 @@ class ParameterBucket(Bucket):
         wire: the workers.
         axis: which unit's weights share levels.
         error_feedback: keep residuals.
+        owners: of each parameter, in ascending order, where workers own whole parameters.
 
     Attributes:
         parameters: in wire order.
         space: where they lie.
+        whole: whether workers own whole parameters.
         idle: for each parameter whether no worker had a gradient in the last ``reduce``.
     """
 
@@ -231,9 +234,11 @@ class ParameterBucket(Bucket):
         *,
         axis: Axis,
         error_feedback: bool,
+        owners: Sequence[int] | None = None,
     ) -> None:
         self.parameters = [parameter for _, parameter in named]
         self.space = FlatSpace([shard.shape for shard in self.shards], axis)
+        self.whole = owners is not None
         super().__init__(
             [name for name, _ in named],
             self.space,
@@ -242,6 +247,7 @@ class ParameterBucket(Bucket):
             wire.world,
             error_feedback=error_feedback,
             device=self.parameters[0].device,
+            stripes=None if owners is None else whole_stripes(self.space, owners, wire.world),
         )
         self._missing = [False] * len(named)  # gradients that this worker lacks
         self.idle = [False] * len(named)

@@ -12,6 +12,7 @@ Nothing that error feedback still carries is lost:
   added in float64 and rounded to the residual's dtype once: half a unit in the last place.
 - Owner residual, momentum and AdaGrad sums tile the parameters; the tiles are joined again, and
   each owner takes its new stripe of them. Nothing is computed, so nothing is rounded.
+- What an optimiser of whole tensors keeps is its owner's alone, and goes to the new owner as it is.
 - Worker-side ("local") AdaGrad: every new worker gets the mean of the old workers' sums.
 - Traffic: messages and bytes are divided evenly, their totals over all workers stay what they were.
   The collectives are the job's, each worker took part in all of them, so their number stays.
@@ -33,9 +34,20 @@ import torch
 from torch import Tensor
 
 from thinwire.exchange.shards import join_shards
-from thinwire.exchange.state import IN_ROUND, PER_WORKER, REPLICATED, State, counts_of, with_counts
+from thinwire.exchange.state import (
+    IN_ROUND,
+    INNER,
+    PER_WORKER,
+    REPLICATED,
+    State,
+    counts_of,
+    with_counts,
+)
 
-# Counts that may differ between workers; in a serial start worker 0 alone has an owner's state.
+# By position of the parameters; who has no part of an owner's state has none. In a serial start
+# worker 0 alone has any, of whole parameters their owner.
+_OF_OWNER = ("scalars", "kept")
+# Counts that may differ between workers.
 _OWN = {"rank", "world", "ledger", "scalars", "kept", "moved_samples"}
 _GRID = ("model_rank", "model_world", "sharded")  # counts of workers that hold shards
 
@@ -83,6 +95,8 @@ def reshard(
         [counts["ledger"] for counts in all_counts], position, world * model_world
     )
     counts = {**all_counts[0], "rank": rank, "world": world, "ledger": ledger}
+    for name in set(_OF_OWNER) & counts.keys():
+        counts[name] = _first_known([own[name] for own in all_counts])
     if "moved_samples" in counts:
         counts["moved_samples"] = 0.0
     for name in _GRID:
@@ -217,8 +231,20 @@ def _entry(entries: Sequence[Mapping[str, Any]], rank: int, world: int, serial: 
         values = residual.numel()
         new["owned"] = (0, values)
         for kind in owners[0].keys() - {"owned", *PER_WORKER, *REPLICATED}:
-            new[kind] = _join([(owner["owned"], owner[kind]) for owner in owners], values)
+            if kind.startswith(INNER):
+                new[kind] = owners[0][kind]
+            else:
+                new[kind] = _join([(owner["owned"], owner[kind]) for owner in owners], values)
     return new
+
+
+def _first_known(lists: Sequence[Sequence[Any]]) -> list[Any]:
+    """By position the first worker's entry that is not empty, else worker 0's.
+
+    >>> _first_known([[{}, None, {}], [{"step": 3}, None, {}]])
+    [{'step': 3}, None, {}]
+    """
+    return [next(filter(None, found), found[0]) for found in zip(*lists, strict=True)]
 
 
 def _local_adagrad(

@@ -8,6 +8,9 @@ parameter of which a worker owns nothing has no "owned". Complex parameters coun
 shape [..., 2], as torch.view_as_real has them. All of it is in logical order, whatever the memory
 format of a parameter is.
 
+Where a worker owns whole parameters, ``owned`` is all of a parameter or absent, and what the
+owner's optimiser keeps of it is under names that begin with "inner.", in any shape and dtype.
+
 An optimiser's dict has torch's "param_groups" too, and its counts are in the first of them:
 torch.distributed.checkpoint.state_dict drops every other key. Of a DTensor all of this is this
 worker's shard's; the counts then say which model rank that is, and along which dimension each
@@ -31,6 +34,7 @@ PER_WORKER = ("residual", "local_adagrad")  # whole parameters; the rest covers 
 IN_ROUND = ("local", "sent")
 # The same on every worker: HessianFree's, the update in flight, and local steps' anchor.
 REPLICATED = ("step", "gradient", "fisher", "pending", "anchor")
+INNER = "inner."  # before the names of what an optimiser of whole tensors keeps
 _COUNTS = "thinwire"
 
 

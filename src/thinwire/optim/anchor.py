@@ -42,9 +42,9 @@ class AnchorOptimizer(OwnerOptimizer):
         nesterov = momentum > 0
         super().__init__(torch.optim.SGD, anchors, momentum=momentum, nesterov=nesterov, **options)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, group: dict[str, Any]) -> dict[str, Any]:
         """See ``ExchangedOptimizer``."""
-        return {**self._inner_facts, **super().facts()}
+        return {**self._inner_facts, **super().facts(group)}
 
     def _facts_now(self) -> dict[str, Any]:
         return {**super()._facts_now(), **self._inner_now()}

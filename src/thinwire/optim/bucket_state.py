@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from thinwire.exchange import State, copy_entry, entries
+from thinwire.exchange import INNER, State, copy_entry, entries
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.inner_state import inner_entry, load_inner
 
 Entry = dict[str, Any]
 
@@ -70,7 +71,9 @@ def load_worker_state(
         bucket.kept = [set(counts["kept"][i] or ()) for i in places]
         bucket.scalars = [dict(counts["scalars"][i] or {}) for i in places]
         start, stop = _owned(bucket, serial)
-        names = sorted(set().union(*bucket.kept))
+        if bucket.exchange.whole:
+            load_inner(bucket, bucket.owned(start, stop), entry_of)
+        names = [] if bucket.exchange.whole else sorted(set().union(*bucket.kept))
         bucket.state = {name: bucket.scratch.new_zeros(stop - start) for name in names}
         bucket.pending = None
         if counts.get("pending") is not None:
@@ -79,6 +82,7 @@ def load_worker_state(
         for i, target in enumerate(_entries(bucket, serial)):
             lacks = of_owner - bucket.kept[i]
             wanted = {kind: tensor for kind, tensor in target.items() if kind not in lacks}
+            wanted = {k: tensor for k, tensor in wanted.items() if not k.startswith(INNER)}
             copy_entry(bucket.names[i], entry_of[bucket.parameters[i]], wanted)
 
 
@@ -118,7 +122,11 @@ def _entries(bucket: GroupBucket, serial: bool) -> list[Entry]:
     owned = {**bucket.state, **{name: bucket.scratch.new_zeros(stop - start) for name in to_come}}
     if not serial:
         owned["owner_residual"] = stages.owner.residual
-    return entries(bucket.space, whole, owned, (start, stop))
+    found = entries(bucket.space, whole, owned, (start, stop))
+    if bucket.exchange.whole:
+        for i in bucket.owned(start, stop):
+            found[i] |= inner_entry(bucket, i)
+    return found
 
 
 def _owned(bucket: GroupBucket, serial: bool) -> tuple[int, int]:

@@ -9,7 +9,7 @@ A ``Schedule`` says when this happens; ``at_once`` is the ordinary one. ``OneBit
 ``OwnerOptimizer`` say what post-processing is.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, overload
@@ -39,6 +39,7 @@ from thinwire.exchange import (
     counts_of,
     own_wire,
     refuse_copy,
+    share_out,
     with_counts,
     without_counts,
 )
@@ -140,13 +141,31 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """The tensors of the owner's state that a param group's options call for."""
         raise NotImplementedError
 
+    def owns_whole(self, group: dict[str, Any], named: Sequence[tuple[str, Parameter]]) -> bool:
+        """Return whether workers own whole parameters of a param group, and not runs of values.
+
+        Raises:
+            ValueError: they do, and a parameter cannot be owned so.
+        """
+        return False
+
+    def first_state(self, group: dict[str, Any], like: Tensor) -> dict[str, Tensor]:
+        """Return tensors of the form that the owner of a whole parameter will keep of it.
+
+        Args:
+            group: its options.
+            like: float32, of the parameter's shape, on its device.
+        """
+        raise NotImplementedError
+
     def post_process(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
         """Turn a mean gradient into the update that is subtracted, in place.
 
         Args:
-            bucket: whose ``state`` covers the same run of values, or is still empty.
+            bucket: whose ``state`` covers the same run of values, or is still empty; or whose
+                ``inner`` is of the parameters in it.
             group: the options of its param group when the exchange began.
             gradient: float32 ``[n]``, of the bucket's values from ``start`` on.
             start: index of the first value.
@@ -154,8 +173,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         """
         raise NotImplementedError
 
-    def facts(self) -> dict[str, Any]:
-        """What must be the same on every worker, beside options and parameters."""
+    def facts(self, group: dict[str, Any]) -> dict[str, Any]:
+        """What must be the same everywhere for a param group, beside options and parameters."""
         return {
             "max_skips": self._progress.max_skips,
             "double_buffer": self._double_buffer,
@@ -185,7 +204,8 @@ class ExchangedOptimizer(torch.optim.Optimizer):
         named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p in chosen]
         check_parameters(named)
         check_not_wrapped(named)
-        facts = facts_of(group, named, self._config, **self.facts())
+        whole = self.owns_whole(group, named)
+        facts = facts_of(group, named, self._config, **self.facts(group))
         check = partial(check_alike, facts, self._engine.wire, type(self).__name__)
         self._engine.run(check)
         self._model = model_wire(named, self._engine.wire, self._model)
@@ -196,8 +216,16 @@ class ExchangedOptimizer(torch.optim.Optimizer):
                 "clip_norm: expected None where parameters are sharded DTensors, whose norm is "
                 "spread over model ranks"
             )
+        owner_of = self._share_out(parameters) if whole else None
         for members in cut_into_buckets(named, self._config.bucket_mb * 2**20):
-            self._add_bucket(group, members)
+            self._add_bucket(group, members, owner_of)
+
+    def _share_out(self, parameters: list[Parameter]) -> dict[Parameter, int]:
+        """An owner for each of some whole parameters, beside what workers own already."""
+        cuts = [bucket.exchange.stages.stripes for bucket in self._engine.buckets]
+        loads = [sum(cut[rank].values for cut in cuts) for rank in range(self._engine.wire.world)]
+        owners = share_out([parameter.numel() for parameter in parameters], loads)
+        return dict(zip(parameters, owners, strict=True))
 
     def _facts_now(self) -> dict[str, Any]:
         """What all workers must go by in this step, whatever their scripts have changed."""
@@ -222,15 +250,23 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             self._hooks.add(name, parameter)
         return len(self._engine.buckets) > before
 
-    def _add_bucket(self, group: Group, members: list[tuple[str, Parameter]]) -> None:
+    def _add_bucket(
+        self,
+        group: Group,
+        members: list[tuple[str, Parameter]],
+        owner_of: dict[Parameter, int] | None,
+    ) -> None:
+        if owner_of is not None:
+            members = sorted(members, key=lambda member: owner_of[member[1]])
         exchange = ParameterBucket(
             members,
             stage_codes(group["code"]),
             self._engine.wire,
             axis=self._config.axis,
             error_feedback=self._config.error_feedback,
+            owners=None if owner_of is None else [owner_of[p] for _, p in members],
         )
-        bucket = GroupBucket(group, exchange, self.state_names)
+        bucket = GroupBucket(group, exchange, self.state_names, self.first_state)
         self._engine.add(bucket)
         self._not_stateless(bucket)
         for name, parameter in members:
@@ -487,7 +523,9 @@ class ExchangedOptimizer(torch.optim.Optimizer):
             The form of ``exchange.state``: torch's "state" and "param_groups"; for parameter i,
             ``state[i]`` has "residual" (of the parameter's shape) and, for the wire-order values
             ``owned[0] .. owned[1] - 1`` that this worker owns, "owner_residual", "momentum" and
-            "adagrad" as far as they exist. Tensors are the live buffers, as in torch.
+            "adagrad" as far as they exist. Where this worker owns whole parameters, what their
+            optimiser keeps has names that begin with "inner.". Tensors are the live buffers, as
+            in torch.
         """
         wire, buckets = self._engine.wire, self._engine.buckets
         pending = self._buffered.counts()

@@ -18,6 +18,7 @@ class GroupBucket:
         group: the optimiser's param group, whose rates apply.
         exchange: how its sub-gradients and updates travel.
         names_of: the tensors of the owner's post-processing state that a group's options call for.
+        first_state: what an optimiser of whole parameters will keep of one after its first update.
 
     Attributes:
         group: see above; its options are read whenever they count. Loading a state dict replaces
@@ -28,6 +29,8 @@ class GroupBucket:
             there, until its first update.
         scalars: for each parameter the part of that state that is not per value, such as a count
             of steps.
+        inner: where workers own whole parameters, for each that this worker owns the tensors that
+            the optimiser keeps of it, of any shape; ``state`` is empty then.
         local: worker-side AdaGrad, once it was asked for.
         waiting: parameters whose gradient this step still lacks.
         held: the owned run of the parameters as it was when a step began, as long as that step's
@@ -41,12 +44,15 @@ class GroupBucket:
         group: dict[str, Any],
         exchange: ParameterBucket,
         names_of: Callable[[dict[str, Any]], list[str]],
+        first_state: Callable[[dict[str, Any], Tensor], State],
     ) -> None:
-        self.group, self.exchange, self._names_of = group, exchange, names_of
+        self.group, self.exchange = group, exchange
+        self._names_of, self._first_state = names_of, first_state
         self.space = exchange.space
         self.state: State = {}
         self.kept: list[set[str]] = [set() for _ in exchange.parameters]
         self.scalars: list[dict[str, float]] = [{} for _ in exchange.parameters]
+        self.inner: list[State] = [{} for _ in exchange.parameters]
         self.local: LocalAdaGrad | None = None
         self.waiting: set[Tensor] = set(self.parameters)
         self.held: Tensor | None = None
@@ -54,8 +60,13 @@ class GroupBucket:
 
     @property
     def state_names(self) -> list[str]:
-        """The tensors of the owner's state that the group's options call for now."""
-        return self._names_of(self.group)
+        """The tensors of the owner's state by value that the group's options call for now."""
+        return [] if self.exchange.whole else self._names_of(self.group)
+
+    def first_state(self, i: int) -> State:
+        """Return tensors of the form that the optimiser will keep of the i-th parameter."""
+        like = self.scratch.new_empty(self.space.shapes[i])
+        return self._first_state(self.group, like)
 
     @property
     def names(self) -> list[str]:
@@ -107,6 +118,10 @@ class GroupBucket:
             at = self.space.ranges[i][0] - start
             runs[i] = slice(at + first, at + last)
         return runs
+
+    def owned(self, start: int, stop: int) -> list[int]:
+        """Return the parameters that have any of the values ``start .. stop - 1``."""
+        return [i for i, _, _ in self.space.overlaps(start, stop)]
 
     def hold_own(self) -> None:
         """Copy the owned run of the parameters to ``held``."""

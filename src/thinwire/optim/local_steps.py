@@ -13,7 +13,7 @@ feedback are [Seide 2014]'s, and so is the overlap (``delay``), its section 2.2 
 rounds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -71,7 +71,9 @@ class LocalSteps:
       worker k goes on with that of old worker k modulo their number.
 
     Args:
-        inner: any torch optimiser over the model's parameters.
+        inner: any torch optimiser over the model's parameters; or a list of several that share
+            them out, such as Muon for matrices and AdamW for the rest, which step one after the
+            other.
         named_parameters: the model's; those of the inner optimiser are exchanged.
         every: H, the steps of a round.
         lr: the outer learning rate; 1 goes to the mean of what the workers have reached.
@@ -101,7 +103,8 @@ class LocalSteps:
     Raises:
         TypeError: ``inner`` is no torch optimiser, or one that exchanges gradients itself; a
             parameter is a DTensor.
-        ValueError: an argument out of range; a parameter of ``inner`` without a name.
+        ValueError: an argument out of range; a parameter of ``inner`` without a name, or in two
+            optimisers.
         DifferentWorkersError: the workers were not given the same.
     """
 
@@ -110,7 +113,7 @@ class LocalSteps:
 
     def __init__(
         self,
-        inner: torch.optim.Optimizer,
+        inner: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
         named_parameters: Iterable[tuple[str, Parameter]],
         *,
         every: int,
@@ -129,7 +132,8 @@ class LocalSteps:
         timeout: timedelta | None = ExchangeConfig.timeout,
         transport: str = ExchangeConfig.transport,
     ) -> None:
-        _check_inner(inner)
+        inners = list(inner) if isinstance(inner, Sequence) else [inner]
+        _check_inners(inners)
         check_is_no_model(named_parameters)
         for name, value, least in (("every", every, 1), ("delay", delay, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -139,10 +143,12 @@ class LocalSteps:
         if start == SERIAL:
             raise ValueError("start: expected a code, got 'serial': every worker trains")
         self.inner, self.every, self.delay = inner, every, delay
-        named = _named(inner, named_parameters)
+        self._inners = inners
+        named = _named(self.param_groups, named_parameters)
         self._parameters = [parameter for _, parameter in named]
         self._anchors = [anchor_of(parameter) for parameter in self._parameters]
-        facts = {"the inner optimiser": type(inner).__qualname__, "every": every, "delay": delay}
+        kinds = ", ".join(type(one).__qualname__ for one in inners)
+        facts = {"the inner optimiser": kinds, "every": every, "delay": delay}
         self.outer = AnchorOptimizer(
             list(zip([name for name, _ in named], self._anchors, strict=True)),
             facts,
@@ -172,8 +178,8 @@ class LocalSteps:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The inner optimiser's."""
-        return self.inner.param_groups
+        """The inner optimiser's, or those of all of them, one after the other."""
+        return [group for one in self._inners for group in one.param_groups]
 
     @property
     def samples(self) -> float:
@@ -200,16 +206,17 @@ class LocalSteps:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch."""
-        self.inner.zero_grad(set_to_none)
+        for one in self._inners:
+            one.zero_grad(set_to_none)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take a step of the inner optimiser; at the end of a round exchange it.
 
         Args:
-            closure: see the inner optimiser.
+            closure: see the inner optimiser; where there are several, the first one calls it.
 
         Returns:
-            What the inner optimiser returns.
+            What the inner optimiser returns, or the first of them.
 
         Raises:
             DifferentWorkersError: on every worker, if options are not the same on all of them.
@@ -223,7 +230,10 @@ class LocalSteps:
             )
         loss: float | None = None
         if self._unscale():
-            loss = self.inner.step(closure)
+            first, *others = self._inners
+            loss = first.step(closure)
+            for other in others:
+                other.step()
             self._weight += self.samples
         self._taken += 1
         if self._sent is not None and self._taken == self.delay:
@@ -297,7 +307,8 @@ class LocalSteps:
         kept = self.last_round is not None and self.last_round.nonfinite is None
         if not kept:
             self._go_to_anchor()
-            _forget_nonfinite(self.inner)
+            for one in self._inners:
+                _forget_nonfinite(one)
             self._weight = 0.0
         return kept
 
@@ -334,8 +345,9 @@ class LocalSteps:
         Returns:
             The outer optimiser's (the form of ``exchange.state``), where each parameter also has
             the "anchor", "local" (this worker's parameter) and, while a round is in flight, "sent";
-            and "inner", the inner optimiser's. ``thinwire.reshard`` adapts it to another number of
-            workers; what each has moved in the unfinished round is then carried as a residual.
+            and "inner", the inner optimiser's, or a list of theirs. ``thinwire.reshard`` adapts it
+            to another number of workers; what each has moved in the unfinished round is then
+            carried as a residual.
         """
         found = self.outer.state_dict()
         for i, (parameter, anchor) in enumerate(zip(self._parameters, self._anchors, strict=True)):
@@ -343,7 +355,9 @@ class LocalSteps:
             if self._sent is not None:
                 found["state"][i]["sent"] = self._sent[i]
         counts = {**counts_of(found), "steps_in_round": self._taken, "moved_samples": self._weight}
-        return {**with_counts(found, counts), "inner": self.inner.state_dict()}
+        inner = [one.state_dict() for one in self._inners]
+        several = isinstance(self.inner, Sequence)
+        return {**with_counts(found, counts), "inner": inner if several else inner[0]}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: State) -> None:
@@ -355,6 +369,13 @@ class LocalSteps:
         """
         if "inner" not in state_dict:
             raise ValueError("state_dict: expected one that LocalSteps made, which has 'inner'")
+        stored = state_dict["inner"]
+        of_inners = list(stored) if isinstance(stored, Sequence) else [stored]
+        if len(of_inners) != len(self._inners):
+            raise ValueError(
+                f"state_dict: expected the state of {len(self._inners)} inner optimisers, got "
+                f"{len(of_inners)}"
+            )
         outer = {name: value for name, value in state_dict.items() if name != "inner"}
         self.flush()
         self.outer.load_state_dict(outer)
@@ -367,14 +388,23 @@ class LocalSteps:
             parameter.copy_(entry.get("local", anchor))
             sent.append(entry.get("sent", parameter).clone())
         self._sent = sent if counts.get("pending") is not None else None
-        self.inner.load_state_dict(state_dict["inner"])
+        for one, own in zip(self._inners, of_inners, strict=True):
+            one.load_state_dict(own)
+
+
+def _check_inners(inners: Sequence[Any]) -> None:
+    if not inners:
+        raise ValueError("inner: expected at least one torch optimiser, got an empty list")
+    for inner in inners:
+        _check_inner(inner)
 
 
 def _check_inner(inner: Any) -> None:
     if not isinstance(inner, torch.optim.Optimizer):
+        got = inner if isinstance(inner, type) else type(inner)
         raise TypeError(
-            "inner: expected a torch optimiser such as torch.optim.AdamW(model.parameters()), got "
-            f"{inner.__name__ if isinstance(inner, type) else type(inner).__name__}"
+            "inner: expected a torch optimiser such as torch.optim.AdamW(model.parameters()), or a "
+            f"list of them, got {got.__name__}"
         )
     if isinstance(inner, (ExchangedOptimizer, HessianFree)):
         raise TypeError(
@@ -384,12 +414,12 @@ def _check_inner(inner: Any) -> None:
 
 
 def _named(
-    inner: torch.optim.Optimizer, given: Iterable[tuple[str, Parameter]]
+    groups: Sequence[dict[str, Any]], given: Iterable[tuple[str, Parameter]]
 ) -> list[tuple[str, Parameter]]:
-    """The inner optimiser's parameters, by name, in its order."""
+    """The parameters of param groups, by name, in their order."""
     name_of = {parameter: name for name, parameter in given}
-    named = []
-    for i, group in enumerate(inner.param_groups):
+    named: dict[Parameter, str] = {}
+    for i, group in enumerate(groups):
         for parameter in group["params"]:
             if parameter not in name_of:
                 raise ValueError(
@@ -397,13 +427,15 @@ def _named(
                     f"{[*parameter.shape]} of its param group {i}, which would not be exchanged"
                 )
             name = name_of[parameter]
+            if parameter in named:
+                raise ValueError(f"{name}: expected it in one inner optimiser, got it in two")
             if isinstance(parameter, DTensor):
                 raise TypeError(
                     f"{name}: expected an ordinary parameter, got a DTensor, which local steps do "
                     "not take"
                 )
-            named.append((name, parameter))
-    return named
+            named[parameter] = name
+    return [(name, parameter) for parameter, name in named.items()]
 
 
 def _forget_nonfinite(inner: torch.optim.Optimizer) -> None:

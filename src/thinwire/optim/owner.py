@@ -1,42 +1,69 @@
-"""OwnerOptimizer: any element-wise torch optimiser at the owner, between the two stages.
+"""OwnerOptimizer: torch optimisers at the owner, between the two stages.
 
-Its state is 1/K of the model on each of K workers, and the update is what the second stage carries
-(S section 3.1: "summed up, post-processed and redistributed").
+Their state is 1/K of the model on each of K workers, and the update is what the second stage
+carries (S section 3.1: "summed up, post-processed and redistributed").
+
+[Jordan 2024] is *Muon: An optimizer for hidden layers in neural networks*, [Shazeer 2018]
+*Adafactor: Adaptive Learning Rates with Sublinear Memory Cost*, [Gupta 2018] *Shampoo:
+Preconditioned Stochastic Tensor Optimization*, [You 2020] *Large Batch Optimization for Deep
+Learning: Training BERT in 76 minutes* and [You 2017] *Large Batch Training of Convolutional
+Networks*.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from thinwire.exchange import Codes, ExchangeConfig
 from thinwire.exchange.former import accepts_former_options
+from thinwire.optim.coupling import Ownership, defaults_of, first_state, ownership
 from thinwire.optim.engine import Group
 from thinwire.optim.exchanged import ExchangedOptimizer
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.owner_update import FEW, per_value, update_runs, update_whole
 from thinwire.optim.postprocess import check_number
 from thinwire.quantize import Axis, stage_codes
 
-_PROBE = 6  # values; not the shape of any scalar
+logger = logging.getLogger("thinwire")
 
 
 class OwnerOptimizer(ExchangedOptimizer):
-    """A torch optimiser whose state and arithmetic are sharded over the stripes' owners.
+    """A torch optimiser whose state and arithmetic are sharded over the owners.
 
     ``OwnerOptimizer(torch.optim.AdamW, model.named_parameters(), lr=1e-3)`` replaces
     DistributedDataParallel and AdamW. For the loop, ``samples``, ``no_sync`` and failures see
     ``OneBitSGD``; they are the same.
 
+    A param group may have an optimiser of its own, as matrices do that Muon trains:
+
+        OwnerOptimizer(
+            torch.optim.AdamW,
+            [
+                {"params": matrices, "optimizer": torch.optim.Muon, "lr": 0.02},
+                {"params": the_rest},
+            ],
+            lr=3e-4,
+        )
+
+    Every optimiser is tried on small tensors first (``coupling.ownership``). One that treats every
+    value alone, such as SGD, Adam, AdamW, RMSprop or NAdam, runs on stripes. One that looks at
+    whole tensors, such as Muon [Jordan 2024], Adafactor [Shazeer 2018], Shampoo [Gupta 2018], LAMB
+    [You 2020] or LARS [You 2017], runs on whole parameters, which are shared out among the workers
+    by size, so its updates are those of one worker. One that couples all parameters, as by a global
+    norm, is refused. What was found is logged, and ``ownership`` tells it.
+
     Args:
-        optimizer_class: an optimiser that treats every value alone, such as SGD, Adam, AdamW,
-            RMSprop, NAdam. It is probed: one that looks at whole tensors (LBFGS, Adafactor, Muon)
-            is refused.
-        params: as for any torch optimiser; groups may override its options and ``code``.
+        optimizer_class: of all param groups that do not say otherwise.
+        params: as for any torch optimiser; groups may override the options and ``code``, or have
+            an ``optimizer`` of their own, which begins with its own defaults.
         code: see ``ExchangeConfig``, as for the other options that are not explained here.
         error_feedback: see there.
         axis: see there.
@@ -51,11 +78,12 @@ class OwnerOptimizer(ExchangedOptimizer):
         timeout: see there.
         transport: see there.
         after: see ``OneBitSGD``.
-        options: the optimiser's own, such as ``lr`` and ``betas``.
+        options: of ``optimizer_class``, such as ``lr`` and ``betas``.
 
     Raises:
         TypeError: an option the optimiser does not know.
-        ValueError: the optimiser is not element-wise, or an argument is out of range.
+        ValueError: an optimiser that cannot run at an owner, or not on one of its parameters; or
+            an argument is out of range.
     """
 
     @accepts_former_options("samples")
@@ -80,12 +108,10 @@ class OwnerOptimizer(ExchangedOptimizer):
         after: ExchangedOptimizer | None = None,
         **options: Any,
     ) -> None:
-        _check_class(optimizer_class)
+        _check_class("optimizer_class", optimizer_class)
         for name, value in options.items():
             _check_option(optimizer_class, name, value)
-        self._class = optimizer_class
         self._forms: dict[Any, dict[str, Any]] = {}  # of state, by which options are on
-        self._options = probe(optimizer_class, options).defaults
         config = ExchangeConfig(
             code=code,
             error_feedback=error_feedback,
@@ -99,7 +125,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         )
         super().__init__(
             params,
-            dict(self._options),
+            {**defaults_of(optimizer_class, options), "optimizer": optimizer_class},
             config,
             process_group=process_group,
             max_skips=max_skips,
@@ -108,80 +134,160 @@ class OwnerOptimizer(ExchangedOptimizer):
             after=after,
         )
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in torch; every worker must add the same group at the same step."""
+        common = self.defaults
+        given = param_group if isinstance(param_group, Mapping) else {}
+        own = given.get("optimizer", common["optimizer"])
+        if own is not common["optimizer"]:
+            _check_class("optimizer", own)
+            options = _options_of(own, given)
+            _check_not_of(common["optimizer"], own, given)
+            for name, value in options.items():
+                _check_option(own, name, value)
+            known = {**defaults_of(own, options), "code": common["code"], "optimizer": own}
+            self.defaults = known
+        try:
+            super().add_param_group(param_group)
+        finally:
+            self.defaults = common
+
+    def ownership(self, group: Mapping[str, Any]) -> Ownership:
+        """Return what workers own of a param group: runs of values, or whole parameters."""
+        return ownership(group["optimizer"], _options_of(group["optimizer"], group))
+
     def check_group(self, group: dict[str, Any]) -> None:
         """See ``ExchangedOptimizer``."""
         stage_codes(group["code"])
-        probe(self._class, self._own_options(group))
+        self.ownership(group)
+
+    def owns_whole(self, group: dict[str, Any], named: Sequence[tuple[str, Parameter]]) -> bool:
+        """See ``ExchangedOptimizer``."""
+        kind, found = group["optimizer"], self.ownership(group)
+        whole = found == "whole parameters"
+        if whole:
+            for name, parameter in named:
+                _check_whole(kind, _options_of(kind, group), name, parameter)
+        looks = "at whole tensors" if whole else "at every value alone"
+        logger.info("%s looks %s: every worker owns %s", kind.__name__, looks, found)
+        return whole
 
     def state_names(self, group: dict[str, Any]) -> list[str]:
         """See ``ExchangedOptimizer``."""
-        return [name for name, value in self._probe_state(group).items() if _per_value(value)]
+        return [name for name, value in self._form_of(group).items() if per_value(value)]
 
-    def facts(self) -> dict[str, Any]:
+    def first_state(self, group: dict[str, Any], like: Tensor) -> dict[str, Tensor]:
         """See ``ExchangedOptimizer``."""
-        return {"the optimiser": self._class.__qualname__, **super().facts()}
+        found = first_state(group["optimizer"], _options_of(group["optimizer"], group), like)
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+    def facts(self, group: dict[str, Any]) -> dict[str, Any]:
+        """See ``ExchangedOptimizer``."""
+        name = group["optimizer"].__qualname__
+        return {"the optimiser": name, "ownership": self.ownership(group), **super().facts(group)}
 
     def post_process(
         self, bucket: GroupBucket, group: Group, gradient: Tensor, start: int, samples: float
     ) -> None:
-        """See ``ExchangedOptimizer``: update = parameters before - parameters after.
+        """See ``ExchangedOptimizer``: update = parameters before - parameters after."""
+        whole, kind = bucket.exchange.whole, group["optimizer"]
+        form = self._form_of(group, whole=whole)  # refuses options that couple more than before
+        if whole:
+            update_whole(bucket, kind, _options_of(kind, group), gradient, start)
+        else:
+            update_runs(bucket, kind, _options_of(kind, group), form, gradient, start)
 
-        The optimiser sees this owner's part of each parameter as a parameter of its own, which may
-        be empty, so that what is counted by parameter, such as Adam's steps, is the same on every
-        worker. A parameter that is idle has no gradient, and the optimiser leaves it alone.
+    def _form_of(self, group: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+        """What the optimiser keeps of a few values; which of its options are on decides that.
+
+        Args:
+            group: its options, which scripts may have changed.
+            whole: it was given whole parameters, of which there is no such form.
+
+        Raises:
+            ValueError: with its options as they are now it couples more than it did.
         """
-        before = bucket.own_values(start, start + len(gradient))
-        after = before.clone()
-        runs = bucket.owned_runs(start, start + len(gradient))
-        parts = [after[run].requires_grad_() for run in runs]
-        inner = self._class(parts, **self._own_options(group))
-        form = self._probe_state(group)
-        given = [self._state_of(bucket, i, run, form) for i, run in enumerate(runs)]
-        for part, run, state, idle in zip(parts, runs, given, bucket.exchange.idle, strict=True):
-            part.grad = None if idle else gradient[run]
-            if state:
-                inner.state[part] = dict(state)
-        inner.step()
-        for i, (part, run) in enumerate(zip(parts, runs, strict=True)):
-            for name, value in inner.state.get(part, {}).items():
-                if not _per_value(form.get(name)):
-                    bucket.scalars[i] |= {} if value is None else {name: float(value)}
-                elif value is not given[i].get(name):  # else it is a view of what is kept
-                    bucket.state.setdefault(name, torch.zeros_like(gradient))[run] = value
-                    bucket.kept[i].add(name)
-        torch.sub(before, after, out=gradient)
-
-    def _state_of(
-        self, bucket: GroupBucket, i: int, run: slice, form: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """What the optimiser knows of this owner's part, ``run``, of the i-th parameter."""
-        scalars = {n: _scalar(value, form.get(n)) for n, value in bucket.scalars[i].items()}
-        return {**{name: bucket.state[name][run] for name in bucket.kept[i]}, **scalars}
-
-    def _own_options(self, group: dict[str, Any]) -> dict[str, Any]:
-        # Some optimisers keep defaults that are no arguments (AdamW: decoupled_weight_decay).
-        known = inspect.signature(self._class).parameters
-        return {name: group[name] for name in self._options if name in known}
-
-    def _probe_state(self, group: dict[str, Any]) -> dict[str, Any]:
-        """What the optimiser keeps of a few values; which of its options are on decides that."""
-        options = self._own_options(group)
-        on = tuple((name, _is_on(value)) for name, value in sorted(options.items()))
+        kind = group["optimizer"]
+        options = _options_of(kind, group)
+        on = kind, whole, tuple((name, _is_on(value)) for name, value in sorted(options.items()))
         if on not in self._forms:
-            inner = probe(self._class, options)
-            self._forms[on] = dict(inner.state[inner.param_groups[0]["params"][0]])
+            if ownership(kind, options) != "runs of values" and not whole:
+                raise ValueError(
+                    f"{kind.__name__} looked at every value alone when it was made, and looks at "
+                    "whole tensors with its options as they are now: make a new optimiser (after=)"
+                )
+            few = torch.zeros(FEW, dtype=torch.float32, device="cpu")
+            self._forms[on] = {} if whole else first_state(kind, options, few)
         return self._forms[on]
 
 
-def _check_class(optimizer_class: Any) -> None:
-    if not isinstance(optimizer_class, type) or not issubclass(
-        optimizer_class, torch.optim.Optimizer
-    ):
+def _options_of(kind: type[torch.optim.Optimizer], group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a param group that its optimiser is made with."""
+    # Some optimisers keep defaults that are no arguments (AdamW: decoupled_weight_decay).
+    return {name: group[name] for name in _arguments(kind) if name in group}
+
+
+def _arguments(kind: type) -> list[str]:
+    """Names of what a class is made with, beside its parameters; of its bases, if it passes on.
+
+    >>> init = lambda self, params, **more: None
+    >>> _arguments(type("Mine", (torch.optim.SGD,), {"__init__": init}))[:2]
+    ['lr', 'momentum']
+    """
+    names: list[str] = []
+    for base in kind.__mro__:
+        if init := vars(base).get("__init__"):
+            _, _, *arguments = inspect.signature(init).parameters.values()
+            names += [a.name for a in arguments if a.kind is not a.VAR_KEYWORD]
+            if all(a.kind is not a.VAR_KEYWORD for a in arguments):
+                break
+    return names
+
+
+def _check_class(name: str, kind: Any) -> None:
+    if not isinstance(kind, type) or not issubclass(kind, torch.optim.Optimizer):
         raise TypeError(
-            "optimizer_class: expected a class such as torch.optim.AdamW, got "
-            f"{type(optimizer_class).__name__}: write OwnerOptimizer(torch.optim.AdamW, "
+            f"{name}: expected a class such as torch.optim.AdamW, got "
+            f"{type(kind).__name__}: write OwnerOptimizer(torch.optim.AdamW, "
             "model.named_parameters(), lr=1e-3)"
         )
+
+
+def _check_not_of(
+    common: type[torch.optim.Optimizer],
+    own: type[torch.optim.Optimizer],
+    group: Mapping[str, Any],
+) -> None:
+    """Refuse options that only the optimiser of the other groups has."""
+    foreign = sorted(_options_of(common, group).keys() - _options_of(own, group).keys())
+    if foreign:
+        raise TypeError(
+            f"{own.__name__} has no option {foreign[0]!r}, which is {common.__name__}'s: leave it "
+            f'out of the param group with "optimizer": {own.__name__}'
+        )
+
+
+def _check_whole(
+    kind: type[torch.optim.Optimizer], options: Mapping[str, Any], name: str, parameter: Tensor
+) -> None:
+    """Refuse a parameter that an optimiser of whole tensors cannot have, or does not take."""
+    if isinstance(parameter, DTensor):
+        raise ValueError(
+            f"{name}: expected an ordinary parameter, got a DTensor: {kind.__name__} looks at "
+            "whole tensors, and no worker has one of it"
+        )
+    if parameter.is_complex():
+        raise ValueError(
+            f"{name}: expected real values, got {parameter.dtype}: {kind.__name__} looks at whole "
+            "tensors, and complex ones travel as real ones of another shape"
+        )
+    like = torch.empty(parameter.shape, dtype=torch.float32, device="meta")
+    try:
+        defaults_of(kind, options, like)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name}: {error}. Give it to another optimiser, in a param group of its own"
+        ) from error
 
 
 def _check_option(optimizer_class: type, name: str, value: Any) -> None:
@@ -192,58 +298,6 @@ def _check_option(optimizer_class: type, name: str, value: Any) -> None:
         check_number(name, value)
 
 
-def probe(
-    optimizer_class: type[torch.optim.Optimizer], options: Mapping[str, Any]
-) -> torch.optim.Optimizer:
-    """Try an optimiser on a few values, together and one by one.
-
-    Returns:
-        The optimiser of the values together, after three steps.
-
-    Raises:
-        ValueError: the results differ, so it is not element-wise.
-    """
-    generator = torch.Generator().manual_seed(0)
-    start, *gradients = torch.randn(
-        4, _PROBE, generator=generator, dtype=torch.float32, device="cpu"
-    )
-    together = _after([start], [[g] for g in gradients], optimizer_class, options)
-    alone = _after(
-        list(start.split(1)), [list(g.split(1)) for g in gradients], optimizer_class, options
-    )
-    own, parts = together.param_groups[0]["params"][0], alone.param_groups[0]["params"]
-    if not torch.allclose(own, torch.cat(list(parts)), rtol=1e-5, atol=1e-7):
-        raise ValueError(
-            f"{optimizer_class.__name__} is not element-wise: it looks at whole parameters, which "
-            "owners do not have; use the hook (thinwire.onebit_hook) with it"
-        )
-    return together
-
-
-def _after(
-    values: list[Tensor],
-    gradients: list[list[Tensor]],
-    optimizer_class: type[torch.optim.Optimizer],
-    options: Mapping[str, Any],
-) -> torch.optim.Optimizer:
-    with torch.enable_grad():
-        parameters = [Parameter(value.clone()) for value in values]
-        try:
-            inner = optimizer_class(parameters, **options)
-            for step in gradients:
-                for parameter, gradient in zip(parameters, step, strict=True):
-                    parameter.grad = gradient.clone()
-                inner.step()
-        except (TypeError, ValueError) as error:
-            name = optimizer_class.__name__
-            raise type(error)(f"{name} cannot run at the owner: {error}") from error
-    return inner
-
-
-def _per_value(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.shape == (_PROBE,)
-
-
 def _is_on(value: Any) -> Any:
     """Whether an option is other than zero, False or None; of each part of a pair.
 
@@ -251,10 +305,3 @@ def _is_on(value: Any) -> Any:
     (True, (False, True), True)
     """
     return tuple(map(_is_on, value)) if isinstance(value, (tuple, list)) else bool(value)
-
-
-def _scalar(value: float, like: Any) -> Any:
-    """A number of the optimiser's state in the form that the optimiser gives it."""
-    if not isinstance(like, Tensor):
-        return value
-    return torch.tensor(value, dtype=like.dtype, device="cpu")

@@ -20,6 +20,7 @@ from thinwire.exchange import (
 )
 from thinwire.optim.engine import Engine, sum_of_squares
 from thinwire.optim.group_bucket import GroupBucket
+from thinwire.optim.inner_state import scatter_inner
 from thinwire.optim.progress import StepReport
 from thinwire.quantize import all_finite
 
@@ -98,6 +99,9 @@ class SerialStart:
     def _hand_over(self, bucket: GroupBucket) -> None:
         run, wire = self._engine.run, self._engine.wire
         copy_from_worker_0(self._engine, bucket, _STAGE)
+        if bucket.exchange.whole:
+            run(partial(scatter_inner, bucket, wire, _STAGE))
+            return
         own = json.dumps({"kept": [sorted(k) for k in bucket.kept], "scalars": bucket.scalars})
         found = json.loads(run(partial(share_text, own, wire, _STAGE)))
         bucket.kept, bucket.scalars = [set(names) for names in found["kept"]], found["scalars"]
