@@ -136,6 +136,30 @@ class ExchangeFields:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalFields:
+    """Local steps: every worker takes steps of its own, then all exchange how far they moved."""
+
+    every: int = 0
+    """Steps of each worker's own in a round; 0 exchanges the gradients of every step instead."""
+    lr: float = 1.0
+    """The outer learning rate; 1 goes to the mean of what the workers have reached."""
+    momentum: float = 0.5
+    """The outer momentum, Nesterov's; it suits the number of rounds: 0.5 for a hundred, 0.9 for
+    thousands."""
+    delay: int = 0
+    """Steps of the next round beside which the exchange of a round goes on; 0 waits for it."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "local", self, "every", "lr", "momentum", "delay")
+        if self.momentum >= 1:
+            raise ValueError(f"local.momentum: expected < 1, got {self.momentum}")
+        if self.delay and self.delay >= self.every:
+            raise ValueError(
+                f"local.delay: expected less than local.every = {self.every}, got {self.delay}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectionFields:
     """The minibatch size, chosen anew now and then by trying several (S section 4)."""
 
@@ -230,6 +254,7 @@ _MOST: dict[str, float] = {
     "model.hidden": 2**24,
     "exchange.bucket_mb": 1e6,
     "optimizer.lr": 1e6,
+    "local.lr": 1e6,
     "optimizer.weight_decay": 1e6,
     "hessian_free.solver_iterations": 10**6,
 }
