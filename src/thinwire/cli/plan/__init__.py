@@ -44,6 +44,7 @@ def run(args: list[str]) -> int:
             fields.worker_counts,
             fields.minibatches,
             model_parallel=fields.model_parallel,
+            local=fields.local,
             runs=runs,
             goal=fields.goal(runs),
         )
