@@ -1,4 +1,4 @@
-"""``thinwire plan``: predict speed, speed-up, efficiency and K-hat, from a measured profile."""
+"""``thinwire plan``: predict speed, efficiency, K-hat and H-hat, from a measured profile."""
 
 import itertools
 import os

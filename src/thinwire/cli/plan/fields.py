@@ -39,7 +39,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class PlanFields:
-    """Predict speed and K-hat from a profile of this machine; --calibrate measures one."""
+    """Predict speed, K-hat and H-hat from a profile of this machine; --calibrate measures one."""
 
     profile: Path = Path("profile.json")
     """The profile to read, or with --calibrate to write."""
