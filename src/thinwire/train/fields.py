@@ -77,7 +77,7 @@ class ModelFields:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerFields:
-    """What the owners do with the aggregated gradient."""
+    """What the owners do with the aggregated gradient, or workers with theirs in local steps."""
 
     lr: float = 0.2
     """Learning rate on the mean gradient of a minibatch, in the first epoch."""
@@ -117,7 +117,7 @@ class ExchangeFields:
     bucket_mb: float = ExchangeConfig.bucket_mb
     """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
-    """Steps in a row with a non-finite gradient after which the run stops."""
+    """Steps in a row with a non-finite gradient, or rounds, after which the run stops."""
     double_buffer: bool = False
     """After the start exchange one half of each minibatch while the other is computed, on a
     model that lacks it."""
