@@ -8,7 +8,7 @@ import itertools
 
 from thinwire.plan.convergence import CoursePoint
 from thinwire.plan.hessian_free_iteration import Job
-from thinwire.plan.methods import DENSE, ONE_BIT, Method, local_steps
+from thinwire.plan.methods import DENSE, MOST_EVERY, ONE_BIT, Method, local_steps
 from thinwire.report import Run
 from thinwire.report.run import number
 
@@ -51,7 +51,8 @@ def local_method_of(run: Run) -> Method | None:
     fields, name = _section(run, "local"), str(run.start.get("method") or "").lower()
     every, delay = (int(number(fields, field) or 0) for field in ("every", "delay"))
     base = next((method for method in (ONE_BIT, DENSE) if method.name in name), None)
-    return None if base is None or every < 1 else local_steps(base, every, delay)
+    sound = 0 <= delay < every <= MOST_EVERY
+    return local_steps(base, every, delay) if base is not None and sound else None
 
 
 def minibatch_of(run: Run) -> int:

@@ -30,6 +30,7 @@ from thinwire.plan.wire_format import Shape, bucket_bytes, values
 
 HALF_BYTES = 2
 MOST_NODES = 4096  # up to which K-hat is looked for
+MOST_EVERY = 2**20  # local steps in a round
 
 
 @dataclass(frozen=True)

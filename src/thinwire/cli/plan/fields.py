@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from thinwire.cli.train import recipe_of
 from thinwire.cli.usage import shortly
 from thinwire.plan import Goal, Profile, Setting, make_goal, make_setting
-from thinwire.plan.methods import DENSE, ONE_BIT, Method, local_steps
+from thinwire.plan.methods import DENSE, MOST_EVERY, ONE_BIT, Method, local_steps
 from thinwire.plan.paper import SECOND_GPU
 from thinwire.plan.profile import MOST_SIZE
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
@@ -20,7 +20,6 @@ from thinwire.train import Recipe
 T = TypeVar("T")
 MOST_WORKERS = 4096  # as of a recipe; every owner's packet is added up
 MOST_MINIBATCH = 2**31
-MOST_EVERY = 2**20
 MOST_SAMPLES = 2**20  # in a sub-batch that is measured
 MOST_PARAMETERS = 10**10  # of a perceptron that is measured
 MOST_LAYERS = 500  # each has two parameters, and a profile at most 1000 buckets
