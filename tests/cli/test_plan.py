@@ -51,6 +51,49 @@ def test_it_says_what_to_expect_of_two_machines(
     assert "Warning" not in printed
 
 
+def test_local_steps_of_a_recipe_are_planned(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.toml").write_text("minibatch = 777\n[local]\nevery = 16\ndelay = 4\n")
+    flags = ["--workers", "1..8", "--bandwidth", "1Gbit/s"]
+    for more, sizes, name in (
+        (["--recipe", "mine.toml"], "minibatch 777", "1-bit H16 D4"),
+        (["--recipe", "mine.toml", "--delay", "0", "--every", "2"], "minibatch 777", "1-bit H2"),
+        (["--recipe", "mnist-local", "--minibatch", "512"], "minibatch 512", "1-bit H8"),
+        (["--every", "8"], "minibatch 1,024", "1-bit H8"),
+        (["--recipe", "mine.toml", "--every", "0", "--delay", "0"], "minibatch 777", "H-hat"),
+    ):
+        assert main(["plan", *flags, *more]) == 0
+        printed = capsys.readouterr().out
+        for word in (sizes, name, "H-hat", "B/sample"):
+            assert word in printed
+        assert (" H" in printed.split("speed-up")[0]) == name.startswith("1-bit H")
+
+
+def test_rounds_by_a_code_that_no_profile_measures_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.toml").write_text('[local]\nevery = 16\n[exchange]\ncode = "4-bit"\n')
+    assert main(["plan", "--bandwidth", "1Gbit/s", "--recipe", "mine.toml"]) == 2
+    said = "--recipe: expected exchange.code sign or float32, as profiles have, got 4-bit"
+    assert said in capsys.readouterr().err
+
+
+def test_runs_of_local_steps_are_fitted_and_planned(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(here / "a", "1-bit SGD", 256, 40)]
+    local = {"recipe": {"minibatch": 256, "local": {"every": 8, "delay": 2}}}
+    with EventLog(here / "b" / "events.jsonl") as log:
+        log.write("start", schema=1, method="1-bit SGD, 8 local steps, 2 late", **local)
+        log.write("epoch", step=10, samples=2560, test_error=0.1)
+    flags = ["--target", "20", "--workers", "1,4", "--fit", str(runs[0]), str(here / "b")]
+    assert main(["plan", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "1-bit H8 D2: runs of minibatch 256 only" in printed
+    assert "1-bit H8 D2*" not in printed
+
+
 def test_a_noisy_calibration_is_warned_of_in_one_line(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +190,10 @@ MISTAKES = [
     (["--model-parallel", "5000"], "--model-parallel: expected 1 to 4096, got 5000"),
     (["--efficiency", "nan"], "--efficiency: expected 0.001 to 1, got nan"),
     (["--efficiency", "1e-300"], "--efficiency: expected 0.001 to 1, got 1e-300"),
+    (["--every", "-1"], "--every: expected 0 to 1.04858e+06, got -1"),
+    (["--every", "4", "--delay", "4"], "--delay: expected less than --every, which is 4, got 4"),
+    (["--delay", "1"], "--delay: expected less than --every, which is 0, got 1"),
+    (["--recipe", "mnist-loca"], "no recipe 'mnist-loca': did you mean 'mnist-local'?"),
     (["--bucket-mb", "nan"], "--bucket-mb: expected 1e-06 to 1e+06, got nan"),
     (["--bucket-mb", "inf"], "--bucket-mb: expected 1e-06 to 1e+06, got inf"),
     (["--bucket-mb", "-1"], "--bucket-mb: expected 1e-06 to 1e+06, got -1.0"),

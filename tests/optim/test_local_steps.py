@@ -479,6 +479,41 @@ def test_end_round_brings_uneven_workers_together() -> None:
     assert all(torch.equal(a, results[0][i]) for r in results for i, a in enumerate(r))
 
 
+@pytest.mark.parametrize("delay", [0, 2])
+def test_the_model_is_lent_to_be_the_anchor(delay: int) -> None:
+    """Nothing changes for training, and steps tell of the rounds that they bring to an end."""
+
+    def work(rank: int, world: int) -> tuple[list[Tensor], list[bool], Tensor]:
+        model, unseen = network(), network()
+        optimizer, other = local(model, delay=delay), local(unseen, delay=delay)
+        seen, ended = [], []
+        for step in range(10):
+            for one, by in ((model, optimizer), (unseen, other)):
+                gradients(one, step, rank)
+                by.step()
+            own = values([model])
+            with optimizer.at_anchor():
+                seen.append(values([model]))
+            assert torch.equal(values([model]), own)
+            ended.append(optimizer.last_step is not None)
+            assert optimizer.steps_in_round == (step + 1) % 4
+        with pytest.raises(ZeroDivisionError), optimizer.at_anchor():
+            _ = 1 / 0
+        assert torch.equal(values([model]), values([unseen]))
+        optimizer.flush()
+        assert optimizer.last_step is None, "nothing was in flight"
+        optimizer.end_round()
+        other.end_round()
+        assert torch.equal(values([model]), values([unseen]))
+        return seen, ended, values([model])
+
+    results = simulate(2, work)
+    for seen, ended, end in results:
+        assert all(torch.equal(a, b) for a, b in zip(seen, results[0][0], strict=True))
+        assert [step for step in range(10) if ended[step]] == [3 + delay, 7 + delay]
+        assert torch.equal(end, results[0][2])
+
+
 @pytest.mark.support("batch norm", LOCAL, note="buffers given are averaged at every round")
 def test_buffers_are_averaged_by_samples_and_survive_a_nan() -> None:
     def work(rank: int, world: int) -> tuple[Tensor, int]:

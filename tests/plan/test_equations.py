@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinwire.plan import SubBatchTimes
-from thinwire.plan.equations import crossing, fixed_cost_limit, k_hat, step_seconds, t_calc
+from thinwire.plan.equations import (
+    WIRE_SHARE,
+    crossing,
+    fixed_cost_limit,
+    h_hat,
+    k_hat,
+    round_seconds,
+    step_seconds,
+    t_calc,
+)
 
 seconds = st.floats(1e-6, 1.0)
 sizes = st.integers(1, 10**6)
@@ -61,6 +70,33 @@ def test_crossing_agrees_with_the_closed_form(K: float, scale: float) -> None:
 def test_crossing_has_limits() -> None:
     assert math.isinf(crossing(lambda K: 1.0, lambda K: 0.5))
     assert crossing(lambda K: 1 / K, lambda K: 5.0) == 1.0
+
+
+def test_a_round_by_hand() -> None:
+    # 8 local steps of 100 ms, 50 ms once in a round, 300 ms on the wire.
+    assert round_seconds(8, 0, 0.1, 0.05, 0.3) == pytest.approx(0.8 + 0.05 + 0.3)
+    assert round_seconds(8, 2, 0.1, 0.05, 0.3) == pytest.approx(0.8 + 0.05 + 0.1)
+    assert round_seconds(8, 3, 0.1, 0.05, 0.3) == pytest.approx(0.8 + 0.05)
+    assert h_hat(0, 0.1, 0.3) == 30  # 300 ms are a tenth of 30 x 100 ms
+    assert h_hat(2, 0.1, 0.3) == 10  # two steps hide 200 ms, and 100 ms are a tenth of 10 x 100 ms
+    assert h_hat(3, 0.1, 0.3) == 4  # all is hidden, and a delay is shorter than its round
+    assert h_hat(0, 0.1, 0.3, share=0.5) == 6
+    assert h_hat(0, 0.1, 0.0) == 1
+
+
+@given(st.integers(0, 20), seconds, seconds)
+def test_h_hat_is_the_smallest_at_which_the_wire_adds_so_little(
+    D: int, local: float, comm: float
+) -> None:
+    H = h_hat(D, local, comm)
+
+    def added(steps: int) -> float:
+        return round_seconds(steps, D, local, 0.0, comm) - steps * local
+
+    assert H > D
+    assert added(H) <= WIRE_SHARE * H * local * (1 + 1e-6)
+    if H > D + 1:
+        assert added(H - 1) > WIRE_SHARE * (H - 1) * local * (1 - 1e-6)
 
 
 @given(st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=6), st.floats(0, 1e4), st.floats(0, 1e4))

@@ -45,7 +45,7 @@ def test_a_plan_has_tables_and_figures_for_every_minibatch_and_for_the_goal(
     assert one.target_tables == []
     assert list(figures(one)) == [""]
     two = make_plan(setting(), [1, 2], [512, 1024], runs=runs, goal=make_goal("train", 25))
-    assert len(two.speed_tables) == 6
+    assert len(two.speed_tables) == 8
     assert [table.title for table in two.target_tables] == ["time to 25 % train error (minibatch)"]
     assert list(figures(two)) == ["-512", "-1024", "-target"]
     for table in [*two.speed_tables, *two.target_tables]:

@@ -15,12 +15,17 @@ from thinwire.plan.methods import (
     METHODS,
     ONE_BIT,
     alone,
+    bytes_per_sample,
+    h_hat,
     k_hat,
+    local_steps,
     model_parallel,
     step,
 )
+from thinwire.plan.rounds import predict_round
 from thinwire.plan.step import pipeline
 
+LOCAL = (local_steps(ONE_BIT, 8), local_steps(DENSE, 8, 3))
 COSTS = Costs(SubBatchTimes((1, 100), (0.01, 1.0)), post=0.2, apply=0.1)
 
 
@@ -95,7 +100,7 @@ def test_model_parallelism_divides_fixed_cost_and_pays_in_computing() -> None:
     assert step(setting(), model_parallel(ONE_BIT, 2), 1000, 3) is None
 
 
-@given(st.sampled_from(METHODS), st.integers(1, 256), st.integers(1, 10**5))
+@given(st.sampled_from([*METHODS, *LOCAL]), st.integers(1, 256), st.integers(1, 10**5))
 def test_a_slower_wire_never_helps(method: object, workers: int, minibatch: int) -> None:
     fast, slow = (step(setting(Link(b)), method, minibatch, workers) for b in (1e9, 1e6))
     assert fast is not None
@@ -130,6 +135,76 @@ def test_k_hat_saturates_both() -> None:
     assert found.comm == pytest.approx(found.variable + found.post + found.upd, rel=0.05)
     assert k_hat(where, DENSE, 20_000) < K < k_hat(where, DOUBLE_BUFFERED, 80_000)
     assert k_hat(where, ONE_BIT, 20_000) > K  # without buffering the whole minibatch counts
+
+
+def test_a_mean_local_step_by_hand() -> None:
+    """Once in a round of 4: 0.1 + 0.1 s of computing, 0.05 s for an exchange, 0.9 s of wire."""
+    costs = Costs(COSTS.times, post=0.2, apply=0.1, exchange=0.05, own=0.02)
+    wires = [BucketTimes(0.5, 0.4, 0.1), BucketTimes(0.5, 0.3, 0.1)]
+    plain = predict_round(costs, wires, 100, 2, every=4, delay=0)
+    assert plain.seconds == pytest.approx(0.5 + 0.02 + (0.1 + 0.1 + 0.05 + 0.9) / 4)
+    assert (plain.variable, plain.hidden) == (0.5, 0)
+    assert plain.upd == pytest.approx(0.02 + 0.1 / 4)
+    assert plain.comm == pytest.approx(0.9 / 4)
+    one = predict_round(costs, wires, 100, 2, every=4, delay=1)  # a step is 0.52 s
+    assert one.seconds == pytest.approx(0.5 + 0.02 + (0.1 + 0.1 + 0.05 + 0.9 - 0.52) / 4)
+    assert one.hidden == pytest.approx(0.52 / 4)
+    two = predict_round(costs, wires, 100, 2, every=4, delay=2)
+    assert two.seconds == pytest.approx(0.5 + 0.02 + (0.1 + 0.1 + 0.05) / 4)
+
+
+def test_local_steps_by_hand() -> None:
+    """4 workers, N = 1000, rounds of 8: what 1-bit does in every step is done in one of eight."""
+    eight = local_steps(ONE_BIT, 8)
+    found, every = step(setting(), eight, 1000, 4), step(setting(), ONE_BIT, 1000, 4)
+    assert found is not None
+    assert every is not None
+    own = VALUES * (4e-9 + 1e-9)
+    assert found.variable == every.variable
+    assert found.post == pytest.approx(every.post / 8)
+    assert found.upd == pytest.approx(own + every.upd / 8)
+    assert (found.rest, found.comm) == (every.rest / 8, every.comm / 8)
+    assert found.seconds == pytest.approx(
+        0.25 + own + (every.post + every.upd + every.rest + every.comm) / 8
+    )
+
+
+def test_h_hat_by_hand() -> None:
+    """A local step takes 250 ms and 5.12 ms; the wire 6 packets of 33 016 bytes and 2 ms."""
+    local, wire = 0.250 + 5.12e-3, 6 * 33_016 / 1e6 + 0.002
+    assert h_hat(setting(), ONE_BIT, 1000, 4) == math.ceil(wire / local / 0.1) == 8
+    assert h_hat(setting(), local_steps(ONE_BIT, 64), 1000, 4) == 8, "its own H does not count"
+    assert h_hat(setting(), local_steps(ONE_BIT, 8, 4), 1000, 4) == 5
+    slow = setting(Link(1e5))
+    delayed = math.ceil((6 * 33_016 / 1e5 / local - 2) / 0.1)
+    assert h_hat(slow, local_steps(ONE_BIT, 8, 2), 1000, 4) == delayed == 58
+    for method in (FP16, DOUBLE_BUFFERED, model_parallel(ONE_BIT, 2)):
+        assert h_hat(setting(), method, 1000, 4) is None
+
+
+def test_bytes_for_a_sample_by_hand() -> None:
+    packet = 16 + 250 * (4 + 128)
+    for method, sent in (
+        (ONE_BIT, 6 * packet),
+        (local_steps(ONE_BIT, 8), 6 * packet / 8),
+        (DOUBLE_BUFFERED, 2 * 6 * packet),
+        (FP16, 4 * VALUES * 3 / 4),
+        (DENSE, 8 * VALUES * 3 / 4 + 6 * 16),
+        (model_parallel(ONE_BIT, 2), 3 * packet),
+    ):
+        found = bytes_per_sample(setting(), method, 1000, 4)
+        assert found == pytest.approx(sent / 1000), method.name
+
+
+def test_k_hat_of_local_steps_is_where_a_round_is_half_exchange() -> None:
+    eight, where = local_steps(ONE_BIT, 8), setting(Link(3e5))
+    K = k_hat(where, eight, 1000)
+    found = step(where, eight, 1000, round(K))
+    assert found is not None
+    assert found.comm == pytest.approx(
+        found.variable + found.post + found.upd + found.rest, rel=0.1
+    )
+    assert k_hat(where, ONE_BIT, 1000) < K
 
 
 def test_shared_processors_slow_computing_only() -> None:

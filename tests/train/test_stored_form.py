@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from thinwire.train import Display, Job, Plan, Recipe, prepare, train
 from thinwire.train import manifest as forms
@@ -21,6 +22,7 @@ from thinwire.train.checkpoint import (
     write_manifest,
     write_tensors,
 )
+from thinwire.train.fields import LocalFields
 from thinwire.train.loop import begin_training
 from thinwire.train.recipe import ExchangeFields, ModelFields
 from thinwire.train.resume import check_fits
@@ -31,13 +33,23 @@ Change = Callable[[dict[str, Any]], Any]
 @pytest.fixture
 def job(idx_folder: Path, tmp_path: Path) -> Job:
     """A run that is done, double-buffered, so that there is an update in flight."""
+    return done(idx_folder, tmp_path / "run", exchange=ExchangeFields(double_buffer=True))
+
+
+@pytest.fixture
+def job_in_rounds(idx_folder: Path, tmp_path: Path) -> Job:
+    """A run of local steps whose second round was in flight when its sixth step was stored."""
+    return done(idx_folder, tmp_path / "run", local=LocalFields(every=3, delay=2))
+
+
+def done(data: Path, folder: Path, **fields: Any) -> Job:
     recipe = Recipe(
-        data=idx_folder,  # type: ignore[arg-type]
-        out=tmp_path / "run",
+        data=data,  # type: ignore[arg-type]
+        out=folder,
         epochs=1,
         minibatch=100,
         model=ModelFields(hidden=(3,)),
-        exchange=ExchangeFields(double_buffer=True),
+        **fields,
     )
     made = prepare("tiny", recipe, lambda _: None)
     train(made, Display(1, None), None, Plan(anew=True))
@@ -114,13 +126,16 @@ OF_WORKER: list[tuple[Change, str]] = [
 ]
 
 
-def change_checkpoint(job: Job, of_run: Change, of_worker: Change) -> Path:
+def change_checkpoint(
+    job: Job, of_run: Change, of_worker: Change, of_tensors: Change | None = None
+) -> Path:
     folder = checkpoints_in(job.folder)[0]
     facts = copy.deepcopy(open_checkpoint(folder).facts)
     of_run(facts)
     file = StoredTensors(folder / worker_file(0))
     stored, tensors = copy.deepcopy(file.facts), {name: file[name].clone() for name in file}
     of_worker(stored)
+    (of_tensors or same)(tensors)
     del file
     measured = write_tensors(folder / worker_file(0), tensors, stored)
     facts.pop("schema", None)
@@ -146,6 +161,39 @@ def test_a_wrong_form_is_refused_in_one_line(
     folder = change_checkpoint(job, of_run, of_worker)
     with pytest.raises(ValueError, match=re.escape(said)) as caught:
         check_fits(open_checkpoint(folder), job)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("of_worker", "of_tensors", "said"),
+    [
+        (without(*COUNTS, "steps_in_round"), None, "optimizer.steps_in_round: expected a number"),
+        (set_at(*COUNTS, "moved_samples", value=-1), None, "optimizer.moved_samples: expected"),
+        *(
+            (None, without(name), f"{name}: expected a tensor, got none")
+            for name in (f"optimizer/0.weight.{kind}" for kind in ("anchor", "local", "sent"))
+        ),
+        (
+            None,
+            set_at("optimizer/2.bias.local", value=torch.zeros(3)),
+            "optimizer/2.bias.local: expected a floating-point tensor of shape [10]",
+        ),
+        (
+            None,
+            set_at("inner/2.bias.momentum_buffer", value=torch.zeros(3)),
+            "inner/2.bias.momentum_buffer: expected a floating-point tensor of shape [10]",
+        ),
+        (None, set_at("inner/x.step", value=torch.zeros(1)), "the model has no parameter 'x'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_round_of_a_wrong_form_is_refused_in_one_line(
+    job_in_rounds: Job, of_worker: Change | None, of_tensors: Change | None, said: str
+) -> None:
+    check_fits(open_checkpoint(checkpoints_in(job_in_rounds.folder)[0]), job_in_rounds)
+    folder = change_checkpoint(job_in_rounds, same, of_worker or same, of_tensors)
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        check_fits(open_checkpoint(folder), job_in_rounds)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -13,7 +13,8 @@ feedback are [Seide 2014]'s, and so is the overlap (``delay``), its section 2.2 
 rounds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +32,7 @@ from thinwire.exchange import (
     Ledger,
     SampleCount,
     State,
+    Timeline,
     counts_of,
     refuse_copy,
     with_counts,
@@ -98,6 +100,7 @@ class LocalSteps:
         inner: as given.
         outer: the optimiser of the anchor; its ``param_groups`` have the outer rates.
         last_round: what the last round did; None before the first.
+        last_step: the same, where the last step brought that round to its end, else None.
         ledger: traffic of this worker so far.
 
     Raises:
@@ -172,6 +175,7 @@ class LocalSteps:
         self._weight = 0.0  # samples in them
         self._sent: list[Tensor] | None = None  # parameters when the round in flight was sent
         self.last_round: StepReport | None = None
+        self.last_step: StepReport | None = None
         self._go_to_anchor()
 
     # --- steps ----------------------------------------------------------------------------------
@@ -199,10 +203,52 @@ class LocalSteps:
         return self.outer.ledger
 
     @property
+    def phase(self) -> str:
+        """Where the job stands: "dense" while rounds have one step each, then "steady"."""
+        return self.outer.phase
+
+    @property
+    def steps_in_round(self) -> int:
+        """Steps of this worker since the last round was sent."""
+        return self._taken
+
+    @property
+    def times(self) -> Timeline:
+        """Where the seconds of this worker's exchanges went."""
+        return self.outer.times
+
+    @property
+    def measure(self) -> bool:
+        """Whether rounds report residual ratios."""
+        return self.outer.measure
+
+    @measure.setter
+    def measure(self, wanted: bool) -> None:
+        self.outer.measure = wanted
+
+    @property
     def anchor(self) -> dict[str, Tensor]:
         """The model that all workers share, by parameter name; live, not to be changed."""
         names = self.outer.param_groups[0]["param_names"]
         return {name: a.detach() for name, a in zip(names, self._anchors, strict=True)}
+
+    @contextmanager
+    def at_anchor(self) -> Iterator[None]:
+        """Have the model be the anchor while this lasts, in the middle of a round too.
+
+        It is how a model is evaluated or stored without ending the round: afterwards the worker's
+        own parameters are back, to the bit. Nothing may train meanwhile, and a round in flight is
+        not in the anchor yet.
+        """
+        with torch.no_grad():
+            own = [parameter.clone() for parameter in self._parameters]
+            self._go_to_anchor()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self._parameters, own, strict=True):
+                    parameter.copy_(value)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch."""
@@ -228,6 +274,7 @@ class LocalSteps:
                 "inner: expected the parameters that it had when LocalSteps was made, got others: "
                 "make a new LocalSteps after add_param_group"
             )
+        self.last_step = None
         loss: float | None = None
         if self._unscale():
             first, *others = self._inners
@@ -237,24 +284,15 @@ class LocalSteps:
             self._weight += self.samples
         self._taken += 1
         if self._sent is not None and self._taken == self.delay:
-            self.flush()
+            self._land()
         if self._taken >= (self.every if self.outer.phase == STEADY else 1):
             self._send(self.delay if self.outer.phase == STEADY else 0)
         return loss
 
-    @torch.no_grad()
     def flush(self) -> None:
         """Wait for the round in flight, if there is one, and apply it; every worker calls it."""
-        if self._sent is None:
-            return
-        self.outer.flush()
-        sent, self._sent = self._sent, None
-        if not self._arrived():
-            return
-        for parameter, anchor, before in zip(self._parameters, self._anchors, sent, strict=True):
-            since = before.sub_(parameter)  # what has been moved meanwhile stays
-            parameter.copy_(anchor)
-            parameter.sub_(since)
+        self.last_step = None
+        self._land()
 
     def end_round(self) -> None:
         """End the round now, however many steps it has; then all models are the anchor.
@@ -283,6 +321,20 @@ class LocalSteps:
         self.outer.__exit__(kind, error, trace)
 
     @torch.no_grad()
+    def _land(self) -> None:
+        """Wait for the round in flight, if there is one, and apply it."""
+        if self._sent is None:
+            return
+        self.outer.flush()
+        sent, self._sent = self._sent, None
+        if not self._arrived():
+            return
+        for parameter, anchor, before in zip(self._parameters, self._anchors, sent, strict=True):
+            since = before.sub_(parameter)  # what has been moved meanwhile stays
+            parameter.copy_(anchor)
+            parameter.sub_(since)
+
+    @torch.no_grad()
     def _send(self, delay: int) -> None:
         """Exchange what has been moved; wait for the update, or leave it in flight."""
         for anchor, parameter in zip(self._anchors, self._parameters, strict=True):
@@ -303,7 +355,7 @@ class LocalSteps:
 
     def _arrived(self) -> bool:
         """Take note of a round; where it was dropped, go back to the anchor."""
-        self.last_round = self.outer.last_step
+        self.last_round = self.last_step = self.outer.last_step
         kept = self.last_round is not None and self.last_round.nonfinite is None
         if not kept:
             self._go_to_anchor()

@@ -5,8 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
-from thinwire.exchange import Traffic
-from thinwire.optim.exchanged import ExchangedOptimizer
+from thinwire.exchange import Ledger, Traffic
 
 TRIAL = "trial "  # before the names of stages: what trials sent
 
@@ -19,6 +18,15 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go back to it."""
+
+
+class Exchanging(Stateful, Protocol):
+    """An optimiser of thinwire's."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Traffic of this worker so far."""
+        ...
 
 
 class Snapshot:
@@ -34,9 +42,7 @@ class Snapshot:
         others: what else training changes: the sampler, schedulers.
     """
 
-    def __init__(
-        self, optimizer: ExchangedOptimizer, model: torch.nn.Module, *others: Stateful
-    ) -> None:
+    def __init__(self, optimizer: Exchanging, model: torch.nn.Module, *others: Stateful) -> None:
         self._ledger = optimizer.ledger
         self._sent = copy.deepcopy(optimizer.ledger.stages)
         self._parts: tuple[Any, ...] = (model, optimizer, *others)

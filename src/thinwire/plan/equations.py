@@ -1,5 +1,7 @@
 """Equations (3) and (4) of [Seide 2014, section 2] as functions, with the paper's symbols.
 
+And, in the same style, those of rounds of local steps, which the paper does not have.
+
 =============  =====================================================================================
 K              compute nodes (workers)
 N              samples in a minibatch, over all nodes
@@ -9,6 +11,10 @@ C_T_post       C T_calc^post, seconds of component-wise post-processing of the w
 T_upd          T_calc^upd, seconds of work on the whole model that every node repeats
 T_comm         T_comm^float / Z, seconds to exchange all sub-gradients once, as they travel
 halves         2 with half-batch double buffering [section 2.2], 1 without: the "ominous /2"
+H              local steps in a round: steps of each node's own from one exchange to the next
+D              steps of the next round beside which the exchange goes on, D < H; 0 waits for it
+T_local        seconds of a local step: (N / K) T_frm and the node's own update of the whole model
+T_fixed        seconds a node computes once in a round: C T_post / K + T_upd
 =============  =====================================================================================
 
 The communication time is a constant here, as in [Seide 2014, section 3.1]: each node sends
@@ -18,6 +24,9 @@ terms that do grow with K.
 
 import math
 from collections.abc import Callable
+
+WIRE_SHARE = 0.1
+"""The most that the wire may add to a round's local steps where it is said not to limit."""
 
 
 def t_calc(
@@ -82,6 +91,45 @@ def fixed_cost_limit(
     alone = N * T_frm + C_T_post + T_upd
     limit = step_seconds(T_upd, T_comm, halves=halves)
     return alone / limit if limit > 0 else math.inf
+
+
+def round_seconds(H: int, D: int, T_local: float, T_fixed: float, T_comm: float) -> float:
+    """Return the seconds of a round of local steps.
+
+    They are H T_local + T_fixed + max(0, T_comm - D T_local): the first D steps of the next round
+    hide the wire as long as they last. Without delay, D = 0, all adds up.
+
+    >>> round_seconds(8, 0, 0.1, 0.05, 0.3), round_seconds(8, 2, 0.1, 0.05, 0.3)
+    (1.15, 0.95)
+    >>> round_seconds(8, 4, 0.1, 0.05, 0.3)
+    0.85
+    """
+    exposed = max(0.0, T_comm - D * T_local)
+    return round(H * T_local + T_fixed + exposed, 15)
+
+
+def h_hat(D: int, T_local: float, T_comm: float, *, share: float = WIRE_SHARE) -> int:
+    """Return H-hat, the smallest number of local steps at which the wire no longer limits.
+
+    That is where the part of the exchange that the delay does not hide takes at most a share f of
+    the round's local steps, max(0, T_comm - D T_local) <= f H T_local:
+
+        H-hat = max(D + 1, ceil((T_comm / T_local - D) / f))
+
+    It says what the wire asks for, not what learning stands: beyond it more local steps save bytes
+    and no time worth having.
+
+    Args:
+        D: see above.
+        T_local: see above, > 0.
+        T_comm: see above.
+        share: f.
+
+    >>> h_hat(0, 0.1, 0.3), h_hat(2, 0.1, 0.3), h_hat(3, 0.1, 0.3)
+    (30, 10, 4)
+    """
+    exposed = T_comm / T_local - D
+    return max(D + 1, math.ceil(round(exposed / share, 9)))
 
 
 def crossing(

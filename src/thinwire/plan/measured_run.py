@@ -8,6 +8,7 @@ import itertools
 
 from thinwire.plan.convergence import CoursePoint
 from thinwire.plan.hessian_free_iteration import Job
+from thinwire.plan.methods import DENSE, MOST_EVERY, ONE_BIT, Method, local_steps
 from thinwire.report import Run
 from thinwire.report.run import number
 
@@ -24,8 +25,8 @@ def method_of(run: Run) -> str:
     """Return the planner's name for what a run did.
 
     Returns:
-        "dense", "1-bit" or "1-bit DB"; of a Hessian-free run its own name, such as "Hessian-free,
-        CG".
+        "dense", "1-bit", "1-bit DB" or, with local steps, such as "1-bit H8"; of a Hessian-free run
+        its own name, such as "Hessian-free, CG".
 
     Raises:
         ValueError: the planner does not know the method.
@@ -34,12 +35,24 @@ def method_of(run: Run) -> str:
     name = said.lower()
     if is_hessian_free(name):
         return said
+    local = local_method_of(run)
+    if local is not None:
+        return local.name
     if "1-bit" in name or name == "onebit":
         buffered = "double" in name or _is_on(run, "double_buffer")
         return "1-bit DB" if buffered else "1-bit"
     if "dense" in name or name == "sgd":
         return "dense"
     raise ValueError(f"{run.folder}: method: expected dense, 1-bit or Hessian-free, got {said!r}")
+
+
+def local_method_of(run: Run) -> Method | None:
+    """Return the planned method of a run of local steps; None if it is something else."""
+    fields, name = _section(run, "local"), str(run.start.get("method") or "").lower()
+    every, delay = (int(number(fields, field) or 0) for field in ("every", "delay"))
+    base = next((method for method in (ONE_BIT, DENSE) if method.name in name), None)
+    sound = 0 <= delay < every <= MOST_EVERY
+    return local_steps(base, every, delay) if base is not None and sound else None
 
 
 def minibatch_of(run: Run) -> int:
@@ -106,7 +119,7 @@ def iteration_of(run: Run) -> Job:
     Raises:
         ValueError: the run does not tell what an iteration did.
     """
-    settings, n = _hessian_free_fields(run), number(run.start, "train_samples")
+    settings, n = _section(run, "hessian_free"), number(run.start, "train_samples")
     batch = number(settings, "curvature_batch")
     told = [[number(event, name) for name in COUNTS] for event in run.steps]
     if n is None or batch is None or not told:
@@ -135,12 +148,13 @@ def iteration_of(run: Run) -> Job:
 
 def newton_settings_of(run: Run) -> dict[str, object]:
     """Return what decides about a Hessian-free run's iterations, but for how many and where."""
-    settings = _hessian_free_fields(run)
+    settings = _section(run, "hessian_free")
     return {k: v for k, v in settings.items() if k not in ("iterations", "curvature")}
 
 
-def _hessian_free_fields(run: Run) -> dict[str, object]:
-    settings = _recipe(run).get("hessian_free")
+def _section(run: Run, name: str) -> dict[str, object]:
+    """A section of the recipe; empty where it is missing."""
+    settings = _recipe(run).get(name)
     return settings if isinstance(settings, dict) else {}
 
 

@@ -10,6 +10,9 @@ dense, 1-bit       collect, encode, add the    post-process, encode       all_to
                    decode, apply
 fp16               cast and back, post-        nothing: every worker      ring all-reduce, 2 bytes
                    process, apply              repeats it                 a value
+local steps        the same as 1-bit once in   the same, once in a        the same, once in a round
+                   a round; post-process and   round
+                   apply in every step
 =================  ==========================  =========================  =======================
 """
 
@@ -20,12 +23,14 @@ from dataclasses import dataclass, replace
 from thinwire.plan import equations
 from thinwire.plan.network import Network
 from thinwire.plan.profile import Profile
+from thinwire.plan.rounds import predict_round
 from thinwire.plan.setting import Setting
 from thinwire.plan.step import BucketTimes, Costs, Step, predict
 from thinwire.plan.wire_format import Shape, bucket_bytes, values
 
 HALF_BYTES = 2
 MOST_NODES = 4096  # up to which K-hat is looked for
+MOST_EVERY = 2**20  # local steps in a round
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,16 @@ class Method:
         code: of thinwire's exchange, or None for DistributedDataParallel's ring in fp16.
         double_buffer: whether half-minibatches overlap [Seide 2014, section 2.2].
         model_parallel: processors that share one model.
+        every: H, local steps of a round; 0 exchanges the gradients of every step.
+        delay: D, local steps of the next round beside which the exchange goes on.
     """
 
     name: str
     code: str | None
     double_buffer: bool = False
     model_parallel: int = 1
+    every: int = 0
+    delay: int = 0
 
 
 DENSE = Method("dense", "float32")
@@ -55,6 +64,16 @@ METHODS = (DENSE, FP16, ONE_BIT, DOUBLE_BUFFERED)
 def model_parallel(method: Method, degree: int) -> Method:
     """Return the same method with each model over ``degree`` processors."""
     return replace(method, name=f"{method.name} MP{degree}", model_parallel=degree)
+
+
+def local_steps(method: Method, every: int, delay: int = 0) -> Method:
+    """Return the method with an exchange once in ``every`` local steps.
+
+    >>> local_steps(ONE_BIT, 8).name, local_steps(ONE_BIT, 8, 2).name
+    ('1-bit H8', '1-bit H8 D2')
+    """
+    name = f"{method.name} H{every}{f' D{delay}' if delay else ''}"
+    return replace(method, name=name, every=every, delay=delay)
 
 
 def costs_of(profile: Profile, method: Method) -> Costs:
@@ -77,6 +96,7 @@ def costs_of(profile: Profile, method: Method) -> Costs:
         add=m * code.add,
         apply=m * (code.decode + profile.apply),
         exchange=code.overhead,
+        own=m * (profile.post + profile.apply) if method.every else 0.0,
     )
 
 
@@ -139,6 +159,10 @@ def step(setting: Setting, method: Method, minibatch: int, processors: int) -> S
     workers = processors // method.model_parallel
     costs = _costs(setting, method, processors)
     wires = wires_of(setting.profile, method, _network(setting, method), workers)
+    if method.every:
+        return predict_round(
+            costs, wires, minibatch, workers, every=method.every, delay=method.delay
+        )
     return predict(costs, wires, minibatch, workers, double_buffer=method.double_buffer)
 
 
@@ -153,9 +177,10 @@ def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
     """Return K-hat in data-parallel nodes, with T_frm at the sub-batch size K-hat leads to.
 
     Where T_frm is constant and the wire's time does not grow with K this is equation (4). Without
-    double buffering it is where a step is half exchange (`equations.k_hat`).
+    double buffering it is where a step is half exchange (`equations.k_hat`). Local steps compute H
+    minibatches for each exchange.
     """
-    halves = 2 if method.double_buffer else 1
+    halves, steps = 2 if method.double_buffer else 1, max(1, method.every)
     network = _network(setting, method)
 
     def calc(nodes: float) -> float:
@@ -163,10 +188,10 @@ def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
         n = minibatch / halves / nodes
         return equations.t_calc(
             nodes,
-            minibatch,
+            steps * minibatch,
             costs.times.per_sample(n),
             costs.post,
-            costs.upd + costs.exchange,
+            costs.upd + costs.exchange + steps * costs.own,
             halves=halves,
         )
 
@@ -175,6 +200,46 @@ def k_hat(setting: Setting, method: Method, minibatch: int) -> float:
         return sum(wire.gradients + wire.updates for wire in wires)
 
     return equations.crossing(calc, comm, limit=MOST_NODES)
+
+
+def h_hat(setting: Setting, method: Method, minibatch: int, processors: int) -> int | None:
+    """Return H-hat: the fewest local steps at which the wire no longer limits (`equations.h_hat`).
+
+    Args:
+        setting: where.
+        method: whose code and delay count; how many local steps it takes itself does not.
+        minibatch: N, over all workers.
+        processors: workers, K; at least 2.
+
+    Returns:
+        H-hat; None where the method has no form with local steps: fp16's ring, double buffering
+        and model parallelism.
+    """
+    if method.code is None or method.double_buffer or method.model_parallel > 1:
+        return None
+    costs = _costs(setting, replace(method, every=1), processors)
+    local = costs.times.variable(math.ceil(minibatch / processors)) + costs.own
+    wires = wires_of(setting.profile, method, setting.network, processors)
+    comm = sum(wire.gradients + wire.updates for wire in wires)
+    return equations.h_hat(method.delay, local, comm)
+
+
+def bytes_per_sample(setting: Setting, method: Method, minibatch: int, workers: int) -> float:
+    """Return what the busiest worker sends for each sample of the whole minibatch.
+
+    Args:
+        setting: the model.
+        method: how it is exchanged.
+        minibatch: N, over all workers.
+        workers: data-parallel nodes, K; at least 2.
+    """
+    buckets, code = setting.profile.buckets, method.code
+    if code is None:
+        sent = 2 * HALF_BYTES * setting.profile.values * (workers - 1) / workers
+    else:
+        sent = sum(bucket_bytes(shapes, code, workers).total for shapes in buckets)
+    exchanges = 2 if method.double_buffer else 1 / max(1, method.every)
+    return sent * exchanges / method.model_parallel / minibatch
 
 
 def _costs(setting: Setting, method: Method, processors: int) -> Costs:

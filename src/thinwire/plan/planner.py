@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from thinwire.plan.fitting import fit_runs
 from thinwire.plan.goal import Goal, make_goal
+from thinwire.plan.measured_run import local_method_of
+from thinwire.plan.methods import Method
 from thinwire.plan.prediction import Prediction, make_prediction, planned_methods
 from thinwire.plan.setting import Setting
 from thinwire.plan.tables import Table, prediction_tables, target_table
@@ -47,6 +49,7 @@ def make_plan(
     minibatches: Sequence[int],
     *,
     model_parallel: int = 1,
+    local: Sequence[Method] = (),
     runs: Sequence[Run] = (),
     goal: Goal | None = None,
 ) -> Plan:
@@ -57,13 +60,15 @@ def make_plan(
         workers: processors in all, to predict for.
         minibatches: sizes over all workers, to predict for.
         model_parallel: workers that share one model; above 1 such a method is planned too.
+        local: methods with local steps to plan too, beside those of ``runs``.
         runs: recorded runs whose convergence turns speed into time to the goal.
         goal: what is to be reached; by default 2.5, or 2.5 %, in the first metric on test samples.
 
     Raises:
         ValueError: no run reached the goal, or a run lacks what is needed.
     """
-    methods = planned_methods(model_parallel)
+    found = [method for run in runs if (method := local_method_of(run)) is not None]
+    methods = planned_methods(model_parallel, [*dict.fromkeys([*local, *found])])
     predictions = [make_prediction(setting, methods, n, workers) for n in minibatches]
     times = None
     if runs:

@@ -66,9 +66,14 @@ class Prediction:
         return max(found, key=lambda pair: pair[1].samples_per_second, default=None)
 
 
-def planned_methods(degree: int) -> list[Method]:
-    """Return the methods compared, with model parallelism where it is asked for."""
-    return [*METHODS, *([model_parallel(ONE_BIT, degree)] if degree > 1 else [])]
+def planned_methods(degree: int, local: Sequence[Method] = ()) -> list[Method]:
+    """Return the methods compared.
+
+    Args:
+        degree: workers that share a model; above 1 such a method is compared too.
+        local: methods with local steps to compare.
+    """
+    return [*METHODS, *([model_parallel(ONE_BIT, degree)] if degree > 1 else []), *local]
 
 
 def make_prediction(

@@ -30,6 +30,7 @@ class Costs:
         exchange: for each exchange, outside the paper's terms and never hidden.
         read: for each sample of the *whole* minibatch, which every node spends; double buffering
             hides it.
+        own: a worker's own update of the whole model, in each local step.
     """
 
     times: SubBatchTimes
@@ -39,6 +40,7 @@ class Costs:
     apply: float = 0.0
     exchange: float = 0.0
     read: float = 0.0
+    own: float = 0.0
 
     @property
     def upd(self) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method
+from thinwire.plan.equations import WIRE_SHARE
+from thinwire.plan.methods import HALF_BYTES, MOST_NODES, Method, bytes_per_sample, h_hat
 from thinwire.plan.prediction import Prediction
 from thinwire.plan.setting import Setting
 from thinwire.plan.step import Step
@@ -12,11 +13,13 @@ from thinwire.plan.units import seconds_text
 from thinwire.plan.wire_format import compression
 from thinwire.report.formatting import MISSING, one_decimal, significant, whole
 
-LEGEND = """\
-DB: half-batch double buffering; MP2: two-way model parallelism. compute, post, upd: the
-terms T_frm, T_post, T_upd of [Seide 2014, section 2.1]; rest: what they do not explain; hidden:
-while something else was under way. K-hat: where computing and wire take the same time [equation
-(4)]; "fixed": the wire takes less than the fixed cost, which is then the limit [section 2.3]."""
+LEGEND = f"""\
+DB: half-batch double buffering; MP2: two-way model parallelism; H8 D2: rounds of 8 local steps,
+whose exchange goes on beside 2 of the next. compute, post, upd: the terms T_frm, T_post, T_upd of
+[Seide 2014, section 2.1]; rest: what they do not explain; hidden: while something else was under
+way. K-hat: where computing and wire take the same time [equation (4)]; "fixed": the wire takes less
+than the fixed cost, which is then the limit [section 2.3]. H-hat: the fewest local steps to which
+the wire adds at most {100 * WIRE_SHARE:.0f} %. B/sample: bytes that a worker sends for a sample."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def prediction_tables(prediction: Prediction, setting: Setting) -> list[Table]:
         speed_table(prediction),
         speed_up_table(prediction),
         limits_table(prediction, setting),
+        step_table(prediction),
     ]
 
 
@@ -60,24 +64,33 @@ def speed_up_table(prediction: Prediction) -> Table:
 
 
 def limits_table(prediction: Prediction, setting: Setting) -> Table:
-    """Return each method's Z, K-hat, and best number of workers with what that step spends."""
-    titles = ["Z", "K-hat", "best", "compute", "post", "upd", "rest", "wire", "hidden"]
+    """Return each method's Z, bytes, K-hat and H-hat, on the workers on which it is fastest."""
+    titles = ["Z", "B/sample", "K-hat", "H-hat", "best"]
     rows = []
-    for method in prediction.methods:
-        best = prediction.best(method)
-        if best is None:
-            continue
-        at, step = best
-        parts = (step.variable, step.post, step.upd, step.rest, step.comm, step.hidden)
+    for method, workers, _ in _fastest(prediction):
+        several = max(2, workers // method.model_parallel)  # one worker alone sends nothing
+        sent = bytes_per_sample(setting, method, prediction.minibatch, several)
+        local = h_hat(setting, method, prediction.minibatch, several)
         row = [
             method.name,
-            one_decimal(_z(setting, method, max(2, at // method.model_parallel))),
+            one_decimal(_z(setting, method, several)),
+            significant(sent),
             _nodes(prediction.k_hats[method]),
-            whole(at),
-            *(significant(1e3 * part) for part in parts),
+            MISSING if local is None else whole(local),
+            whole(workers),
         ]
         rows.append(row)
-    return Table("limits, and the milliseconds of the fastest step", ["", *titles], rows)
+    return Table("limits, and the best number of workers", ["", *titles], rows)
+
+
+def step_table(prediction: Prediction) -> Table:
+    """Return what each method's fastest step spends."""
+    titles = ["compute", "post", "upd", "rest", "wire", "hidden"]
+    rows = []
+    for method, _, step in _fastest(prediction):
+        parts = (step.variable, step.post, step.upd, step.rest, step.comm, step.hidden)
+        rows.append([method.name, *(significant(1e3 * part) for part in parts)])
+    return Table("milliseconds of the fastest step", ["", *titles], rows)
 
 
 def target_table(times: TimesToTarget) -> Table:
@@ -99,6 +112,12 @@ def target_table(times: TimesToTarget) -> Table:
     ]
     title = f"time to {times.fitted.goal.words} (minibatch)"
     return Table(title, ["workers", *header], rows)
+
+
+def _fastest(prediction: Prediction) -> list[tuple[Method, int, Step]]:
+    """Each method with the workers on which it is fastest and the step there."""
+    found = [(method, prediction.best(method)) for method in prediction.methods]
+    return [(method, *best) for method, best in found if best is not None]
 
 
 def _by_workers(title: str, prediction: Prediction, cell: Callable[[Step, int], str]) -> Table:
@@ -124,7 +143,7 @@ def _time(answer: Answer | None, whole_data: bool) -> str:
 def _z(setting: Setting, method: Method, workers: int) -> float:
     if method.code is None:
         return 4 / HALF_BYTES
-    return compression(setting.profile.buckets, method.code, workers)
+    return max(1, method.every) * compression(setting.profile.buckets, method.code, workers)
 
 
 def _nodes(k_hat: float | None) -> str:

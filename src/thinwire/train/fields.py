@@ -77,7 +77,7 @@ class ModelFields:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerFields:
-    """What the owners do with the aggregated gradient."""
+    """What the owners do with the aggregated gradient, or workers with theirs in local steps."""
 
     lr: float = 0.2
     """Learning rate on the mean gradient of a minibatch, in the first epoch."""
@@ -117,7 +117,7 @@ class ExchangeFields:
     bucket_mb: float = ExchangeConfig.bucket_mb
     """Float32 megabytes of gradient after which a bucket is sent while backward goes on."""
     max_skips: int = 10
-    """Steps in a row with a non-finite gradient after which the run stops."""
+    """Steps in a row with a non-finite gradient, or rounds, after which the run stops."""
     double_buffer: bool = False
     """After the start exchange one half of each minibatch while the other is computed, on a
     model that lacks it."""
@@ -133,6 +133,30 @@ class ExchangeFields:
             )
         except ValueError as error:
             raise ValueError(f"exchange.{error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFields:
+    """Local steps: every worker takes steps of its own, then all exchange how far they moved."""
+
+    every: int = 0
+    """Steps of each worker's own in a round; 0 exchanges the gradients of every step instead."""
+    lr: float = 1.0
+    """The outer learning rate; 1 goes to the mean of what the workers have reached."""
+    momentum: float = 0.5
+    """The outer momentum, Nesterov's; it suits the number of rounds: 0.5 for a hundred, 0.9 for
+    thousands."""
+    delay: int = 0
+    """Steps of the next round beside which the exchange of a round goes on; 0 waits for it."""
+
+    def __post_init__(self) -> None:
+        expect_at_least(0, "local", self, "every", "lr", "momentum", "delay")
+        if self.momentum >= 1:
+            raise ValueError(f"local.momentum: expected < 1, got {self.momentum}")
+        if self.delay and self.delay >= self.every:
+            raise ValueError(
+                f"local.delay: expected less than local.every = {self.every}, got {self.delay}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +254,7 @@ _MOST: dict[str, float] = {
     "model.hidden": 2**24,
     "exchange.bucket_mb": 1e6,
     "optimizer.lr": 1e6,
+    "local.lr": 1e6,
     "optimizer.weight_decay": 1e6,
     "hessian_free.solver_iterations": 10**6,
 }

@@ -107,6 +107,7 @@ class Run(Struct):
     selection: Selection | UnsetType = UNSET
     decay: Decay | UnsetType = UNSET
     depth: Count | UnsetType = UNSET
+    inner_lr: Rate | UnsetType = UNSET
     model_parallel: Annotated[int, Meta(ge=1, le=MAX_WORLD)] = 1
 
 
@@ -149,7 +150,10 @@ class Pending(Struct, forbid_unknown_fields=True):
 
 
 class SgdCounts(Struct):
-    """What ``OneBitSGD`` stores beside its tensors, by position of the parameters."""
+    """What ``OneBitSGD`` stores beside its tensors, by position of the parameters.
+
+    ``LocalSteps`` stores the same of its anchor, and where the worker is in its round.
+    """
 
     rank: Count
     world: Size
@@ -166,6 +170,8 @@ class SgdCounts(Struct):
     model_rank: Count = 0
     model_world: Size = 1
     sharded: list[Count | None] = []
+    steps_in_round: Count | UnsetType = UNSET
+    moved_samples: Rate | UnsetType = UNSET
 
 
 class SgdFacts(Struct):

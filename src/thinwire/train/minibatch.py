@@ -2,6 +2,7 @@
 
 Quantise, exchange, owner and apply all happen inside ``OneBitSGD``; read ``optim/exchanged.py``
 next. With double buffering a minibatch is two halves, each of which lands in the next one's step.
+With local steps the update is the worker's own and rounds are exchanged inside ``LocalSteps``.
 """
 
 import time
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from thinwire.data import DataSource, MinibatchSampler, shard
 from thinwire.exchange import SERIAL, Ledger, Wire
-from thinwire.optim import OneBitSGD, StepReport
+from thinwire.optim import LocalSteps, StepReport
 from thinwire.optim.objective import draw_seed
 from thinwire.train.breakdown import Breakdown, per_step
+from thinwire.train.build import Optimizer
 from thinwire.train.counts import MODEL_STAGES
 from thinwire.train.evaluate import batch_totals, evaluate, no_value, per_sample
 from thinwire.train.grid import Grid
@@ -45,7 +47,7 @@ class MinibatchTraining:
         self._told = self._steady = self._now = self._breakdown.read()
 
     @property
-    def _optimizer(self) -> OneBitSGD:
+    def _optimizer(self) -> Optimizer:
         return self.state.optimizer
 
     @property
@@ -104,7 +106,7 @@ class MinibatchTraining:
         self._now = self._breakdown.read()
         self._steady = self._steady if phase == "steady" else self._now
         if counts.steps % self._recipe.log_every == 0:
-            told.append(self._report(phase, reports[-1]))
+            told.append(self._report(phase, self._reported(reports)))
         epoch_ends = self._sampler.position == 0
         if epoch_ends:
             self.state.scheduler.step()
@@ -149,10 +151,16 @@ class MinibatchTraining:
         return per_step(wire.sum(self._now - self._steady, "evaluation") / wire.world)
 
     def finish(self) -> list[Told] | None:
-        """Apply the half that is still in flight."""
-        self._optimizer.flush()
-        report = self._optimizer.last_step
-        return None if report is None else self._skips([report], [self.state.counts.steps])
+        """Apply the half or the round that is still in flight, and end the round that has begun."""
+        optimizer = self._optimizer
+        optimizer.flush()
+        reports = [optimizer.last_step]
+        if isinstance(optimizer, LocalSteps) and optimizer.steps_in_round:
+            optimizer.end_round()
+            reports.append(optimizer.last_step)
+        if not any(reports):
+            return None
+        return self._skips(reports, [self.state.counts.steps] * len(reports))
 
     def compare(self, wire: Wire, sent: float) -> dict[str, Any]:
         """The dense exchange's bytes and how many times fewer were sent; what trials have cost."""
@@ -170,7 +178,8 @@ class MinibatchTraining:
     def _deciding(self, source: DataSource) -> float:
         """The metric that decides, measured on a source."""
         task = self._job.task
-        scores = evaluate(self.state.model, source, self._wire, self._job.loss, task)
+        with self.state.replica():
+            scores = evaluate(self.state.model, source, self._wire, self._job.loss, task)
         value = scores[task.decides.name]
         if value is None:
             raise ValueError(f"decay.held_out: expected {no_value(task)}")
@@ -195,7 +204,8 @@ class MinibatchTraining:
         reports = []
         for place, part in enumerate(halves(minibatch) if self._late else [minibatch]):
             self._optimizer.zero_grad()
-            self._optimizer.measure = measure and place == 0  # a half is measured, and lands
+            # A half is measured, and lands. A round may end in a step that is not logged.
+            self._optimizer.measure = self._in_rounds or (measure and place == 0)
             share = self._share(part)
             self._optimizer.samples = len(share)
             if len(share):
@@ -208,6 +218,16 @@ class MinibatchTraining:
     def _late(self) -> bool:
         """Whether updates land a half-minibatch late."""
         return self._recipe.exchange.double_buffer and self._optimizer.phase == "steady"
+
+    @property
+    def _in_rounds(self) -> bool:
+        """Whether workers take local steps."""
+        return isinstance(self._optimizer, LocalSteps)
+
+    def _reported(self, reports: list[StepReport | None]) -> StepReport | None:
+        """What an event tells of: the last part's step, or the last round."""
+        optimizer = self._optimizer
+        return optimizer.last_round if isinstance(optimizer, LocalSteps) else reports[-1]
 
     def _backward(self, share: Tensor, totals: Tensor) -> None:
         started, exchanging = time.perf_counter(), self._optimizer.times.own_seconds()
@@ -232,7 +252,7 @@ class MinibatchTraining:
         for report, step in zip(reports, steps, strict=False):
             if report is not None and report.nonfinite is not None:
                 self.state.counts.skipped += 1
-                told.append(_skip(step, *report.nonfinite))
+                told.append(_skip(step, *report.nonfinite, in_rounds=self._in_rounds))
         return told
 
     def _report(self, phase: str, report: StepReport | None) -> Told:
@@ -263,8 +283,11 @@ class MinibatchTraining:
         return per_sample(over_all[:-1], float(over_all[-1]), self._job.task)
 
 
-def _skip(step: int, worker: int, parameter: str) -> Told:
-    line = f"step {step} skipped by all: worker {worker} has a non-finite gradient in {parameter}"
+def _skip(step: int, worker: int, parameter: str, *, in_rounds: bool) -> Told:
+    who = f"by all: worker {worker} has a non-finite"
+    line = f"step {step} skipped {who} gradient in {parameter}"
+    if in_rounds:
+        line = f"round dropped in step {step} {who} value in {parameter}"
     return Told("skip", {"step": step, "worker": worker, "parameter": parameter}, line)
 
 

@@ -3,6 +3,7 @@
 All of that happens inside ``HessianFree``; read ``optim/hessian_free.py`` next.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -39,6 +40,10 @@ class HessianFreeState:
         self.optimizer = build_hessian_free(job.recipe, job.model)
         self.counts = Counts(sum(p.numel() for p in job.model.parameters()), world)
         self.last_epoch: dict[str, Any] = {}
+
+    def replica(self) -> AbstractContextManager[None]:
+        """The model is the same on all workers as it is."""
+        return nullcontext()
 
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from thinwire.data import DataFields
+from thinwire.exchange import SERIAL
 from thinwire.train.codes import words
 from thinwire.train.fields import (
     DecayFields,
     ExchangeFields,
     HessianFreeFields,
+    LocalFields,
     ModelFields,
     OptimizerFields,
     SelectionFields,
@@ -23,7 +25,7 @@ Algorithm = Literal["sgd", "hessian-free"]
 _READ_BY: dict[Algorithm, tuple[str, ...]] = {
     "sgd": (
         *("epochs", "minibatch", "log_every", "evaluate_every", "optimizer", "exchange"),
-        *("selection", "decay", "model_parallel"),
+        *("local", "selection", "decay", "model_parallel"),
     ),
     "hessian-free": ("hessian_free",),
 }
@@ -75,6 +77,7 @@ class Recipe:
     model: ModelFields = field(default_factory=ModelFields)
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     exchange: ExchangeFields = field(default_factory=ExchangeFields)
+    local: LocalFields = field(default_factory=LocalFields)
     selection: SelectionFields = field(default_factory=SelectionFields)
     decay: DecayFields = field(default_factory=DecayFields)
     hessian_free: HessianFreeFields = field(default_factory=HessianFreeFields)
@@ -101,6 +104,8 @@ class Recipe:
             )
         if self.model_parallel > 1:
             self._check_model_parallel()
+        if self.local.every:
+            self._check_local()
         for name in foreign_fields(self.algorithm):
             _expect_default(name, getattr(self, name), _default(name), self.algorithm)
         if self.algorithm == "hessian-free":
@@ -108,15 +113,29 @@ class Recipe:
 
     def _check_model_parallel(self) -> None:
         """Raise ValueError for what needs whole models on every worker."""
-        for field_name, value, expected in (
+        _expect(
+            "model_parallel",
             ("exchange.double_buffer", self.exchange.double_buffer, False),
             ("selection.every", self.selection.every, 0),
             ("model.pretrain", self.model.pretrain, 0),
-        ):
-            if value != expected:
-                raise ValueError(
-                    f"{field_name}: expected {expected} with model_parallel, got {value}"
-                )
+        )
+
+    def _check_local(self) -> None:
+        """Raise ValueError for what needs an exchange in every step."""
+        if self.exchange.start == SERIAL:
+            raise ValueError(
+                "exchange.start: expected a code with local.every, in whose start all train, got "
+                f"{SERIAL}"
+            )
+        _expect(
+            "local.every",
+            ("exchange.start_samples", self.exchange.start_samples, 0),
+            ("exchange.double_buffer", self.exchange.double_buffer, False),
+            ("optimizer.adagrad", self.optimizer.adagrad, "none"),
+            ("selection.every", self.selection.every, 0),
+            ("model.pretrain", self.model.pretrain, 0),
+            ("model_parallel", self.model_parallel, 1),
+        )
 
     @property
     def length_flag(self) -> str:
@@ -128,8 +147,11 @@ class Recipe:
         """What the run is called in comparisons."""
         if self.algorithm == "hessian-free":
             return _METHODS[self.hessian_free.method]
-        late = ", double-buffered" if self.exchange.double_buffer else ""
-        return f"{words(self.exchange.code)} SGD{late}"
+        named = f"{words(self.exchange.code)} SGD"
+        if self.local.every:
+            late = f", {self.local.delay} late" if self.local.delay else ""
+            return f"{named}, {self.local.every} local steps{late}"
+        return f"{named}, double-buffered" if self.exchange.double_buffer else named
 
 
 def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:
@@ -139,6 +161,13 @@ def foreign_fields(algorithm: Algorithm) -> tuple[str, ...]:
     ('hessian_free',)
     """
     return tuple(name for other, names in _READ_BY.items() if other != algorithm for name in names)
+
+
+def _expect(beside: str, *fields_of: tuple[str, object, object]) -> None:
+    """Raise ValueError for the first (field, value, expected) whose value is another one."""
+    for name, value, expected in fields_of:
+        if value != expected:
+            raise ValueError(f"{name}: expected {expected} with {beside}, got {value}")
 
 
 def _expect_default(name: str, value: object, default: object, algorithm: Algorithm) -> None:

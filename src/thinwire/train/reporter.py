@@ -41,8 +41,10 @@ class Reporter:
         self.state, self.counts = training.state, training.state.counts
 
     def whole(self) -> dict[str, Tensor]:
-        """The model's state, not split; all workers ask for it together."""
-        return whole_state(self.state.model, self.training.grid.model(self.wire.ledger))
+        """The state of the model that all workers share, not split; all ask for it together."""
+        with self.state.replica():
+            state = whole_state(self.state.model, self.training.grid.model(self.wire.ledger))
+            return {name: tensor.clone() for name, tensor in state.items()}
 
     def start(self, plan: Plan) -> None:
         """Say what begins."""
@@ -121,7 +123,8 @@ class Reporter:
 
     def _measure(self, source: DataSource) -> Scores:
         job, wire = self.job, self.training.grid.data(self.wire.ledger)
-        return evaluate(self.state.model, source, wire, job.loss, job.task)
+        with self.state.replica():
+            return evaluate(self.state.model, source, wire, job.loss, job.task)
 
     def summary(self) -> Summary:
         """Measure the training samples once more and put all figures together."""

@@ -1,5 +1,6 @@
 """What a run of minibatches has that changes, and how it is stored and taken up again."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from thinwire.exchange import Ledger, reshard, shared_wire, without_counts
 from thinwire.exchange.reshard import add_rows
 from thinwire.exchange.shards import local
 from thinwire.models import grow
-from thinwire.optim import OneBitSGD
-from thinwire.train.build import build_sgd
+from thinwire.optim import LocalSteps
+from thinwire.train.build import Optimizer, build_optimizer
 from thinwire.train.checkpoint import MODEL, Checkpoint, Facts, read_tensors
 from thinwire.train.counts import Counts
 from thinwire.train.decay import Decay
@@ -20,7 +21,7 @@ from thinwire.train.prepare import Job
 from thinwire.train.pretraining import first_depth, stage_model, stage_seed
 from thinwire.train.selection import Selection
 from thinwire.train.split import load_whole, split_model
-from thinwire.train.stored import stored_files, stored_parts, stored_states
+from thinwire.train.stored import inner_state, stored_files, stored_parts, stored_states
 from thinwire.train.twin import DenseTwin
 
 _TOTALS = ("since_event", "since_epoch")
@@ -34,7 +35,7 @@ class MinibatchState:
         grid: who shares the samples, and who a model.
         depth: hidden layers of the network; pre-training has one stage for each.
         model: the network, or this worker's part of it.
-        optimizer: with residuals, the owner's state and the ledger.
+        optimizer: with residuals, the owner's state, the ledger, and local steps' anchor.
         sampler: the stream of minibatches.
         scheduler: of the learning rate, by epochs.
         decay: of the learning rate, by held-out samples.
@@ -72,22 +73,38 @@ class MinibatchState:
         self.since_epoch.zero_()
 
     def _begin_stage(
-        self, model: nn.Module, depth: int, before: OneBitSGD | None, minibatch: int
+        self, model: nn.Module, depth: int, before: Optimizer | None, minibatch: int
     ) -> None:
         recipe, size = self._job.recipe, len(self._job.dataset.train)
         self.model, self.depth = split_model(model, self.grid.mesh), depth
-        self.optimizer = build_sgd(recipe, self.model, self.grid.data_group, before)
-        self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
-        self.decay = Decay(self.optimizer, recipe.decay, self._job.task.decides)
+        self.optimizer = build_optimizer(recipe, self.model, self.grid.data_group, before)
+        self.decay = Decay(self._rated, recipe.decay, self._job.task.decides)
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
-            self.optimizer, recipe.optimizer.lr_decay
+            self._rated, recipe.optimizer.lr_decay
         )
+        self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
         held = sum(local(parameter).numel() for parameter in self.model.parameters())
         self.twin.params = held * self.grid.ways
 
+    @property
+    def _rated(self) -> torch.optim.Optimizer:
+        """The optimiser whose learning rate schedules change."""
+        return self.optimizer.inner if isinstance(self.optimizer, LocalSteps) else self.optimizer
+
+    def replica(self) -> AbstractContextManager[None]:
+        """While it lasts, the model is the one that all workers share: with local steps the anchor.
+
+        Nothing may train meanwhile; afterwards every worker has its own parameters again.
+        """
+        if isinstance(self.optimizer, LocalSteps):
+            return self.optimizer.at_anchor()
+        return nullcontext()
+
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""
+        of_rounds = {"inner_lr": self.optimizer.param_groups[0]["lr"]}
         return {
+            **(of_rounds if isinstance(self.optimizer, LocalSteps) else {}),
             "depth": self.depth,
             "model_parallel": self.grid.ways,
             "counts": {**self.counts.shared(), **self.twin.shared()},
@@ -115,7 +132,13 @@ class MinibatchState:
         load_whole(self.model, read_tensors(checkpoint.folder / MODEL))
         states = stored_states(files, run["param_groups"])
         ways, data = self.grid.ways, self.grid.data(self.optimizer.ledger)
-        self.optimizer.load_state_dict(reshard(states, data.rank, data.world, rank % ways, ways))
+        state = reshard(states, data.rank, data.world, rank % ways, ways)
+        if isinstance(self.optimizer, LocalSteps):
+            groups = self.optimizer.inner.state_dict()["param_groups"]
+            of_inner = inner_state(files[rank % len(files)], run["param_groups"])
+            groups[0]["lr"] = run["inner_lr"]
+            state["inner"] = {"state": of_inner, "param_groups": groups}
+        self.optimizer.load_state_dict(state)
         self.sampler.load_state_dict(run["sampler"])
         self.scheduler.load_state_dict(run["scheduler"])
         for name in _ADAPTIVE:

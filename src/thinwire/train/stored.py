@@ -1,4 +1,8 @@
-"""An optimiser's state in a checkpoint's files: each worker's own, and once what all share."""
+"""An optimiser's state in a checkpoint's files: each worker's own, and once what all share.
+
+Tensors are named "optimizer/PARAMETER.KIND"; those of the inner optimiser of local steps begin with
+"inner/".
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,11 +13,14 @@ from thinwire.exchange import counts_of, with_counts
 from thinwire.exchange.state import REPLICATED
 from thinwire.train.checkpoint import Checkpoint, Facts, StoredTensors, worker_file
 
+INNER = "inner/"
+
 
 def stored_parts(state: Mapping[str, Any], rank: int) -> tuple[dict[str, Tensor], Facts]:
     """What one worker stores of its optimiser's ``state_dict()``.
 
-    Tensors are named by parameter and kind; what is the same on every worker, worker 0 stores.
+    What is the same on every worker, worker 0 stores. Of an inner optimiser's groups nothing is
+    stored: a recipe has their options.
     """
     names = _names(state["param_groups"])
     tensors, owned = {}, {}
@@ -23,6 +30,9 @@ def stored_parts(state: Mapping[str, Any], rank: int) -> tuple[dict[str, Tensor]
                 owned[names[i]] = value
             elif rank == 0 or kind not in REPLICATED:
                 tensors[f"optimizer/{names[i]}.{kind}"] = value
+    for i, entry in state.get("inner", {"state": {}})["state"].items():
+        found = {kind: value for kind, value in entry.items() if isinstance(value, Tensor)}
+        tensors |= {f"{INNER}{names[i]}.{kind}": value for kind, value in found.items()}
     return tensors, {"owned": owned, "optimizer": counts_of(state)}
 
 
@@ -46,6 +56,22 @@ def stored_states(
         state = {"state": dict(enumerate(entries)), "param_groups": groups}
         states.append(with_counts(state, file.facts["optimizer"]))
     return states
+
+
+def inner_state(file: StoredTensors, groups: list[dict[str, Any]]) -> dict[int, dict[str, Tensor]]:
+    """What one worker's inner optimiser kept, by position of the parameter.
+
+    Args:
+        file: the worker's.
+        groups: the anchor's parameter groups, whose order is the inner optimiser's.
+    """
+    number_of = {name: i for i, name in enumerate(_names(groups))}
+    found: dict[int, dict[str, Tensor]] = {}
+    for stored in file:
+        if stored.startswith(INNER):
+            name, _, kind = stored.removeprefix(INNER).rpartition(".")
+            found.setdefault(number_of[name], {})[kind] = file[stored]
+    return found
 
 
 def _names(groups: list[dict[str, Any]]) -> list[str]:

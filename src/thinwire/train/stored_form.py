@@ -14,7 +14,7 @@ from torch import nn
 from thinwire.exchange import with_counts
 from thinwire.exchange.former import without_bits
 from thinwire.exchange.reshard import check_states
-from thinwire.exchange.state import PER_WORKER, REPLICATED
+from thinwire.exchange.state import IN_ROUND, PER_WORKER, REPLICATED
 from thinwire.optim.group_codes import code_name
 from thinwire.train.build import group_options
 from thinwire.train.checkpoint import (
@@ -29,7 +29,7 @@ from thinwire.train.manifest import HessianFreeFacts, SgdFacts, check_form
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import first_depth, full_depth, stage_model, stage_seed
 from thinwire.train.recipe import Recipe
-from thinwire.train.stored import stored_files
+from thinwire.train.stored import INNER, stored_files
 
 _DTYPES = {
     torch.float64: "F64",
@@ -43,6 +43,8 @@ _DTYPES = {
 }
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _TOTALS = ("since_event", "since_epoch")
+_OWN = "optimizer/"
+_WHOLE = (*PER_WORKER, *IN_ROUND, *REPLICATED)  # kinds of which a worker stores whole parameters
 
 
 def check_state(checkpoint: Checkpoint, job: Job) -> None:
@@ -125,12 +127,14 @@ def _check_schedules(run: Facts, job: Job, depth: int) -> None:
     if len(run["param_groups"]) != 1:
         raise ValueError(f"run.param_groups: expected one, got {len(run['param_groups'])}")
     group, options = without_bits(run["param_groups"][0]), group_options(recipe)
-    options |= {"initial_lr": rate, "code": code_name(options["code"])}
+    options |= {"code": code_name(options["code"])}
+    lr, name = run.get("inner_lr"), "inner_lr"
+    if not recipe.local.every:
+        options |= {"initial_lr": rate}
+        lr, name = group.get("lr"), "param_groups.lr"
     _check_fixed({"param_groups": group}, "param_groups", options)
-    if "lr" not in group or group["lr"] > rate:
-        raise ValueError(
-            f"run.param_groups.lr: expected a number of at most {rate}, got {group.get('lr')}"
-        )
+    if lr is None or lr > rate:
+        raise ValueError(f"run.{name}: expected a number of at most {rate}, got {lr}")
 
 
 def _check_fixed(run: Facts, part: str, expected: Facts) -> None:
@@ -193,6 +197,10 @@ def _check_counts(counts: Mapping[str, Any], parameters: int, recipe: Recipe) ->
             raise ValueError(
                 f"optimizer.{name}: expected {parameters} entries, got {len(counts[name])}"
             )
+    if recipe.local.every:
+        for name in ("steps_in_round", "moved_samples"):
+            if name not in counts:
+                raise ValueError(f"optimizer.{name}: expected a number, got none")
     if counts["axis"] != recipe.exchange.axis:
         raise ValueError(f"optimizer.axis: expected {recipe.exchange.axis}, got {counts['axis']}")
 
@@ -206,14 +214,14 @@ def _check_tensors(file: StoredTensors, model: nn.Module) -> None:
         if name not in shapes or not start <= stop <= values:
             raise ValueError(f"owned.{name}: expected a run in 0..{values}, got {start}..{stop}")
     for name in file:
-        if not name.startswith("optimizer/"):
+        if not name.startswith((_OWN, INNER)):
             continue
-        parameter, _, kind = name.removeprefix("optimizer/").rpartition(".")
+        parameter, _, kind = name.partition("/")[2].rpartition(".")
         if parameter not in shapes:
             raise ValueError(f"{name}: the model has no parameter {parameter!r}")
         dtype, shape = file.form(name)
         expected = shapes[parameter]
-        if parameter in owned and kind not in (*PER_WORKER, *REPLICATED):
+        if name.startswith(_OWN) and parameter in owned and kind not in _WHOLE:
             expected = [owned[parameter][1] - owned[parameter][0]]
         if dtype not in _FLOATS or (shape != expected and kind != "fisher"):
             raise ValueError(
@@ -249,8 +257,11 @@ def _needed(facts: Mapping[str, Any], name: str, number: int, rank: int) -> Iter
     """The kinds of tensors that one worker must have stored of a parameter."""
     counts = facts["optimizer"]
     yield "residual"
-    if counts.get("pending") is not None and rank == 0:
+    pending = counts.get("pending") is not None
+    if pending and rank == 0:
         yield "pending"
+    if "steps_in_round" in counts:
+        yield from ("local", *(("sent",) if pending else ()), *(("anchor",) if rank == 0 else ()))
     if name in facts["owned"]:
         yield from () if counts["phase"] == "serial" else ("owner_residual",)
         yield from counts["kept"][number] or ()

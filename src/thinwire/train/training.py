@@ -3,6 +3,7 @@
 ``minibatch`` and ``hessian_free`` have one class each that does this.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ class State(Protocol):
     model: nn.Module
     counts: Counts
     last_epoch: dict[str, Any]
+
+    def replica(self) -> AbstractContextManager[None]:
+        """While it lasts, the model is the one that all workers share."""
 
     def shared(self) -> Facts:
         """What is the same on every worker, model apart, as JSON can say it."""

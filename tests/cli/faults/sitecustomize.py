@@ -48,10 +48,11 @@ if _kind == "slow" and os.environ.get("RANK") == _rank:
 
 if _kind not in ("none", "nopickle", "slow") and os.environ.get("RANK") == _rank:
     from thinwire.curvature import CurvatureOperator
-    from thinwire.optim import OneBitSGD
+    from thinwire.optim import LocalSteps, OneBitSGD
 
     _steps = iter(range(10**9))
-    _zero_grad, _product = OneBitSGD.zero_grad, CurvatureOperator._sum
+    _zero_grad = {kind: kind.zero_grad for kind in (OneBitSGD, LocalSteps)}
+    _product = CurvatureOperator._sum
 
     def _fail_now(step: int) -> None:
         if step != int(_step):
@@ -69,9 +70,9 @@ if _kind not in ("none", "nopickle", "slow") and os.environ.get("RANK") == _rank
         if _kind == "hang":
             time.sleep(1000)
 
-    def _faulty(self: OneBitSGD, set_to_none: bool = True) -> None:
+    def _faulty(self: OneBitSGD | LocalSteps, set_to_none: bool = True) -> None:
         """Called first in every step of the loop."""
-        _zero_grad(self, set_to_none)
+        _zero_grad[type(self)](self, set_to_none)
         step = next(_steps)
         if _kind == "nan" and step >= int(_step):
             for group in self.param_groups:
@@ -86,4 +87,4 @@ if _kind not in ("none", "nopickle", "slow") and os.environ.get("RANK") == _rank
     if _place == "product":
         CurvatureOperator._sum = _faulty_product  # type: ignore[assignment,method-assign]
     else:
-        OneBitSGD.zero_grad = _faulty  # type: ignore[method-assign]
+        OneBitSGD.zero_grad = LocalSteps.zero_grad = _faulty  # type: ignore[method-assign]

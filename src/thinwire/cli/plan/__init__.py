@@ -1,4 +1,4 @@
-"""``thinwire plan``: predict speed, speed-up, efficiency and K-hat, from a measured profile."""
+"""``thinwire plan``: predict speed, efficiency, K-hat and H-hat, from a measured profile."""
 
 import itertools
 import os
@@ -44,6 +44,7 @@ def run(args: list[str]) -> int:
             fields.worker_counts,
             fields.minibatches,
             model_parallel=fields.model_parallel,
+            local=fields.local,
             runs=runs,
             goal=fields.goal(runs),
         )

@@ -3,15 +3,19 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from thinwire.cli.train import recipe_of
 from thinwire.cli.usage import shortly
 from thinwire.plan import Goal, Profile, Setting, make_goal, make_setting
+from thinwire.plan.methods import DENSE, MOST_EVERY, ONE_BIT, Method, local_steps
 from thinwire.plan.paper import SECOND_GPU
 from thinwire.plan.profile import MOST_SIZE
 from thinwire.plan.units import parse_counts, parse_rate, parse_seconds
 from thinwire.report import Run
+from thinwire.train import Recipe
 
 T = TypeVar("T")
 MOST_WORKERS = 4096  # as of a recipe; every owner's packet is added up
@@ -26,20 +30,29 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "model_parallel": (1, MOST_WORKERS),
     "efficiency": (0.001, 1),
     "bucket_mb": (1e-6, 1e6),
+    "every": (0, MOST_EVERY),
+    "delay": (0, MOST_EVERY),
     "target": (-1e12, 1e12),
 }
 
 
 @dataclass(frozen=True)
 class PlanFields:
-    """Predict speed and K-hat from a profile of this machine; --calibrate measures one."""
+    """Predict speed, K-hat and H-hat from a profile of this machine; --calibrate measures one."""
 
     profile: Path = Path("profile.json")
     """The profile to read, or with --calibrate to write."""
     workers: str | None = None
     """Numbers of workers: 1..1024 (doubling) or 1,2,4. With --calibrate: processes to start."""
-    minibatch: str = "1024"
-    """Samples in a minibatch, over all workers; one or more, such as 512,4096."""
+    minibatch: str | None = None
+    """Samples in a minibatch, over all workers; one or more, such as 512,4096. The recipe's by
+    default, 1024 without one."""
+    recipe: str | None = None
+    """Recipe whose minibatch and local steps are planned, such as mnist-local or mine.toml."""
+    every: int | None = None
+    """Also plan rounds of so many local steps, by 1 bit; the recipe's local.every by default."""
+    delay: int | None = None
+    """Local steps beside which the exchange of a round goes on; the recipe's by default."""
     bandwidth: str | None = None
     """Line rate of each machine's link, such as 1Gbit/s; the profile's measured one by default."""
     latency: str | None = None
@@ -78,7 +91,7 @@ class PlanFields:
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 flag, got = f"--{name.replace('_', '-')}", shortly(value)
                 raise ValueError(f"{flag}: expected {least:g} to {most:g}, got {got}")
         if not 2 <= len(self.layers) <= MOST_LAYERS or not all(
@@ -103,9 +116,35 @@ class PlanFields:
     @property
     def minibatches(self) -> list[int]:
         """--minibatch as numbers."""
+        text = str(self._recipe.minibatch) if self.minibatch is None else self.minibatch
         return _named(
-            "--minibatch", lambda given: parse_counts(given, MOST_MINIBATCH, TABLES), self.minibatch
+            "--minibatch", lambda given: parse_counts(given, MOST_MINIBATCH, TABLES), text
         )
+
+    @property
+    def local(self) -> list[Method]:
+        """The method with local steps that --recipe, --every and --delay ask for, if any.
+
+        Raises:
+            ValueError: the delay is not shorter than a round, or no profile measures the code.
+        """
+        recipe = self._recipe
+        every = recipe.local.every if self.every is None else self.every
+        delay = recipe.local.delay if self.delay is None else self.delay
+        if delay and delay >= every:
+            raise ValueError(f"--delay: expected less than --every, which is {every}, got {delay}")
+        known: dict[object, Method] = {method.code: method for method in (ONE_BIT, DENSE)}
+        code = recipe.exchange.code
+        if every and code not in known:
+            raise ValueError(
+                f"--recipe: expected exchange.code sign or float32, as profiles have, got {code}"
+            )
+        return [local_steps(known[code], every, delay)] if every else []
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        """The one that was named; without one, what recipes have by default."""
+        return Recipe() if self.recipe is None else recipe_of(self.recipe, [])[1]
 
     @property
     def sub_batches(self) -> list[int]:
