@@ -89,7 +89,10 @@ class MinibatchState:
     @property
     def _rated(self) -> torch.optim.Optimizer:
         """The optimiser whose learning rate schedules change."""
-        return self.optimizer.inner if isinstance(self.optimizer, LocalSteps) else self.optimizer
+        if not isinstance(self.optimizer, LocalSteps):
+            return self.optimizer
+        assert isinstance(self.optimizer.inner, torch.optim.Optimizer), "a recipe has one"
+        return self.optimizer.inner
 
     def replica(self) -> AbstractContextManager[None]:
         """While it lasts, the model is the one that all workers share: with local steps the anchor.
@@ -134,7 +137,7 @@ class MinibatchState:
         ways, data = self.grid.ways, self.grid.data(self.optimizer.ledger)
         state = reshard(states, data.rank, data.world, rank % ways, ways)
         if isinstance(self.optimizer, LocalSteps):
-            groups = self.optimizer.inner.state_dict()["param_groups"]
+            groups = self._rated.state_dict()["param_groups"]
             of_inner = inner_state(files[rank % len(files)], run["param_groups"])
             groups[0]["lr"] = run["inner_lr"]
             state["inner"] = {"state": of_inner, "param_groups": groups}
