@@ -102,7 +102,7 @@ class OneBitState:
         process_group: dist.ProcessGroup | None = None,
         *,
         code: Codes = DROP_IN_CODE,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
         start: Codes = ExchangeConfig.start,
         start_steps: int = ExchangeConfig.start_steps,

@@ -27,7 +27,7 @@ def compress(
     model: DistributedDataParallel,
     *,
     code: Codes = ...,
-    error_feedback: bool = ...,
+    error_feedback: bool | float = ...,
     axis: Axis = ...,
     start: Codes = ...,
     start_steps: int = ...,
@@ -44,7 +44,7 @@ def compress(
     model: FSDPModule,
     *,
     code: Codes = ...,
-    error_feedback: bool = ...,
+    error_feedback: bool | float = ...,
     grad_scaler: torch.amp.GradScaler | None = ...,
 ) -> ShardedState: ...
 
@@ -53,7 +53,7 @@ def compress(
     model: nn.Module | FSDPModule,
     *,
     code: Codes = DROP_IN_CODE,
-    error_feedback: bool = ExchangeConfig.error_feedback,
+    error_feedback: bool | float = ExchangeConfig.error_feedback,
     axis: Axis = ExchangeConfig.axis,
     start: Codes = ExchangeConfig.start,
     start_steps: int = ExchangeConfig.start_steps,

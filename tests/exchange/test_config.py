@@ -1,6 +1,7 @@
 """One set of options in every front end: the same names, defaults and errors."""
 
 import inspect
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -121,3 +122,9 @@ def test_a_start_of_a_few_bits_travels_by_its_code() -> None:
 def test_the_hook_has_no_serial_start() -> None:
     with pytest.raises(ValueError, match="start: expected a code, got 'serial'"):
         OneBitState(start="serial", start_steps=5)
+
+
+@pytest.mark.parametrize("part", [-0.1, 1.5, math.nan, "all"])
+def test_a_part_of_the_error_is_from_0_to_1(part: Any) -> None:
+    with pytest.raises(ValueError, match=r"error_feedback: expected True, False or a part"):
+        ExchangeConfig(error_feedback=part)

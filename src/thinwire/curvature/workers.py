@@ -102,7 +102,7 @@ class Workers:
         self._vectors(lambda: copy_from_first(tensors, self._wire, stage))
 
     def coded_sum(
-        self, parameters: Sequence[Parameter], codes: StageCodes, *, error_feedback: bool
+        self, parameters: Sequence[Parameter], codes: StageCodes, *, error_feedback: bool | float
     ) -> CodedSum:
         """What ``sum_coded`` sums vectors of these parameters with."""
         return CodedSum(parameters, codes, self._wire, error_feedback=error_feedback)

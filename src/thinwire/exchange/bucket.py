@@ -53,7 +53,7 @@ class Bucket:
         codes: how they travel.
         rank: this worker.
         world: the number of workers.
-        error_feedback: keep residuals.
+        error_feedback: the part of the residuals that is kept.
         device: where the buffers live.
         stripes: who owns what; by default the values are cut evenly.
 
@@ -70,7 +70,7 @@ class Bucket:
         rank: int,
         world: int,
         *,
-        error_feedback: bool,
+        error_feedback: bool | float,
         device: torch.device,
         stripes: Sequence[Stripe] | None = None,
     ) -> None:
@@ -216,7 +216,7 @@ class ParameterBucket(Bucket):
         codes: how they travel.
         wire: the workers.
         axis: which unit's weights share levels.
-        error_feedback: keep residuals.
+        error_feedback: the part of the residuals that is kept.
         owners: of each parameter, in ascending order, where workers own whole parameters.
 
     Attributes:
@@ -233,7 +233,7 @@ class ParameterBucket(Bucket):
         wire: Wire,
         *,
         axis: Axis,
-        error_feedback: bool,
+        error_feedback: bool | float,
         owners: Sequence[int] | None = None,
     ) -> None:
         self.parameters = [parameter for _, parameter in named]

@@ -22,7 +22,7 @@ class CodedSum:
         parameters: float32; the vector is laid out as they are, end to end.
         codes: of both stages.
         wire: the workers.
-        error_feedback: carry the quantisation error into the next call.
+        error_feedback: the part of the quantisation error that the next call carries.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class CodedSum:
         codes: StageCodes,
         wire: Wire,
         *,
-        error_feedback: bool,
+        error_feedback: bool | float,
     ) -> None:
         self._wire = wire
         named = [(f"parameter {i}", parameter) for i, parameter in enumerate(parameters)]

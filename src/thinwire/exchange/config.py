@@ -20,7 +20,10 @@ class ExchangeConfig:
     Attributes:
         code: how values travel: a code or its name (``thinwire.quantize.code_names()``), or two
             of them, of gradients to their owners and of updates back, as ``("sign", "4-bit")``.
-        error_feedback: carry the quantisation error into the next step. Off is for ablations.
+        error_feedback: the part of the quantisation error that is carried into the next step, from
+            0 to 1; True is all, and False is none. With all of it nothing is ever lost. A part,
+            such as 0.8, forgets old errors: a step's error counts ``0.8**n`` after n steps, which
+            takes some of one bit's loss away where momentum is long (``docs/codes.md``).
         axis: which unit's weights share reconstruction levels, an "output" unit's or an "input"
             unit's; see ``thinwire.quantize``.
         start: how the first steps are exchanged: a code, such as "float32", or "serial". In a
@@ -42,7 +45,7 @@ class ExchangeConfig:
     """
 
     code: Codes = "sign"
-    error_feedback: bool = True
+    error_feedback: bool | float = True
     axis: Axis = "output"
     start: Codes = "float32"
     start_samples: int = 0
@@ -55,6 +58,13 @@ class ExchangeConfig:
         stage_codes(self.code)
         if self.start != SERIAL:
             stage_codes(self.start, "start")
+        if not (isinstance(self.error_feedback, bool | float | int)) or not (
+            0 <= self.error_feedback <= 1
+        ):
+            raise ValueError(
+                f"error_feedback: expected True, False or a part from 0 to 1, got "
+                f"{self.error_feedback!r}"
+            )
         if self.axis not in get_args(Axis):
             raise ValueError(f"axis: expected one of {get_args(Axis)}, got {self.axis!r}")
         for name in ("start_samples", "start_steps"):

@@ -11,7 +11,8 @@ quantised, and a packet is decoded while others still arrive.
 
 Invariant (conservation): the sum over workers of all sub-gradients equals what the owners have
 aggregated plus the workers' residuals, and the sum of all updates equals what has been applied plus
-the owners' residuals.
+the owners' residuals. Where only a part of the residuals is kept, what has been forgotten is one
+more term in both sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ class TwoStage:
         columns: the bucket's groups.
         rank: this worker.
         world: number of workers, K.
-        error_feedback: keep residuals, in both stages.
+        error_feedback: the part of the residuals that is kept, in both stages.
         device: where the buffers live.
         stripes: who owns what; by default the bucket is cut evenly.
     """
@@ -60,7 +61,7 @@ class TwoStage:
         rank: int,
         world: int,
         *,
-        error_feedback: bool = True,
+        error_feedback: bool | float = True,
         stripes: Sequence[Stripe] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -68,8 +69,8 @@ class TwoStage:
         self.rank = rank
         self.stripes = [stripe.to(device) for stripe in stripes or split(columns, world)]
         self.stripe = self.stripes[rank]
-        self.worker = ErrorFeedback(columns.values, enabled=error_feedback, device=device)
-        self.owner = ErrorFeedback(self.stripe.values, enabled=error_feedback, device=device)
+        self.worker = ErrorFeedback(columns.values, part=error_feedback, device=device)
+        self.owner = ErrorFeedback(self.stripe.values, part=error_feedback, device=device)
         self.sequence = 0
         self._packet_bytes: dict[Code, list[int]] = {}
 

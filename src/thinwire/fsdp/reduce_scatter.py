@@ -79,7 +79,7 @@ class OneBitReduceScatter:
         module: nn.Module,
         *,
         code: Codes = DROP_IN_CODE,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         if not isinstance(module, FSDPModule):
@@ -97,8 +97,9 @@ class OneBitReduceScatter:
         self._parameters = [p for _, p in named]
         self._rank, self._world = _place(named)
         self._layout = ShardLayout([p.shape for p in self._parameters], self._world)
-        self._codes = StageCodes(stage_codes(code).gradients, EXACT.updates)
-        self._error_feedback = error_feedback
+        config = ExchangeConfig(code=code, error_feedback=error_feedback)
+        self._codes = StageCodes(stage_codes(config.code).gradients, EXACT.updates)
+        self._error_feedback = config.error_feedback
         self._scaler = grad_scaler
         self._code = stage_codes(code).gradients.name
         self._last: Backward | None = None  # the backward whose exchange was the last here

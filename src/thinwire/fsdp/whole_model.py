@@ -46,7 +46,7 @@ class ShardedState:
         model: nn.Module,
         *,
         code: Codes = DROP_IN_CODE,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         modules = dict(_sharded_modules(model))

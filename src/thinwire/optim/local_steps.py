@@ -125,7 +125,7 @@ class LocalSteps:
         delay: int = 0,
         buffers: Iterable[tuple[str, Tensor]] = (),
         code: Codes = ExchangeConfig.code,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
         start: Codes = "4-bit",
         start_steps: int = ExchangeConfig.start_steps,

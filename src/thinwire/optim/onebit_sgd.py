@@ -114,7 +114,7 @@ class OneBitSGD(ExchangedOptimizer):
         eps: float = 1e-10,
         batch_size: int | None = None,
         code: Codes = ExchangeConfig.code,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
         start: Codes = ExchangeConfig.start,
         start_samples: int = ExchangeConfig.start_samples,

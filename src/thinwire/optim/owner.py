@@ -93,7 +93,7 @@ class OwnerOptimizer(ExchangedOptimizer):
         params: Iterable[Any],
         *,
         code: Codes = ExchangeConfig.code,
-        error_feedback: bool = ExchangeConfig.error_feedback,
+        error_feedback: bool | float = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
         start: Codes = ExchangeConfig.start,
         start_samples: int = ExchangeConfig.start_samples,

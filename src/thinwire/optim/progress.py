@@ -21,7 +21,8 @@ class StepReport:
         nonfinite: (worker, parameter) of the NaN or infinity for which all workers skipped the
             step together, else None.
         residual_ratio: |residual| / |input| of stage 1 and of stage 2 on this worker, the largest
-            over buckets; None unless ``measure`` is set.
+            over buckets; None unless ``measure`` is set. Where ``error_feedback`` is a part p,
+            1 / p - 1 times as much was forgotten in this step.
         gradient_norm: of the minibatch's mean gradient before it was clipped; None unless
             ``clip_norm`` is given, and in a serial start.
     """

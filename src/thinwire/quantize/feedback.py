@@ -13,7 +13,7 @@ class ErrorFeedback:
     A step writes fresh values into ``values``, calls ``encode`` (whole, or run by run) and then
     ``commit``, or ``drop`` where it is abandoned because another worker met a NaN. Encoding leaves
     the new residual in ``values`` and does not touch ``residual``, so there is nothing to undo.
-    Committing swaps the two buffers, so it costs no memory traffic.
+    Committing swaps the two buffers, so it costs no memory traffic unless a part is forgotten.
 
     Attributes:
         residual: float32 ``[n]``, Delta(t - N) of S section 3.
@@ -21,14 +21,17 @@ class ErrorFeedback:
 
     Args:
         n: number of values.
-        enabled: without feedback the error is dropped and ``residual`` stays 0.
+        part: of the error that the next step carries, from 0 to 1; what is left of it is forgotten.
+            With 0 ``residual`` stays 0.
         device: where the buffers live.
     """
 
-    def __init__(self, n: int, *, enabled: bool = True, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, n: int, *, part: bool | float = True, device: torch.device | str = "cpu"
+    ) -> None:
         self.residual = torch.zeros(n, dtype=torch.float32, device=device)
         self.values = torch.zeros(n, dtype=torch.float32, device=device)
-        self.enabled = enabled
+        self.part = float(part)
         self._input_norm = 0.0
         self._held: list[tuple[slice, Tensor]] = []
 
@@ -77,9 +80,11 @@ class ErrorFeedback:
         self.residual[run].zero_()
 
     def commit(self) -> None:
-        """Make what ``encode`` left behind the residual of the next step."""
-        if self.enabled:
+        """Make what ``encode`` left behind, or a part of it, the residual of the next step."""
+        if self.part > 0:
             self.residual, self.values = self.values, self.residual
+        if 0 < self.part < 1:
+            self.residual.mul_(self.part)
         self._put_back()
 
     def drop(self) -> None:

@@ -104,8 +104,8 @@ class ExchangeFields:
         "sign"
     )
     """How gradients travel to their owners and updates back, one code or one for each."""
-    error_feedback: bool = ExchangeConfig.error_feedback
-    """Carry the quantisation error into the next step; off for ablations."""
+    error_feedback: bool | float = ExchangeConfig.error_feedback
+    """The part of the quantisation error that the next step carries, 0 to 1 (True: all of it)."""
     axis: Axis = ExchangeConfig.axis
     """Whose weights share reconstruction levels: an output unit's or an input unit's."""
     start: Codes = "float32"
