@@ -41,6 +41,7 @@ CONTENDERS = {
     "thinwire rotated": ORANGE,
     "thinwire hook, 1 bit": SKY,
     "thinwire optimiser": BLUE,
+    "thinwire optimiser, Muon": "#4b9fd1",
     "thinwire local steps": INK,
     "PowerSGD rank 1": PINK,
     "PowerSGD rank 2": "#b0629a",

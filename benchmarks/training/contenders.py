@@ -237,6 +237,25 @@ def owner(model: nn.Module, task: Task, point: Point) -> Trainer:
     return SgdTrainer(model, optimizer, task, point["start"])
 
 
+def muon(model: nn.Module, task: Task, point: Point) -> Trainer:
+    """Return Muon for the matrices of the layers at their owners, and AdamW for the rest."""
+    named = list(model.named_parameters())
+    matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers")]
+    of_muon = {name for name, _ in matrices}
+    rest = [(name, p) for name, p in named if name not in of_muon]
+    own = {"lr": point["muon"], "momentum": point["momentum"], "weight_decay": 0.0}
+    optimizer = thinwire.OwnerOptimizer(
+        torch.optim.AdamW,
+        [{"params": matrices, "optimizer": torch.optim.Muon, **own}, {"params": rest}],
+        lr=point["lr"],
+        betas=(point["momentum"], 0.999),
+        weight_decay=0.0,
+        start="4-bit",
+        start_steps=int(point["start"]),
+    )
+    return SgdTrainer(model, optimizer, task, point["start"])
+
+
 def local(model: nn.Module, task: Task, point: Point) -> Trainer:
     """Return the library's local steps, one bit a value from the first round on."""
     inner, every, start = optimizer_of(task, model, point), int(point["every"]), int(point["start"])
@@ -293,6 +312,9 @@ CONTENDERS: dict[str, Contender] = {
     "thinwire hook": Contender(hook(), {}),
     "thinwire hook, 1 bit": Contender(hook(code="sign"), {"start": 0}, ({"start": 20},)),
     "thinwire optimiser": Contender(owner, {"start": 0}, ({"start": 20}, {"start": 40})),
+    "thinwire optimiser, Muon": Contender(
+        muon, {"start": 20, "muon": 0.02}, ({"muon": 0.01}, {"muon": 0.04}, {"start": 0})
+    ),
     "thinwire local steps": Contender(
         local, {"every": 10, "start": 20}, ({"start": 0}, {"every": 20}, {"every": 5})
     ),
@@ -300,17 +322,19 @@ CONTENDERS: dict[str, Contender] = {
     "Hessian-free, Bi-CG-STAB": _newton("bicgstab", "sharded"),
 }
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
+_LAYERS = {"thinwire optimiser, Muon"}
 _ALL = [name for name in CONTENDERS if name not in NEWTON]
-_FEW = ["dense", "PowerSGD rank 4", "DiLoCo", "SparseLoCo"]
-_OURS = [name for name in CONTENDERS if name.startswith("thinwire")]
+_ANY = [name for name in _ALL if name not in _LAYERS]
+_OURS = [name for name in _ANY if name.startswith("thinwire")]
+_FEW = ["dense", "PowerSGD rank 4", "DiLoCo, 8 bits", "SparseLoCo", *_OURS]
 ENTRIES: dict[str, list[str]] = {
-    "mnist": _ALL,
+    "mnist": _ANY,
     "transformer": _ALL,
-    "brown": [*_FEW, *_OURS],
-    "fashion": [*_FEW, *_OURS],
+    "brown": [*_FEW, *sorted(_LAYERS)],
+    "fashion": _FEW,
     "families": ["dense", "PowerSGD rank 4", *_OURS, *sorted(NEWTON, reverse=True)],
 }
-"""Who takes part in which task. Hessian-free methods need a small network here."""
+"""Who takes part in which task: Muon where there are layers, Hessian-free in a small network."""
 
 
 def grid(task: str, contender: str) -> list[Point]:

@@ -46,6 +46,7 @@ def wrap(model: nn.Module, run: dict[str, Any]) -> tuple[nn.Module, Any, Ledger 
         owner = thinwire.OwnerOptimizer(
             torch.optim.AdamW,
             model.named_parameters(),
+            start="float32",
             start_steps=start,
             code=code,
             **adamw,
@@ -60,7 +61,7 @@ def wrap(model: nn.Module, run: dict[str, Any]) -> tuple[nn.Module, Any, Ledger 
     if run["how"] == "fp16":
         ddp.register_comm_hook(None, fp16_compress_hook)
     elif run["how"] == "hook":
-        state = thinwire.OneBitState(start_steps=start, code=code)
+        state = thinwire.OneBitState(start="float32", start_steps=start, code=code)
         ddp.register_comm_hook(state, thinwire.onebit_hook)
         ledger = state.ledger
     return ddp, torch.optim.AdamW(ddp.parameters(), **adamw), ledger

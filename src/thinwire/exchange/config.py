@@ -47,7 +47,7 @@ class ExchangeConfig:
     code: Codes = "sign"
     error_feedback: bool | float = True
     axis: Axis = "output"
-    start: Codes = "float32"
+    start: Codes = "4-bit"
     start_samples: int = 0
     start_steps: int = 0
     bucket_mb: float = 25.0

@@ -127,7 +127,7 @@ class LocalSteps:
         code: Codes = ExchangeConfig.code,
         error_feedback: bool | float = ExchangeConfig.error_feedback,
         axis: Axis = ExchangeConfig.axis,
-        start: Codes = "4-bit",
+        start: Codes = ExchangeConfig.start,
         start_steps: int = ExchangeConfig.start_steps,
         bucket_mb: float = ExchangeConfig.bucket_mb,
         max_skips: int = 10,
