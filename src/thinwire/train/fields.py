@@ -108,7 +108,7 @@ class ExchangeFields:
     """The part of the quantisation error that the next step carries, 0 to 1 (True: all of it)."""
     axis: Axis = ExchangeConfig.axis
     """Whose weights share reconstruction levels: an output unit's or an input unit's."""
-    start: Codes = ExchangeConfig.start
+    start: Codes = "4-bit"
     """How the first steps travel: by a code, or serial, one worker alone and then one broadcast."""
     start_samples: int = ExchangeConfig.start_samples
     """Samples, over all workers, after which the start is over."""
