@@ -1,5 +1,6 @@
 // The uniform code of 2, 4 or 8 bits, compiled once per instruction set. Two passes over a group:
-// v = scale g + r with its extremes, then q = round((v - low) / step) and v - decoded(v).
+// v = scale g + r with its extremes, then q = round((v - low) / step) and v - decoded(v). Groups are
+// short, so each pass runs over several: the levels between them are found side by side.
 //
 // Every operation is on one value and rounds once, so that variants agree to the bit.
 #include "vector.h"
@@ -11,6 +12,8 @@ namespace {
 constexpr float largest_float = 3.4028234663852886e38f;
 constexpr float largest_bf16 = 3.3895313892515355e38f;
 constexpr float smallest_normal = 1.1754943508222875e-38f;
+constexpr int tile_groups = 16;
+constexpr int64_t tile_values = 2560;  // with what is fetched ahead most of a first-level cache
 
 typedef uint32_t vu __attribute__((vector_size(4 * width)));
 
@@ -65,32 +68,39 @@ inline Bytes narrow(const vi q[parts]) {
 }
 
 // The bfloat16 at x or next to it: away from 0, or towards it.
-inline float to_bf16(float x, bool away) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  if (away && bits & 0xffffu) bits += 0x10000u;
-  bits &= 0xffff0000u;
-  memcpy(&x, &bits, sizeof x);
-  return x > largest_bf16 ? largest_bf16 : x < -largest_bf16 ? -largest_bf16 : x;
+inline vf to_bf16(vf x, vi away) {
+  vi bits = (vi)x;
+  bits += away & (vi)((bits & 0xffff) != 0) & 0x10000;
+  x = (vf)(bits & ~0xffff);
+  return smaller(larger(x, broadcast(-largest_bf16)), broadcast(largest_bf16));
 }
 
 // decoded = low + q step, q = 0 .. top. Everything is halved, and no difference of two values formed:
 // highest - lowest may overflow.
 struct Grid {
   float half_low, half_step, inverse, origin, top;
-  Grid(float lowest, float highest, int bits) : top(static_cast<float>((1 << bits) - 1)) {
-    float step = highest / top - lowest / top;
-    if (step < smallest_normal) step = 0.0f;  // also where all values are equal
-    inverse = step > 0.0f ? 1.0f / step : 0.0f;
-    origin = lowest * inverse;
-    half_step = 0.5f * step;
-    half_low = 0.5f * lowest;
-  }
   template <class V>
   V half_at(V q) const { return q * half_step + half_low; }
   template <class V>
   V at(V q) const { return half_at(q) + half_at(q); }
 };
+
+constexpr float top_of(int bits) { return static_cast<float>((1 << bits) - 1); }
+
+// 0 also where all values are equal.
+template <class V>
+inline V step_between(V lowest, V highest, float top) {
+  const V step = highest / top - lowest / top;
+  return step < smallest_normal ? V{} : step;
+}
+template <class V>
+inline V inverse_of(V step) {
+  return step > 0.0f ? 1.0f / step : V{};
+}
+
+inline Grid grid_of(float lowest, float step, float inverse, float top) {
+  return {0.5f * lowest, 0.5f * step, inverse, lowest * inverse, top};
+}
 
 // x - 2 half. Doubling is exact, so the fused form rounds once too.
 inline vf without(vf half, vf x) {
@@ -148,16 +158,36 @@ inline float picked(const vf v[parts], Pick pick) {
   return x[0];
 }
 
-// The two levels of a group, outside its values unless bfloat16 does not reach so far.
-inline void levels_of(const Extremes& x, int64_t n, float level[2]) {
-  const float nan = __builtin_nanf("");
-  const float lowest = picked(x.lowest, smaller), highest = picked(x.highest, larger);
-  unsigned nans = 0;
-  for (int p = 0; p < parts; ++p) nans |= bits_of(x.nan[p]);
-  const bool bad = nans || lowest < -largest_float || highest > largest_float;
-  level[0] = !n ? 0.0f : bad ? nan : to_bf16(lowest, lowest < 0.0f) + 0.0f;  // no -0
-  level[1] = !n ? 0.0f : bad ? nan : to_bf16(highest, highest > 0.0f) + 0.0f;
-}
+// What the groups of a tile are quantised to, side by side.
+struct Tile {
+  alignas(64) float lowest[tile_groups] = {}, highest[tile_groups] = {};
+  alignas(64) float step[tile_groups], inverse[tile_groups];
+  alignas(64) uint32_t levels[tile_groups];  // as sent: the lowest in the low half
+
+  void set_extremes(int k, const Extremes& x, int64_t n) {
+    unsigned nans = 0;
+    for (int p = 0; p < parts; ++p) nans |= bits_of(x.nan[p]);
+    lowest[k] = nans ? __builtin_nanf("") : n ? picked(x.lowest, smaller) : 0.0f;
+    highest[k] = n ? picked(x.highest, larger) : 0.0f;
+  }
+
+  // From extremes to levels outside the values, unless bfloat16 does not reach so far, and to steps.
+  void find_levels(float top) {
+    const vf nan = broadcast(__builtin_nanf(""));
+    for (int k = 0; k < tile_groups; k += width) {
+      vf low = load(lowest + k), high = load(highest + k);
+      const vi good = (vi)(low >= -largest_float) & (vi)(high <= largest_float);
+      low = good ? to_bf16(low, (vi)(low < 0.0f)) + 0.0f : nan;  // no -0
+      high = good ? to_bf16(high, (vi)(high > 0.0f)) + 0.0f : nan;
+      const vf between = step_between(low, high, top);
+      store(lowest + k, low);
+      store(step + k, between);
+      store(inverse + k, inverse_of(between));
+      const vu sent = (vu)low >> 16 | ((vu)high & 0xffff0000u);
+      memcpy(levels + k, &sent, sizeof sent);
+    }
+  }
+};
 
 // 16 values of 0 .. 2^bits - 1 -> 2 * bits bytes: what is in a pair of bytes goes side by side into
 // one, until bytes are full.
@@ -200,57 +230,99 @@ inline vi unpack(const uint8_t* packed, int p) {
 
 inline int64_t tail_bytes(int64_t values, int bits) { return (values * bits + 31) / 32 * 4; }
 
+// How a group is quantised. Its values lie within its levels, and x below within 0 .. top, but where
+// bfloat16 does not reach so far or is NaN.
+enum class Deliver { clamp, store, stream };
+
 // q of one vector; 0 for NaN.
+template <Deliver how>
 inline vi place(vf v, const Grid& grid) {
-  const vf x = v * grid.inverse - grid.origin;
-  return round_to_integer(smaller(larger(x, vf{}), broadcast(grid.top)));
+  vf x = v * grid.inverse - grid.origin;
+  if constexpr (how == Deliver::clamp) x = smaller(larger(x, vf{}), broadcast(grid.top));
+  return round_to_integer(x);
 }
 
 // 16 values of the second pass.
-template <int bits>
-inline void quantise_lanes(float* v, const Grid& grid, uint8_t* packed) {
+template <int bits, Deliver how>
+inline void quantise_lanes(const float* v, const Grid& grid, float* out, uint8_t* packed) {
   vi q[parts];
   for (int p = 0; p < parts; ++p) {
     const vf x = load(v + p * width);
-    q[p] = place(x, grid);
-    store(v + p * width, without(grid.half_at(__builtin_convertvector(q[p], vf)), x));
+    q[p] = place<how>(x, grid);
+    const vf left = without(grid.half_at(__builtin_convertvector(q[p], vf)), x);
+    if constexpr (how == Deliver::stream)
+      stream(out + p * width, left);
+    else
+      store(out + p * width, left);
   }
   pack<bits>(narrow(q), packed);
 }
 
-// Second pass; it works on cached values, so it also has time to fetch the next group's residual. Its
+// Second pass; it works on cached values, so it also has time to fetch the next tile's residual. Its
 // gradient as well would fill a first-level cache of 32 KiB, and be gone again before it is read.
-template <int bits>
-inline void quantise(float* v, int64_t n, const Grid& grid, uint8_t* packed, const float* next_r) {
+template <int bits, Deliver how>
+inline void quantise(const float* v, int64_t n, const Grid& grid, float* out, uint8_t* packed,
+                     const float* next_r) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     __builtin_prefetch(next_r + i);
-    quantise_lanes<bits>(v + i, grid, packed + i / 8 * bits);
+    quantise_lanes<bits, how>(v + i, grid, out + i, packed + i / 8 * bits);
   }
   if (i == n) return;
   float rest[lanes];
   for (int j = 0; j < lanes; ++j) rest[j] = i + j < n ? v[i + j] : __builtin_nanf("");  // code 0
   uint8_t last[2 * bits];
-  quantise_lanes<bits>(rest, grid, last);
-  memcpy(v + i, rest, (n - i) * sizeof *rest);
+  quantise_lanes<bits, Deliver::clamp>(rest, grid, rest, last);
+  memcpy(out + i, rest, (n - i) * sizeof *rest);
   memcpy(packed + i / 8 * bits, last, tail_bytes(n - i, bits));
+}
+
+// Both passes over groups first .. last - 1; v is as long as they are together.
+template <int bits, class T>
+inline void encode_tile(const Encode& e, int64_t first, int64_t last, float* v, bool streamable) {
+  const int64_t* offsets = e.layout.offsets + first;
+  const int count = static_cast<int>(last - first);
+  const T* g = static_cast<const T*>(e.gradient) + offsets[0];
+  const float *r = e.residual + offsets[0], *next_r = e.residual + offsets[count];
+  float* out = e.new_residual + offsets[0];
+  Tile tile;
+  for (int k = 0; k < count; ++k) {
+    const int64_t at = offsets[k] - offsets[0], n = offsets[k + 1] - offsets[k];
+    Extremes x;
+    widen(g + at, e.scale, r + at, n, v + at, x);
+    tile.set_extremes(k, x, n);
+  }
+  tile.find_levels(top_of(bits));
+  memcpy(static_cast<uint32_t*>(e.levels) + first, tile.levels, count * sizeof *tile.levels);
+  for (int k = 0; k < count; ++k) {
+    const int64_t at = offsets[k] - offsets[0], n = offsets[k + 1] - offsets[k];
+    const Grid grid = grid_of(tile.lowest[k], tile.step[k], tile.inverse[k], top_of(bits));
+    uint8_t* packed = e.packed + 4 * e.layout.words[first + k];
+    clear_last_word(packed, n * bits);
+    if (!(tile.lowest[k] > -largest_bf16 && tile.highest[k] < largest_bf16))
+      quantise<bits, Deliver::clamp>(v + at, n, grid, out + at, packed, next_r + at);
+    else if (streamable && aligned(out + at))
+      quantise<bits, Deliver::stream>(v + at, n, grid, out + at, packed, next_r + at);
+    else
+      quantise<bits, Deliver::store>(v + at, n, grid, out + at, packed, next_r + at);
+  }
 }
 
 template <int bits, class T>
 void encode_groups(const Encode& e, int64_t first, int64_t last) {
-  for (int64_t group = first; group < last; ++group) {
-    const int64_t start = e.layout.offsets[group], n = e.layout.offsets[group + 1] - start;
-    const T* g = static_cast<const T*>(e.gradient) + start;
-    Extremes x;
-    widen(g, e.scale, e.residual + start, n, e.new_residual + start, x);
-    float level[2];
-    levels_of(x, n, level);
-    for (int k = 0; k < 2; ++k) store_level(e.levels, Float::bf16, 2 * group + k, level[k]);
-    uint8_t* packed = e.packed + 4 * e.layout.words[group];
-    clear_last_word(packed, n * bits);
-    quantise<bits>(e.new_residual + start, n, Grid(level[0], level[1], bits), packed,
-                   e.residual + start + n);
+  alignas(64) float own[tile_values];  // v, where it does not wait in new_residual
+  const int64_t* offsets = e.layout.offsets;
+  const bool streamable = streams(e, offsets[last] - offsets[first]);
+  while (first < last) {
+    int64_t end = first + 1;
+    while (end < last && end < first + tile_groups && offsets[end + 1] - offsets[first] <= tile_values)
+      ++end;
+    const bool fits = offsets[end] - offsets[first] <= tile_values;
+    float* v = streamable && fits ? own : e.new_residual + offsets[first];
+    encode_tile<bits, T>(e, first, end, v, streamable && fits);
+    first = end;
   }
+  if (streamable) finish_streams();
 }
 
 template <int bits>
@@ -285,8 +357,10 @@ void decode_groups(const Decode& d, int64_t first, int64_t last) {
   for (int64_t group = first; group < last; ++group) {
     const int64_t start = d.layout.offsets[group], n = d.layout.offsets[group + 1] - start;
     const uint8_t* packed = d.packed + 4 * d.layout.words[group];
-    const Grid grid(load_level(d.levels, Float::bf16, 2 * group),
-                    load_level(d.levels, Float::bf16, 2 * group + 1), bits);
+    const float lowest = load_level(d.levels, Float::bf16, 2 * group);
+    const float highest = load_level(d.levels, Float::bf16, 2 * group + 1);
+    const Grid grid =
+        grid_of(lowest, step_between(lowest, highest, top_of(bits)), 0.0f, top_of(bits));
     if (d.accumulate)
       decode_group<bits, true>(packed, n, grid, d.out + start);
     else

@@ -89,6 +89,8 @@ def measure(settings: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(settings["threads"])
     code, values = settings["code"], SIZES[settings["size"]]
     columns = Columns.from_lengths([COLUMN] * (values // COLUMN))
+    if CODES[code] > 1:
+        columns = columns.runs  # which share levels in these codes
     buffers = torch.randn(columns.values), torch.randn(columns.values)
     seconds, own = medians(jobs(native, code, columns, *buffers), settings["repeats"])
     few = 1 if values > 2**21 else 3
