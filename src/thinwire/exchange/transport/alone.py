@@ -27,10 +27,6 @@ class OwnPacket:
     def send(self) -> None:
         """Do nothing: there is nobody to send to."""
 
-    def receive(self, source: int) -> Tensor:
-        """Return the own packet."""
-        return self._packet
-
     def wait(self) -> list[Tensor]:
         """Return the own packet."""
         return [self._packet]

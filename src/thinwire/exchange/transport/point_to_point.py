@@ -1,4 +1,4 @@
-"""One packet from every worker to every other: begun together, waited for one by one.
+"""One packet from every worker to every other, in messages between two workers each.
 
 gloo's own collectives are not used on the CPU: they go through a thread of their own and, for
 all_gather, around a ring, where each hop waits for another thread to wake up.
@@ -78,17 +78,10 @@ class PointToPoint:
             for part in self._parts(self._outgoing[target])[target in self._begun :]:
                 self._sends.append(self._send_to(target, part))
 
-    def receive(self, source: int) -> Tensor:
-        """A worker's packet, as soon as it is there. Ask for them in the order ``ring(-1)``."""
-        with in_contact(self._rank):
-            for work in self._receives.pop(source, ()):
-                work.wait()
-        return self._incoming[source]
-
     def wait(self) -> list[Tensor]:
         """All packets, in rank order; what was sent may be overwritten now."""
         for source in self.ring(-1):
-            self.receive(source)
+            self._receive(source)
         with in_contact(self._rank):
             for work in self._sends:
                 work.wait()
@@ -97,6 +90,12 @@ class PointToPoint:
             self._ended = True
             self._links.under_way -= 1
         return self._incoming
+
+    def _receive(self, source: int) -> None:
+        """Wait for a worker's packet."""
+        with in_contact(self._rank):
+            for work in self._receives.pop(source, ()):
+                work.wait()
 
     def _expect(self) -> None:
         """Make room known to gloo before anything arrives."""
@@ -150,14 +149,6 @@ class PassedOn(PointToPoint):
         """Begin with this worker's own."""
         self._pass_on(self._rank)
 
-    def receive(self, source: int) -> Tensor:
-        """Return a packet as soon as it is there, on its way to the next worker already."""
-        arriving = source in self._receives
-        packet = super().receive(source)
-        if arriving and source != self._next:
-            self._pass_on(source)
-        return packet
-
     @property
     def _next(self) -> int:
         return (self._rank + 1) % len(self._outgoing)
@@ -165,6 +156,13 @@ class PassedOn(PointToPoint):
     def _pass_on(self, owner: int) -> None:
         for part in self._parts(self._incoming[owner]):
             self._sends.append(self._send_to(self._next, part))
+
+    def _receive(self, source: int) -> None:
+        """Wait for a packet, and send it on its way to the next worker."""
+        arriving = source in self._receives
+        super()._receive(source)
+        if arriving and source != self._next:
+            self._pass_on(source)
 
     def _giver(self, owner: int) -> int:
         return (self._rank - 1) % len(self._outgoing)

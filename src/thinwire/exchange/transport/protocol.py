@@ -35,10 +35,6 @@ class Messages(Protocol):
         """Begin to send whatever is not under way yet."""
         ...
 
-    def receive(self, source: int) -> Tensor:
-        """Return a worker's packet as soon as it is there; ask in the order of ``ring(-1)``."""
-        ...
-
     def wait(self) -> list[Tensor]:
         """Return all packets in rank order; what was sent may be overwritten from now on."""
         ...

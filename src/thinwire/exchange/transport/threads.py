@@ -104,10 +104,6 @@ class Swapped:
         packets = [packet.clone() for packet in self._outgoing]
         self._switch.put(self._number, self._rank, packets)
 
-    def receive(self, source: int) -> Tensor:
-        """See ``Messages``."""
-        return self.wait()[source]
-
     def wait(self) -> list[Tensor]:
         """See ``Messages``."""
         if self._packets is None:
