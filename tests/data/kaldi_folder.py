@@ -16,7 +16,7 @@ class Folder:
 
     Attributes:
         path: of the folder.
-        features: by utterance, float32 [frames, DIMENSION].
+        features: by utterance, float32 [frames, dimension].
         classes: by utterance, int32 [frames].
         speakers: by utterance.
     """
@@ -45,6 +45,7 @@ def write_folder(
     compression: int | None = None,
     text: bool = False,
     speakers: int = 3,
+    dimension: int = DIMENSION,
     seed: int = 0,
 ) -> Folder:
     """Utterances u0, u1, ... of some speakers; classes 0 to 3 that the features tell."""
@@ -55,9 +56,9 @@ def write_folder(
         name: rng.integers(0, 4, length).astype(np.int32)
         for name, length in zip(names, lengths, strict=True)
     }
-    centres = rng.normal(0, 3, (4, DIMENSION))
+    centres = rng.normal(0, 3, (4, dimension))
     features = {
-        name: (centres[of] + rng.normal(0, 1, (len(of), DIMENSION))).astype(np.float32)
+        name: (centres[of] + rng.normal(0, 1, (len(of), dimension))).astype(np.float32)
         for name, of in classes.items()
     }
     ark, scp = str(path / "raw.ark"), str(path / "feats.scp")

@@ -19,6 +19,7 @@ from thinwire.data.source import (
     content_digest,
     evenly_spaced,
     hold_out,
+    lies_in_runs,
     order_of,
 )
 from thinwire.data.tables import ParquetSource
@@ -45,6 +46,7 @@ __all__ = [
     "inputs_in_memory",
     "inspect_kaldi",
     "largest_class",
+    "lies_in_runs",
     "load_idx_folder",
     "load_mnist",
     "map_samples",

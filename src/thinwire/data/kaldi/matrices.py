@@ -1,6 +1,7 @@
 """Binary matrices of ark files, plain (FM, DM) and compressed (CM, CM2, CM3), little-endian.
 
-The header is checked against the length of the file before anything is reserved for the values.
+The header is checked against the length of the file, and against what an utterance may have, before
+anything is reserved for the values.
 """
 
 import struct
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 _PLAIN = {b"FM": "<f4", b"DM": "<f8"}
 _COMPRESSED = {b"CM": "<u1", b"CM2": "<u2", b"CM3": "<u1"}
+_LONGEST = 1 << 22  # rows: 11 hours of 10 ms
+_LARGEST = 1 << 26  # values: 256 MiB of float32
 _PERCENTILES = 8  # bytes for each column of CM: four numbers of two bytes
 
 
@@ -57,7 +60,7 @@ def read_header(file: BufferedReader, size: int, offset: int, where: str) -> Mat
         where: for messages.
 
     Raises:
-        ValueError: there is something else, or less than the header says.
+        ValueError: there is something else, less than the header says, or far too much.
     """
     file.seek(offset)
     head = file.read(32)
@@ -85,6 +88,11 @@ def read_header(file: BufferedReader, size: int, offset: int, where: str) -> Mat
         raise ValueError(f"{where}: the file ends within the header of the matrix") from None
     if found.rows < 0 or found.columns < 0 or (found.rows and not found.columns):
         raise ValueError(f"{where}: got a matrix of {found.rows} rows and {found.columns} columns")
+    if found.rows > _LONGEST or found.rows * found.columns > _LARGEST:
+        raise ValueError(
+            f"{where}: expected at most {_LONGEST} rows and {_LARGEST} values in a matrix, "
+            f"got {found.rows} rows of {found.columns}; split it"
+        )
     if found.begin + found.stored > size:
         raise ValueError(
             f"{where}: the file is cut off: expected {found.stored} bytes for "
