@@ -123,6 +123,11 @@ def _split(source: DataSource, fields: DataFields, where: str) -> tuple[DataSour
             f"got {fields.test_share}"
         )
     if lies_in_runs(source):
+        if len(source.groups.unique()) < 2:
+            raise ValueError(
+                f"{where}: data.test: expected test samples, as there is only one speaker to take "
+                "them from, got none"
+            )
         return split_runs(source, source.groups, count, "test samples")
     train, test = split_off(size, count, "test samples")
     return View(source, train), View(source, test)

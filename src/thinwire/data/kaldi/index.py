@@ -133,7 +133,7 @@ class _Index:
         with _naming(line.where):
             number = self._files.number(place.path)
             opened = self._files.open(number)
-        opened.file.seek(place.offset)
+        opened.file.seek(min(place.offset, opened.size))
         self._align(line.name, number, opened.file, opened.size, line.where)
 
     def _align_all(self, path: Path) -> None:
