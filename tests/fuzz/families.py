@@ -391,7 +391,7 @@ _FLAGS: dict[str, tuple[Any, ...]] = {
     "metric": ("test", "", "x" * 5000, "train_x"),
     "shared": (True, False),
 }
-# What a message about a recipe, a file of data or a run folder says, so that one knows what to mend.
+# What a message about a recipe, data or a run folder says, so that one knows what to mend.
 _NAMED = (
     "model_parallel: ",
     "r.toml",
