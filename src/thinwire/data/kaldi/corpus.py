@@ -66,7 +66,7 @@ class Corpus:
     def where(self, number: int) -> str:
         """Name an utterance and its line, for messages."""
         utterance = self.utterances[number]
-        return f"{self.folder / FEATURES}: line {utterance.line}: {utterance.name}"
+        return f"{self.folder}/{FEATURES}: line {utterance.line}: {utterance.name}"
 
     def features(self, number: int) -> Tensor:
         """Read the features of an utterance, float32 [frames, dimension].
