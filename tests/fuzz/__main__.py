@@ -6,7 +6,7 @@ import time
 
 from tests.fuzz.run import fuzz, reproduce
 
-SHARES = {"idx": 0.3, "recipe": 0.2, "manifest": 0.15, "events": 0.15, "profile": 0.2}
+SHARES = {"idx": 0.2, "kaldi": 0.1, "recipe": 0.2, "manifest": 0.15, "events": 0.15, "profile": 0.2}
 
 
 def main() -> int:

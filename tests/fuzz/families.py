@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from tests.conftest import write_idx
+from tests.data.kaldi_folder import write_folder
 from tests.fuzz.mutate import encode, mutate_bytes, mutate_json, nested
 from tests.fuzz.watch import CANARY, CODE
 from tests.plan.examples import profile
@@ -25,6 +26,7 @@ from thinwire.cli.plan import print_plan
 from thinwire.cli.plan.fields import PlanFields
 from thinwire.cli.train import recipe_of
 from thinwire.cli.usage import UsageError
+from thinwire.data import DataFields, inspect_kaldi, open_dataset
 from thinwire.data.idx import read_idx
 from thinwire.plan import Profile, read_profile
 from thinwire.plan import make_plan as plan_speeds
@@ -69,6 +71,11 @@ _RUNS: dict[str, dict[str, Any]] = {
         "algorithm": "hessian-free",
         "hessian_free": HessianFreeFields(iterations=2, curvature_batch=10),
     },
+}
+_FOLDERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "text": {"text": True},
+    "small": {"compression": 2},
 }
 _FORMER = """epochs = 1
 data = "data"
@@ -122,6 +129,11 @@ class Families:
             write_idx(data / f"{name}-images-idx3-ubyte", images)
             write_idx(data / f"{name}-labels-idx1-ubyte", torch.arange(count) % 10)
         self.idx = (data / "train-images-idx3-ubyte").read_bytes()
+        self.folders: list[tuple[str, dict[str, bytes]]] = []
+        for kind, options in _FOLDERS.items():
+            made = write_folder(Path(kind), **options)
+            files = {path.name: path.read_bytes() for path in made.path.iterdir()}
+            self.folders.append((kind, files))
         self.runs = [self._trained(name, fields) for name, fields in _RUNS.items()]
         self.recipes = [*(to_toml(run.job.recipe) for run in self.runs), _FORMER]
         self.profile = json.loads(profile().to_json())
@@ -130,6 +142,7 @@ class Families:
             self._plan(PlanFields(bandwidth="1Gbit/s"), profile(), draw=True)
         self.all: dict[str, Family] = {
             "idx": self.read_idx,
+            "kaldi": self.read_kaldi,
             "recipe": self.read_recipe,
             "manifest": self.read_manifest,
             "events": self.read_run,
@@ -159,6 +172,40 @@ class Families:
             content[at : at + 4] = struct.pack(">I", rng.choice((0, 1, 2**31, 2**32 - 1, 2049)))
         path = self.put("x-idx", mutate_bytes(bytes(content), rng), rng)
         return refused(lambda: read_idx(path))
+
+    def read_kaldi(self, rng: random.Random) -> str:
+        """A Kaldi folder: one of its files damaged, at times with a line of another one."""
+        folder, files = rng.choice(self.folders)
+        name = rng.choice(sorted(files))
+        content = bytearray(files[name])
+        if name.endswith(".ark") and rng.random() < 0.5:
+            marks = [at for at in range(len(content) - 40) if content[at : at + 2] == b"\0B"]
+            if marks:
+                at = rng.choice(marks) + rng.randrange(24)
+                content[at : at + 4] = struct.pack("<i", rng.choice(_COUNTED))
+        elif not name.endswith(".ark") and rng.random() < 0.5:
+            lines = bytes(content).splitlines()
+            words = lines[rng.randrange(len(lines))].split(b" ", 1)
+            lines[rng.randrange(len(lines))] = words[0] + b" " + rng.choice(_PLACES)
+            content = bytearray(b"\n".join(lines))
+        else:
+            content = bytearray(mutate_bytes(bytes(content), rng))
+        self.put(f"{folder}/{name}", bytes(content), rng)
+        try:
+            cmvn: Any = rng.choice(("none", "speaker"))
+            fields = DataFields(path=folder, test_share=0.3, splice=2, cmvn=cmvn, memory_mb=1)
+            outcome = refused(lambda: self._read_frames(fields))
+            refused(lambda: inspect_kaldi(Path(folder)))
+            return outcome
+        finally:
+            (self.root / folder / name).unlink()
+            (self.root / folder / name).write_bytes(files[name])
+
+    def _read_frames(self, fields: DataFields) -> None:
+        """All frames of a folder that has been opened."""
+        dataset = open_dataset(fields)
+        for source in (dataset.train, dataset.test):
+            source.batch(torch.arange(len(source)))
 
     def read_recipe(self, rng: random.Random) -> str:
         """A recipe: values replaced, lines dropped and doubled, encodings."""
@@ -318,6 +365,13 @@ _TOML = (
     *('["--help"]', '[1, "--out", "canary"]', f'"{CODE}:run"', f'["{CODE}:run"]', "20", "1e9"),
     *('"canary"', "['sign', 'sign']", '"serial"', "[[[]]]", "[0.5, 2]", "1e400"),
 )
+_COUNTED = (0, 1, -1, 2, 8, 12, 255, 2**20, 2**22, 2**24, 2**30, 2**31 - 1, -(2**31))
+_PLACES = (
+    *(b"touch canary |", b"| touch canary", b"canary", b"/dev/zero", b"-", b"", b"|", b"ark:x:3"),
+    *(b"raw.ark:3[0:2]", b"raw.ark:3[2:0]", b"raw.ark[0:0]", b"raw.ark:3[0:1,0:1]", b"raw.ark:"),
+    *(b"raw.ark:" + b"9" * 18, b"raw.ark:" + b"9" * 5000, b"x" * 5000, b"\xff\xfe", b"a\0b", b"."),
+    *("raw.ark:\N{ARABIC-INDIC DIGIT THREE}".encode(), b"s0", b"../" * 300, b"x[[[:]"),
+)
 _COUNTS = (None, "1", "1..8", "1e18", "nan", "-1", "9" * 5000, "1.." + "9" * 30, "1,," * 9, "0..4")
 _RATES = ("1Gbit/s", "nanbit", "1e400bit", "0bit", "-1bit", "9" * 400 + "bit", "." * 99, "\ud800")
 _TIMES = (None, "50us", "nan s", "9" * 400 + "s", "-1s", "0s", "1e9s", "x" * 5000)
@@ -337,11 +391,12 @@ _FLAGS: dict[str, tuple[Any, ...]] = {
     "metric": ("test", "", "x" * 5000, "train_x"),
     "shared": (True, False),
 }
-# What a message about a recipe, an IDX file or a run folder says, so that one knows what to mend.
+# What a message about a recipe, data or a run folder says, so that one knows what to mend.
 _NAMED = (
     "model_parallel: ",
     "r.toml",
     "x-idx",
+    *(f"{folder}/" for folder in _FOLDERS),
     "events",
     "data",
     "run folder",

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 
 from thinwire.cli.usage import UsageError, nearest, parse, user_errors
-from thinwire.data import DataFields, Dataset, DataSource, open_dataset
+from thinwire.data import DataFields, Dataset, DataSource, inspect_kaldi, open_dataset
 
 USAGE = """usage: thinwire data mnist [--data DIR]
+       thinwire data inspect DIR
        thinwire data PATH [--targets NAME ...] [--inputs NAME ...] [--FIELD VALUE ...]
 
-PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data]."""
+PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data].
+DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told."""
 SHOWN = 8  # targets
 
 
@@ -20,6 +22,8 @@ def run(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         print(USAGE)
         return 0 if args in (["-h"], ["--help"]) else 2
+    if args[0] == "inspect":
+        return _inspect(args[1:])
     name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
     fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
     if name != "mnist":
@@ -32,6 +36,16 @@ def run(args: list[str]) -> int:
         for line in describe(dataset):
             print(line)
     return 0
+
+
+def _inspect(args: list[str]) -> int:
+    """Read a whole Kaldi folder; returns 1 if something is wrong with it."""
+    if len(args) != 1 or not Path(args[0]).is_dir():
+        raise UsageError(f"thinwire data inspect: expected one folder, got {' '.join(args)!r}")
+    with user_errors():
+        lines, wrong = inspect_kaldi(Path(args[0]))
+    print("\n".join(lines))
+    return 1 if wrong else 0
 
 
 def describe(dataset: Dataset) -> list[str]:

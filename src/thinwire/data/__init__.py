@@ -6,17 +6,21 @@ from thinwire.data.fields import DataFields
 from thinwire.data.functions import RowSource
 from thinwire.data.idx import read_idx
 from thinwire.data.idx_folder import IDX_NAMES, find_idx_files, load_idx_folder
+from thinwire.data.kaldi import inspect_kaldi
 from thinwire.data.mnist import find_mnist, load_mnist, mnist_cache
 from thinwire.data.open import open_dataset
-from thinwire.data.sampler import MinibatchSampler, shard
+from thinwire.data.sampler import MinibatchSampler, shard, share_of
 from thinwire.data.source import (
     Dataset,
     DataSource,
     Mapped,
+    RunSource,
     View,
     content_digest,
     evenly_spaced,
     hold_out,
+    lies_in_runs,
+    order_of,
 )
 from thinwire.data.tables import ParquetSource
 from thinwire.data.tensors import TensorSource, inputs_in_memory, map_samples
@@ -31,6 +35,7 @@ __all__ = [
     "MinibatchSampler",
     "ParquetSource",
     "RowSource",
+    "RunSource",
     "TensorSource",
     "View",
     "content_digest",
@@ -39,12 +44,16 @@ __all__ = [
     "find_mnist",
     "hold_out",
     "inputs_in_memory",
+    "inspect_kaldi",
     "largest_class",
+    "lies_in_runs",
     "load_idx_folder",
     "load_mnist",
     "map_samples",
     "mnist_cache",
     "open_dataset",
+    "order_of",
     "read_idx",
     "shard",
+    "share_of",
 ]

@@ -15,8 +15,16 @@ from thinwire.data.arrays import (
 from thinwire.data.check import check_alike, check_source
 from thinwire.data.fields import DataFields, Format
 from thinwire.data.functions import from_function
+from thinwire.data.kaldi import FEATURES, open_kaldi
 from thinwire.data.mnist import load_mnist
-from thinwire.data.source import Dataset, DataSource, View, split_off
+from thinwire.data.source import (
+    Dataset,
+    DataSource,
+    View,
+    lies_in_runs,
+    split_off,
+    split_runs,
+)
 from thinwire.data.tables import ParquetSource, open_csv, read_columns
 from thinwire.named_function import is_function_name
 
@@ -59,7 +67,9 @@ def open_dataset(fields: DataFields, note: Note = lambda _: None) -> Dataset:
         OSError: a file is missing or cannot be read.
         RuntimeError: MNIST is neither here nor to be had.
     """
-    kind = _format(fields)
+    kind = format_of(fields)
+    if kind != "kaldi":
+        _refuse(fields, kind, "splice", "cmvn", "memory_mb")
     if kind == "idx":
         _refuse(fields, kind, "inputs", "targets", "test", "test_share")
         path = None if fields.path is None else Path(fields.path)
@@ -81,8 +91,8 @@ def open_dataset(fields: DataFields, note: Note = lambda _: None) -> Dataset:
     return Dataset(train, test, classes, _name(fields), labels=opened.labels)
 
 
-def _format(fields: DataFields) -> Format:
-    """The format the fields say, or what the path looks like."""
+def format_of(fields: DataFields) -> Format:
+    """Return the format the fields say, or what the path looks like."""
     if fields.format != "auto" or fields.path is None:
         return "idx" if fields.path is None else fields.format
     path = Path(fields.path)
@@ -91,6 +101,8 @@ def _format(fields: DataFields) -> Format:
         return ending
     if is_function_name(fields.path):
         return "function"
+    if (path / FEATURES).exists():
+        return "kaldi"
     return "npy" if path.suffix == ".npy" or any(path.glob("*.npy")) else "idx"
 
 
@@ -110,6 +122,13 @@ def _split(source: DataSource, fields: DataFields, where: str) -> tuple[DataSour
             f"{where}: data.test_share: expected less than all of {size} samples, "
             f"got {fields.test_share}"
         )
+    if lies_in_runs(source):
+        if len(source.groups.unique()) < 2:
+            raise ValueError(
+                f"{where}: data.test: expected test samples, as there is only one speaker to take "
+                "them from, got none"
+            )
+        return split_runs(source, source.groups, count, "test samples")
     train, test = split_off(size, count, "test samples")
     return View(source, train), View(source, test)
 
@@ -119,8 +138,13 @@ def _open_function(fields: DataFields, note: Note) -> _Opened:
     return _Opened(*from_function(fields.path or ""))
 
 
+def _open_kaldi(fields: DataFields, note: Note) -> _Opened:
+    _refuse(fields, "kaldi", "inputs", "targets")
+    return _Opened(*open_kaldi(fields, note))
+
+
 def _open_table(fields: DataFields, note: Note) -> _Opened:
-    path, kind = Path(fields.path or ""), _format(fields)
+    path, kind = Path(fields.path or ""), format_of(fields)
     columns = read_columns(path, kind, fields.inputs, fields.targets)
     opened = open_csv if kind == "csv" else ParquetSource
     test = None if fields.test is None else opened(Path(fields.test), columns)
@@ -128,7 +152,7 @@ def _open_table(fields: DataFields, note: Note) -> _Opened:
 
 
 def _open_arrays(fields: DataFields, note: Note) -> _Opened:
-    path, kind = Path(fields.path or ""), _format(fields)
+    path, kind = Path(fields.path or ""), format_of(fields)
     if path.suffix == ".npy":
         raise ValueError(
             f"{path}: got one array, expected a folder with two: inputs.npy and targets.npy"
@@ -189,5 +213,6 @@ _OPEN: dict[Format, Callable[[DataFields, Note], _Opened]] = {
     "npy": _open_arrays,
     "parquet": _open_table,
     "csv": _open_table,
+    "kaldi": _open_kaldi,
     "function": _open_function,
 }

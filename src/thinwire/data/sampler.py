@@ -1,9 +1,10 @@
 """The one global stream of minibatches all workers draw from, and each worker's part of it."""
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
+
+from thinwire.data.order import Order, Part, Shuffled
 
 _INT64_MAX = (1 << 63) - 1
 _STATE_FIELDS = ("epoch", "position", "seed", "minibatch", "size")
@@ -23,13 +24,14 @@ class MinibatchSampler:
         position: samples handed out in the present epoch, in [0, size).
     """
 
-    def __init__(self, size: int, minibatch: int, seed: int) -> None:
+    def __init__(self, size: int, minibatch: int, seed: int, order: Order | None = None) -> None:
         """Starts at the first minibatch of epoch 0.
 
         Args:
             size: number of samples, at least 1.
             minibatch: samples per minibatch, at least 1; may exceed `size`.
             seed: in [0, 2**63).
+            order: of the samples in an epoch; by default `Shuffled`.
 
         Raises:
             TypeError: an argument is not an int.
@@ -39,7 +41,8 @@ class MinibatchSampler:
         self.seed = _integer("seed", seed, 0, _INT64_MAX)
         self.epoch = 0
         self.position = 0
-        self._order: torch.Tensor | None = None
+        self._order: Order = Shuffled(size) if order is None else order
+        self._part: Part | None = None
         self.minibatch = minibatch
 
     @property
@@ -57,15 +60,16 @@ class MinibatchSampler:
         Returns:
             int64 [m], the numbers of m samples, 1 <= m <= `minibatch`, on the CPU.
         """
-        if self._order is None:
-            self._order = _epoch_order(self.size, self.seed, self.epoch)
-        # A copy: a view would keep, and send along when it is sent, the whole epoch's order.
-        chosen = self._order[self.position : self.position + self._minibatch].clone()
+        if self._part is None:
+            # Words rather than a sum: with seed + epoch, run 1 would repeat run 0 one epoch late.
+            self._part = self._order.epoch(f"{self.seed} {self.epoch}")
+        last = min(self.position + self._minibatch, self.size)
+        chosen = self._part(self.position, last)
         self.position += len(chosen)
         if self.position == self.size:
             self.epoch += 1
             self.position = 0
-            self._order = None
+            self._part = None
         return chosen
 
     def state_dict(self) -> dict[str, int]:
@@ -102,7 +106,7 @@ class MinibatchSampler:
         seed = _integer("sampler state: seed", state["seed"], 0, _INT64_MAX)
         minibatch = _integer("sampler state: minibatch", state["minibatch"], 1, _INT64_MAX)
         self.epoch, self.position, self.seed, self.minibatch = epoch, position, seed, minibatch
-        self._order = None
+        self._part = None
 
 
 def shard(indices: torch.Tensor, rank: int, world: int) -> torch.Tensor:
@@ -130,18 +134,19 @@ def shard(indices: torch.Tensor, rank: int, world: int) -> torch.Tensor:
     _integer("rank", rank, 0, world - 1)
     if indices.ndim == 0:
         raise ValueError("indices: got a tensor without dimensions, expected [m, ...]")
-    share, extra = divmod(len(indices), world)
+    mine = share_of(len(indices), rank, world)
+    return indices[mine.start : mine.stop]
+
+
+def share_of(size: int, rank: int, world: int) -> range:
+    """Tell which of ``size`` samples are one worker's, as `shard` cuts them.
+
+    >>> [share_of(5, rank, 3) for rank in range(3)]
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    share, extra = divmod(size, world)
     start = rank * share + min(rank, extra)
-    return indices[start : start + share + (rank < extra)]
-
-
-def _epoch_order(size: int, seed: int, epoch: int) -> torch.Tensor:
-    """Returns the order of one epoch: a permutation of range(size), int64 [size]."""
-    # Hashed rather than added: with seed + epoch, run 1 would repeat run 0 one epoch late.
-    # Four bytes, since that is all of a seed that torch's CPU generator uses.
-    digest = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=4).digest()
-    generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little"))
-    return torch.randperm(size, generator=generator, dtype=torch.int64, device="cpu")
+    return range(start, start + share + (rank < extra))
 
 
 def _integer(field: str, value: object, low: int, high: int) -> int:

@@ -7,10 +7,12 @@ sources; neither copies what lies below it.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from thinwire.data.order import Order, Shuffled, Windows, seeded
 
 IDENTITY_SAMPLES = 1024
 CHUNK = 4096  # samples read at once where all are gone through
@@ -46,6 +48,29 @@ class DataSource(Protocol):
 
     def targets_of(self, numbers: Tensor) -> Tensor:
         """Read the targets alone, as ``batch`` gives them, without reading inputs if possible."""
+
+
+class RunSource(DataSource, Protocol):
+    """Samples that lie in runs and are read a run at a time, such as the frames of utterances.
+
+    An epoch goes through them a window at a time, so that they need not fit into memory, and whole
+    runs are trained on, held out or tested on.
+    """
+
+    @property
+    def ends(self) -> Tensor:
+        """Where each run ends, int64 [runs]; run 0 begins with sample 0."""
+
+    @property
+    def groups(self) -> Tensor:
+        """The group of each run, int64 [runs]; the runs of one speaker are a group."""
+
+    @property
+    def window(self) -> int:
+        """How many samples are kept in memory."""
+
+    def part(self, runs: Tensor) -> "RunSource":
+        """Return the source of some runs, int64 in rising order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +175,24 @@ class Mapped:
         return self._targets(self.source.targets_of(numbers))
 
 
+def lies_in_runs(source: DataSource) -> TypeGuard[RunSource]:
+    """Tell whether the samples of a source lie in runs."""
+    return hasattr(source, "part")  # isinstance would ask for the identity, which takes long
+
+
+def order_of(source: DataSource) -> Order:
+    """Return the order in which an epoch goes through a source."""
+    if isinstance(source, Mapped):
+        return order_of(source.source)
+    if lies_in_runs(source):
+        return Windows(source.ends, source.window)
+    return Shuffled(len(source))
+
+
 def chunks(size: int) -> Iterator[Tensor]:
     """Go through the numbers 0 to size - 1 in order, some at a time."""
-    yield from torch.arange(size).split(CHUNK)
+    for first in range(0, size, CHUNK):
+        yield torch.arange(first, min(first + CHUNK, size))
 
 
 def evenly_spaced(size: int, most: int) -> Tensor:
@@ -188,14 +228,14 @@ def split_off(size: int, samples: int, words: str) -> tuple[Tensor, Tensor]:
     Returns:
         The others and those drawn, each int64 in rising order.
     """
-    digest = hashlib.blake2b(words.encode(), digest_size=4).digest()
-    generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little"))
-    order = torch.randperm(size, generator=generator)
+    order = torch.randperm(size, generator=seeded(words))
     return order[samples:].sort().values, order[:samples].sort().values
 
 
 def hold_out(dataset: Dataset, samples: int, seed: int) -> Dataset:
     """Take some training samples away, chosen at random by the seed and nothing else.
+
+    Of a `RunSource` whole runs are taken, as few as have so many samples.
 
     Args:
         dataset: all of it.
@@ -203,7 +243,7 @@ def hold_out(dataset: Dataset, samples: int, seed: int) -> Dataset:
         seed: in [0, 2**63).
 
     Returns:
-        The data set with `held_out`; both parts are views of the training source, in its order.
+        The data set with `held_out`; both parts are of the training source, in its order.
 
     Raises:
         ValueError: the number is out of range.
@@ -211,7 +251,42 @@ def hold_out(dataset: Dataset, samples: int, seed: int) -> Dataset:
     size = len(dataset.train)
     if not 1 <= samples < size:
         raise ValueError(f"held_out: expected 1 to {size - 1} of {size} samples, got {samples}")
-    train, held_out = split_off(size, samples, f"{seed} held out")
-    return replace(
-        dataset, train=View(dataset.train, train), held_out=View(dataset.train, held_out)
-    )
+    words, source = f"{seed} held out", dataset.train
+    if lies_in_runs(source):
+        train, held_out = split_runs(source, torch.arange(len(source.ends)), samples, words)
+        return replace(dataset, train=train, held_out=held_out)
+    others, drawn = split_off(size, samples, words)
+    return replace(dataset, train=View(source, others), held_out=View(source, drawn))
+
+
+def split_runs(
+    source: RunSource, groups: Tensor, samples: int, words: str
+) -> tuple[RunSource, RunSource]:
+    """Draw groups of runs, by the words alone, until they have enough samples.
+
+    Args:
+        source: at least two groups.
+        groups: int64 [runs], what stays together.
+        samples: how many, at least 1.
+        words: what is drawn by.
+
+    Returns:
+        The others and those drawn; neither is empty.
+
+    Raises:
+        ValueError: there is only one group.
+    """
+    names, group = groups.unique(return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"expected two groups of samples to split, such as speakers, or more; got {len(names)}"
+        )
+    lengths = source.ends.diff(prepend=source.ends.new_zeros(1))
+    sizes = torch.zeros(len(names), dtype=torch.int64).index_add_(0, group, lengths)
+    order = torch.randperm(len(names), generator=seeded(words))
+    reached = sizes[order].cumsum(0)
+    count = min(int(torch.searchsorted(reached, samples)) + 1, len(names) - 1)
+    drawn = torch.zeros(len(names), dtype=torch.bool)
+    drawn[order[:count]] = True
+    runs = drawn[group]
+    return source.part((~runs).nonzero()[:, 0]), source.part(runs.nonzero()[:, 0])

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thinwire.data import DataSource, shard
+from thinwire.data import DataSource, share_of
 from thinwire.exchange import Wire
 from thinwire.models import Loss
 from thinwire.train.agreement import keeping_in_touch
@@ -27,13 +27,14 @@ def evaluate(model: nn.Module, source: DataSource, wire: Wire, loss: Loss, task:
     Returns:
         Means by name: "loss", the task's metrics and the deciding one.
     """
-    mine = shard(torch.arange(len(source)), wire.rank, wire.world)
+    mine = share_of(len(source), wire.rank, wire.world)
 
     @torch.no_grad()
     def measure() -> Tensor:
         totals = torch.zeros(1 + task.sums, dtype=torch.float64)
-        for chunk in mine.split(CHUNK):
-            inputs, targets = source.batch(chunk)
+        for first in range(mine.start, mine.stop, CHUNK):
+            numbers = torch.arange(first, min(first + CHUNK, mine.stop))
+            inputs, targets = source.batch(numbers)
             outputs = model(inputs)
             totals += batch_totals(loss(outputs, targets), outputs, targets, task)
         return totals

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thinwire.data import MinibatchSampler
+from thinwire.data import MinibatchSampler, order_of
 from thinwire.exchange import Ledger, reshard, shared_wire, without_counts
 from thinwire.exchange.reshard import add_rows
 from thinwire.exchange.shards import local
@@ -75,14 +75,15 @@ class MinibatchState:
     def _begin_stage(
         self, model: nn.Module, depth: int, before: Optimizer | None, minibatch: int
     ) -> None:
-        recipe, size = self._job.recipe, len(self._job.dataset.train)
+        recipe, samples = self._job.recipe, self._job.dataset.train
         self.model, self.depth = split_model(model, self.grid.mesh), depth
         self.optimizer = build_optimizer(recipe, self.model, self.grid.data_group, before)
         self.decay = Decay(self._rated, recipe.decay, self._job.task.decides)
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(
             self._rated, recipe.optimizer.lr_decay
         )
-        self.sampler = MinibatchSampler(size, minibatch, stage_seed(recipe, depth))
+        seed, order = stage_seed(recipe, depth), order_of(samples)
+        self.sampler = MinibatchSampler(len(samples), minibatch, seed, order)
         held = sum(local(parameter).numel() for parameter in self.model.parameters())
         self.twin.params = held * self.grid.ways
 
