@@ -14,7 +14,7 @@ from benchmarks.launch import Place
 from benchmarks.runner import Benchmark, Cell
 from benchmarks.store import Results
 
-MOST = "8M"  # values of which all contenders exchange
+MOST = (4, "8M")  # hosts and values where all contenders exchange
 ONLY_THERE = {"bare loop sign", "thinwire 4-bit"}
 
 
@@ -28,7 +28,7 @@ def cells(_: Results) -> list[Cell]:
                 "rate": rate,
                 "values": values,
                 "repeats": 5,
-                "contenders": [n for n in CONTENDERS if values == MOST or n not in ONLY_THERE],
+                "contenders": _contenders(hosts, values),
             },
             "benchmarks.exchange.measure:measure",
             Place(hosts, rate),
@@ -38,6 +38,10 @@ def cells(_: Results) -> list[Cell]:
         for rate in ("100mbit", "1gbit", "none")
         for values in ("1M", "8M", "50M")
     ]
+
+
+def _contenders(hosts: int, values: str) -> list[str]:
+    return [n for n in CONTENDERS if (hosts, values) == MOST or n not in ONLY_THERE]
 
 
 BENCHMARK = Benchmark(

@@ -29,7 +29,8 @@ class Transformer(nn.Module):
         )
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.out = nn.Linear(width, 128)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
+        # No buffer, which DistributedDataParallel would send to all workers in every step.
+        self.mask = nn.Transformer.generate_square_subsequent_mask(CONTEXT)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, CONTEXT] characters -> [N, CONTEXT, 128] logits."""

@@ -24,7 +24,10 @@ Axis = Literal["output", "input"]
 SMALLEST, LARGEST = 256, 2048  # values in a group
 CPU = torch.device("cpu")
 WORD = 32  # bits; a group's packed values are padded to whole words
-RUN = 144  # values, about, that share the levels of codes of several bits
+RUN, RUN_UNIT = (
+    144,
+    16,
+)  # values, about, that share levels of several bits, and what they are cut by
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +149,14 @@ class Columns:
 
     @cached_property
     def runs(self) -> "Columns":
-        """The same values with every group cut into nearly equal runs of whole words.
+        """The same values with every group cut into nearly equal runs of whole words of 2 bits.
 
         Between the extremes of fewer values levels lie closer together, for which codes of several
         bits can pay: at 4 bits runs of 144 leave a third less squared error than groups of 576, for
         0.17 bits more a value.
 
         >>> Columns.from_lengths([300, 40]).runs.lengths
-        (160, 140, 40)
+        (144, 156, 40)
         """
         cut = {length: _runs(length) for length in set(self.lengths)}
         lengths = itertools.chain.from_iterable(cut[length] for length in self.lengths)
@@ -224,9 +227,9 @@ def column_lengths(shape: torch.Size | tuple[int, ...], axis: Axis = "output") -
 
 
 def _runs(length: int) -> list[int]:
-    """Runs of about RUN values, whole words but for the last."""
-    count, words = max(1, (length + RUN // 2) // RUN), -(-length // WORD)
-    bounds = [min(length, -(-words * i // count) * WORD) for i in range(count + 1)]
+    """Runs of about RUN values, whole units but for the last."""
+    count, units = max(1, (length + RUN // 2) // RUN), length // RUN_UNIT
+    bounds = [units * i // count * RUN_UNIT for i in range(count)] + [length]
     return [stop - start for start, stop in itertools.pairwise(bounds)]
 
 
