@@ -154,8 +154,8 @@ def texts(found: Row) -> list[str]:
         f"{pace:.2f} ({low:.2f} to {high:.2f})",
         missed if found.steps is None else ranged(found.steps),
         "-" if found.seconds is None else ranged(found.seconds),
-        *("-" if some is None else ranged(some) for some in (found.megabytes, found.received)),
-        "-" if found.last is None else ranged(found.last),
+        *("-" if some is None else ranged(some, 1) for some in (found.megabytes, found.received)),
+        "-" if found.last is None else ranged(found.last, 3),
     ]
 
 
