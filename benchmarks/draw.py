@@ -42,20 +42,20 @@ CONTENDERS = {
     "thinwire hook, 1 bit": SKY,
     "thinwire optimiser": BLUE,
     "thinwire optimiser, Muon": "#4b9fd1",
-    "thinwire local steps": INK,
+    "thinwire local steps": "#111111",
     "PowerSGD rank 1": PINK,
     "PowerSGD rank 2": "#b0629a",
     "PowerSGD rank 4": "#8a4a78",
     "PowerSGD rank 8": "#5c3350",
-    "DeMo": "#b8a200",
+    "DeMo": "#8f9b00",
     "DiLoCo": ORANGE,
-    "DiLoCo, 8 bits": "#f0a36c",
-    "SparseLoCo": BROWN,
+    "DiLoCo, 8 bits": "#e8503a",
+    "SparseLoCo": "#7a4a12",
     "Hessian-free, Gauss-Newton": BROWN,
     "Hessian-free, Bi-CG-STAB": "#6f63d2",
 }
 
-DPI, PALETTE = 110, 64  # colours in a file
+DPI, PALETTE = 110, 128  # colours in a file
 
 
 def panels(

@@ -9,7 +9,12 @@ from typing import Any
 from benchmarks.store import Results, measured
 from benchmarks.timing import Range
 
-WIRES = {"100mbit": "100 Mbit/s", "1gbit": "1 Gbit/s", "none": "not throttled"}
+WIRES = {
+    "10mbit": "10 Mbit/s",
+    "100mbit": "100 Mbit/s",
+    "1gbit": "1 Gbit/s",
+    "none": "not throttled",
+}
 """The laboratory's rates as tables and figures have them."""
 
 

@@ -139,28 +139,26 @@ def race(results: Results) -> Drawing | None:
     raced = [task for task in GOALS if any(_lines(results, task, rate) for rate in rates)]
     if not raced:
         return None
-    columns = len(rates) + 1
-    figure, axes_of = panels(columns, 4.6 * columns, 4.0 * len(raced), rows=len(raced))
-    for line, task in zip(axes_of, raced, strict=True):
-        known = next(rate for rate in rates if _lines(results, task, rate))
-        _curves(line[0], _lines(results, task, known), task, 1)
-        line[0].set(xlabel="MB sent per worker", ylabel=GOALS[task].score, title=task)
-        for axes, rate in zip(line[1:], rates, strict=True):
-            found = _lines(results, task, rate)
-            if found:
-                _curves(axes, found, task, 0)
-                axes.set(xlabel="seconds", title=f"{task}, {WIRES.get(rate, rate)}")
-            else:
-                axes.set_axis_off()
-    handles = {h.get_label(): h for axes in axes_of.flat for h in axes.get_lines()}
-    shown = [name for name in CONTENDERS if name in handles]
-    columns = min(5, columns + 2)
-    figure.legend(
-        [handles[name] for name in shown],
-        shown,
-        loc="outside lower center",
-        ncols=columns,
+    wide = 1 + len(rates)
+    figure, axes_of = panels(
+        2, 11, 3.8 * len(raced) * -(-wide // 2), rows=len(raced) * -(-wide // 2)
     )
+    for task, axes_of_task in zip(raced, axes_of.reshape(len(raced), -1), strict=True):
+        known = next(rate for rate in rates if _lines(results, task, rate))
+        shown = [(known, 1, "any wire"), *((rate, 0, WIRES.get(rate, rate)) for rate in rates)]
+        for axes, (rate, what, where) in zip(axes_of_task, shown, strict=False):
+            found = _lines(results, task, rate)
+            if not found:
+                axes.set_axis_off()
+                continue
+            _curves(axes, found, task, what)
+            axes.set(title=f"{task}, {where}", xlabel=("seconds", "MB sent per worker")[what])
+            axes.set_ylabel(GOALS[task].score)
+        for axes in axes_of_task[len(shown) :]:
+            axes.set_axis_off()
+    handles = {h.get_label(): h for axes in axes_of.flat for h in axes.get_lines()}
+    names = [name for name in CONTENDERS if name in handles]
+    figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=5)
     return figure, "Scores against megabytes sent per worker and against seconds, medians of seeds."
 
 
@@ -183,11 +181,12 @@ def _curves(axes: Axes, found: dict[str, Line], task: str, what: int) -> None:
     for name, line in found.items():
         scores, places = [point[0] for point in line], [point[1 + what] for point in line]
         ours = name.startswith("thinwire")
-        style = {"linewidth": 2.2 if ours else 1.2, "linestyle": "-" if ours else "--"}
+        style = {"linewidth": 2.4 if ours else 1.3, "linestyle": "-" if ours else "--"}
         axes.plot(places, scores, color=CONTENDERS[name], label=name, **style)
         axes.plot(places[-1], scores[-1], "o", color=CONTENDERS[name], markersize=4, label="_")
     axes.axhline(GOALS[task].target, color=GREY, linewidth=0.8, linestyle=":", label="_")
     axes.set_xscale("log")
+    plain_ticks(axes, "x")
 
 
 def _bars(axes: Axes, table: list[Row | tuple[str, str]], what: str) -> None:

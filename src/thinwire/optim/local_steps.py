@@ -7,7 +7,7 @@ One round, on worker k, with the anchor the same everywhere:
     -> outer momentum -> + residual -> quantise -> all_gather
     anchor = anchor - update, and everyone goes on from there
 
-What travels is an average over H steps already, so that one bit a value costs it nothing, and it
+What travels is an average over H steps already, so that few bits a value will do, and it
 travels H times less often. The rounds are those of [Douillard 2023]; the two stages with error
 feedback are [Seide 2014]'s, and so is the overlap (``delay``), its section 2.2 at the scale of
 rounds.
