@@ -365,7 +365,8 @@ def test_flags_are_few_and_known() -> None:
         *("--log-every", "--evaluate-every", "--timeout", "--resume", "--checkpoint-every"),
         *("--keep-checkpoints", "--max-restarts"),
         *("--data.path", "--data.format", "--data.inputs", "--data.targets", "--data.test"),
-        *("--data.test-share", "--data.classes"),
+        *("--data.test-share", "--data.classes", "--data.splice", "--data.cmvn"),
+        "--data.memory-mb",
         *("--model.hidden", "--model.activation", "--model.initialisation", "--model.pretrain"),
         *("--model.normalisation", "--model.factory", "--model.start", "--model.rank"),
         "--model.energy",
@@ -384,4 +385,4 @@ def test_flags_are_few_and_known() -> None:
         *("--hessian-free.curvature", "--hessian-free.preconditioner"),
         *("--hessian-free.warm-start", "--hessian-free.least-cosine", "--hessian-free.codes"),
     ]
-    assert len(flags(Recipe)) <= 69
+    assert len(flags(Recipe)) <= 72

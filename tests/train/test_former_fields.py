@@ -17,10 +17,10 @@ from thinwire.train.resume import _completed
         ("bits = [1, 4]", {"code": ("sign", "4-bit")}),
         ('code = "rotated"\nbits = [1, 4]', {"code": ("rotated", "4-bit")}),
         ("bits = [4, 4]", {"code": "4-bit"}),
-        ("bits = [1, 1]", {"code": "sign", "start": "float32", "start_samples": 0}),
+        ("bits = [1, 1]", {"code": "sign", "start": "4-bit", "start_samples": 0}),
         ("cold_start = 9", {"start": "serial", "start_samples": 9}),
         ('cold_start = 9\ncold_start_mode = "dense"', {"start": "float32", "start_samples": 9}),
-        ('cold_start = 0\ncold_start_mode = "serial"', {"start": "float32", "start_samples": 0}),
+        ('cold_start = 0\ncold_start_mode = "serial"', {"start": "4-bit", "start_samples": 0}),
     ],
 )
 def test_a_file_of_a_former_version(tmp_path: Path, text: str, found: dict[str, Any]) -> None:
