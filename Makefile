@@ -53,7 +53,7 @@ bench-hooks: install ## how often DDP hooks survive on gloo
 bench-exchange: install ## time and bytes of one exchange on throttled wires (root; 25 minutes)
 	$(BIN)/python -m benchmarks.exchange
 
-bench-training: install ## time and bytes to a target on throttled wires (root; 75 minutes, goes on)
+bench-training: install ## time and bytes to a target on throttled wires (root; 3 hours, goes on)
 	$(BIN)/python -m benchmarks.training
 
 bench-methods: install ## what every method takes to a training error (45 minutes, goes on)

@@ -156,7 +156,7 @@ class OneBitState:
             "the version of thinwire": version("thinwire"),
             "code": _names_of(self._codes),
             "overrides": {name: _names_of(codes) for name, codes in self._overrides.items()},
-            "error_feedback": error_feedback,
+            "error_feedback": float(error_feedback),
             "axis": axis,
             "start": _names_of(self._start_codes),
             "start_steps": start_steps,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinwire.quantize import Columns, column_lengths
-from thinwire.quantize.columns import LARGEST, SMALLEST
+from thinwire.quantize.columns import LARGEST, RUN, RUN_UNIT, SMALLEST
 
 shapes = st.lists(st.integers(0, 40), max_size=4).map(tuple) | st.tuples(
     st.integers(1, 6), st.integers(1, 9000)
@@ -85,3 +85,15 @@ def test_sums_and_spread_are_by_group() -> None:
     columns = Columns.from_lengths([2, 0, 3])
     assert columns.sums(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).tolist() == [3, 0, 12]
     assert columns.spread(torch.tensor([7.0, 8.0, 9.0])).tolist() == [7, 7, 9, 9, 9]
+
+
+@given(lengths=st.lists(st.integers(0, 3000), max_size=6))
+def test_runs_tile_the_groups_in_whole_units(lengths: list[int]) -> None:
+    columns = Columns.from_lengths(lengths)
+    assert set(columns.offsets) <= set(columns.runs.offsets), "no run straddles groups"
+    for length in lengths:
+        *others, last = Columns.from_lengths([length]).runs.lengths
+        assert sum(others) + last == length
+        assert all(run % RUN_UNIT == 0 for run in others)
+        if length >= 2 * RUN:
+            assert all(RUN // 2 < run < 2 * RUN for run in (*others, last))

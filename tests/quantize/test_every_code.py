@@ -108,12 +108,12 @@ def test_a_divisor_divides(code: Code, accumulate: bool) -> None:
 @every_case
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_the_group_that_is_not_finite_is_found(code: Code, bad: float) -> None:
-    columns, feedback = Columns.from_lengths([30, 0, 40, 1, 50]), ErrorFeedback(121)
+    columns, feedback = Columns.from_lengths([30, 0, 700, 1, 50]), ErrorFeedback(781)
     payload = payload_for(code, columns)
     feedback.values.copy_(inputs(columns, torch.float32, 0)[1])
     feedback.encode(code, 1.0, columns, payload)
     assert code.nonfinite_group(payload, columns) == -1
-    for at, group in ((0, 0), (45, 2), (69, 2), (70, 3), (120, 4)):
+    for at, group in ((0, 0), (45, 2), (400, 2), (729, 2), (730, 3), (780, 4)):
         feedback.values.copy_(inputs(columns, torch.float32, 0)[1])
         feedback.values[at] = bad
         feedback.encode(code, 1.0, columns, payload)

@@ -58,12 +58,10 @@ class ExchangeConfig:
         stage_codes(self.code)
         if self.start != SERIAL:
             stage_codes(self.start, "start")
-        if not (isinstance(self.error_feedback, bool | float | int)) or not (
-            0 <= self.error_feedback <= 1
-        ):
+        part = self.error_feedback
+        if not isinstance(part, (int, float)) or not 0 <= part <= 1:
             raise ValueError(
-                f"error_feedback: expected True, False or a part from 0 to 1, got "
-                f"{self.error_feedback!r}"
+                f"error_feedback: expected True, False or a part from 0 to 1, got {part!r}"
             )
         if self.axis not in get_args(Axis):
             raise ValueError(f"axis: expected one of {get_args(Axis)}, got {self.axis!r}")

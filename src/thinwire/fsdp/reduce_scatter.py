@@ -176,7 +176,7 @@ class OneBitReduceScatter:
         if not self._compared:
             facts = {
                 "code": self._code,
-                "error_feedback": self._error_feedback,
+                "error_feedback": float(self._error_feedback),
                 "grad_scaler": self._scaler is not None,
                 "the list of parameters": self.names,
                 "the list of their shapes": [[*shape] for shape in self._layout.shapes],

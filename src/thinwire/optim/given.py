@@ -45,7 +45,7 @@ def facts_of(
         "the version of thinwire": version("thinwire"),
         **others,
         **_options(group),
-        "error_feedback": config.error_feedback,
+        "error_feedback": float(config.error_feedback),
         "axis": config.axis,
         "start": config.start if config.start == SERIAL else code_name(config.start),
         "start_samples": config.start_samples,
