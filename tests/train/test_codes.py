@@ -72,6 +72,7 @@ def test_codes_survive_flags_and_toml(code: str | tuple[str, str], tmp_path: Pat
         ({"start_steps": -1}, r"exchange\.start_steps: expected >= 0, got -1"),
         ({"start_steps": 1, "start_samples": 1}, r"exchange\.start_steps: expected 0 beside"),
         ({"bucket_mb": 0.0}, r"exchange\.bucket_mb: expected > 0, got 0"),
+        ({"error_feedback": 1.5}, r"exchange\.error_feedback: expected True, False or a part"),
     ],
 )
 def test_mistakes_name_the_field(fields: dict[str, Any], said: str) -> None:

@@ -16,7 +16,7 @@ from thinwire.quantize import Axis
 from thinwire.train.codes import CHOICES, Codes, check_codes
 
 # What ExchangeConfig checks; codes of one's own are known only when a run is prepared.
-_CHECKED = ("axis", "start_samples", "start_steps", "bucket_mb")
+_CHECKED = ("error_feedback", "axis", "start_samples", "start_steps", "bucket_mb")
 
 
 @dataclass(frozen=True, kw_only=True)
