@@ -22,7 +22,6 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from thinwire.exchange import (
@@ -40,9 +39,8 @@ from thinwire.exchange import (
 from thinwire.optim.anchor import AnchorOptimizer, anchor_of, moved
 from thinwire.optim.averaged_buffers import AveragedBuffers
 from thinwire.optim.engine import NoSamplesError
-from thinwire.optim.exchanged import ExchangedOptimizer
 from thinwire.optim.given import check_is_no_model, options_now
-from thinwire.optim.hessian_free import HessianFree
+from thinwire.optim.inner_optimizers import InnerOptimizers
 from thinwire.optim.progress import STEADY, StepReport
 from thinwire.quantize import Axis
 
@@ -135,8 +133,7 @@ class LocalSteps:
         timeout: timedelta | None = ExchangeConfig.timeout,
         transport: str = ExchangeConfig.transport,
     ) -> None:
-        inners = list(inner) if isinstance(inner, Sequence) else [inner]
-        _check_inners(inners)
+        self._inner = InnerOptimizers(inner)
         check_is_no_model(named_parameters)
         for name, value, least in (("every", every, 1), ("delay", delay, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -146,12 +143,10 @@ class LocalSteps:
         if start == SERIAL:
             raise ValueError("start: expected a code, got 'serial': every worker trains")
         self.inner, self.every, self.delay = inner, every, delay
-        self._inners = inners
-        named = _named(self.param_groups, named_parameters)
+        named = self._inner.named(named_parameters)
         self._parameters = [parameter for _, parameter in named]
         self._anchors = [anchor_of(parameter) for parameter in self._parameters]
-        kinds = ", ".join(type(one).__qualname__ for one in inners)
-        facts = {"the inner optimiser": kinds, "every": every, "delay": delay}
+        facts = {"the inner optimiser": self._inner.names, "every": every, "delay": delay}
         self.outer = AnchorOptimizer(
             list(zip([name for name, _ in named], self._anchors, strict=True)),
             facts,
@@ -183,7 +178,7 @@ class LocalSteps:
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The inner optimiser's, or those of all of them, one after the other."""
-        return [group for one in self._inners for group in one.param_groups]
+        return self._inner.param_groups
 
     @property
     def samples(self) -> float:
@@ -252,8 +247,7 @@ class LocalSteps:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As in torch."""
-        for one in self._inners:
-            one.zero_grad(set_to_none)
+        self._inner.zero_grad(set_to_none)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take a step of the inner optimiser; at the end of a round exchange it.
@@ -277,10 +271,7 @@ class LocalSteps:
         self.last_step = None
         loss: float | None = None
         if self._unscale():
-            first, *others = self._inners
-            loss = first.step(closure)
-            for other in others:
-                other.step()
+            loss = self._inner.step(closure)
             self._weight += self.samples
         self._taken += 1
         if self._sent is not None and self._taken == self.delay:
@@ -359,8 +350,7 @@ class LocalSteps:
         kept = self.last_round is not None and self.last_round.nonfinite is None
         if not kept:
             self._go_to_anchor()
-            for one in self._inners:
-                _forget_nonfinite(one)
+            self._inner.forget_nonfinite()
             self._weight = 0.0
         return kept
 
@@ -407,9 +397,7 @@ class LocalSteps:
             if self._sent is not None:
                 found["state"][i]["sent"] = self._sent[i]
         counts = {**counts_of(found), "steps_in_round": self._taken, "moved_samples": self._weight}
-        inner = [one.state_dict() for one in self._inners]
-        several = isinstance(self.inner, Sequence)
-        return {**with_counts(found, counts), "inner": inner if several else inner[0]}
+        return {**with_counts(found, counts), "inner": self._inner.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: State) -> None:
@@ -421,13 +409,7 @@ class LocalSteps:
         """
         if "inner" not in state_dict:
             raise ValueError("state_dict: expected one that LocalSteps made, which has 'inner'")
-        stored = state_dict["inner"]
-        of_inners = list(stored) if isinstance(stored, Sequence) else [stored]
-        if len(of_inners) != len(self._inners):
-            raise ValueError(
-                f"state_dict: expected the state of {len(self._inners)} inner optimisers, got "
-                f"{len(of_inners)}"
-            )
+        self._inner.check_state(state_dict["inner"])
         outer = {name: value for name, value in state_dict.items() if name != "inner"}
         self.flush()
         self.outer.load_state_dict(outer)
@@ -440,59 +422,4 @@ class LocalSteps:
             parameter.copy_(entry.get("local", anchor))
             sent.append(entry.get("sent", parameter).clone())
         self._sent = sent if counts.get("pending") is not None else None
-        for one, own in zip(self._inners, of_inners, strict=True):
-            one.load_state_dict(own)
-
-
-def _check_inners(inners: Sequence[Any]) -> None:
-    if not inners:
-        raise ValueError("inner: expected at least one torch optimiser, got an empty list")
-    for inner in inners:
-        _check_inner(inner)
-
-
-def _check_inner(inner: Any) -> None:
-    if not isinstance(inner, torch.optim.Optimizer):
-        got = inner if isinstance(inner, type) else type(inner)
-        raise TypeError(
-            "inner: expected a torch optimiser such as torch.optim.AdamW(model.parameters()), or a "
-            f"list of them, got {got.__name__}"
-        )
-    if isinstance(inner, (ExchangedOptimizer, HessianFree)):
-        raise TypeError(
-            f"inner: expected an optimiser of one worker, got {type(inner).__name__}, which "
-            "exchanges by itself"
-        )
-
-
-def _named(
-    groups: Sequence[dict[str, Any]], given: Iterable[tuple[str, Parameter]]
-) -> list[tuple[str, Parameter]]:
-    """The parameters of param groups, by name, in their order."""
-    name_of = {parameter: name for name, parameter in given}
-    named: dict[Parameter, str] = {}
-    for i, group in enumerate(groups):
-        for parameter in group["params"]:
-            if parameter not in name_of:
-                raise ValueError(
-                    f"named_parameters: expected every parameter of inner, lacks one of shape "
-                    f"{[*parameter.shape]} of its param group {i}, which would not be exchanged"
-                )
-            name = name_of[parameter]
-            if parameter in named:
-                raise ValueError(f"{name}: expected it in one inner optimiser, got it in two")
-            if isinstance(parameter, DTensor):
-                raise TypeError(
-                    f"{name}: expected an ordinary parameter, got a DTensor, which local steps do "
-                    "not take"
-                )
-            named[parameter] = name
-    return [(name, parameter) for parameter, name in named.items()]
-
-
-def _forget_nonfinite(inner: torch.optim.Optimizer) -> None:
-    """Have the inner optimiser begin anew with parameters whose state is not finite."""
-    for parameter, state in list(inner.state.items()):
-        tensors = [value for value in state.values() if isinstance(value, Tensor)]
-        if not all(bool(value.isfinite().all()) for value in tensors):
-            inner.state[parameter] = {}
+        self._inner.load_state_dict(state_dict["inner"])
