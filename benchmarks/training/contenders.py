@@ -256,18 +256,25 @@ def muon(model: nn.Module, task: Task, point: Point) -> Trainer:
     return SgdTrainer(model, optimizer, task, point["start"])
 
 
-def local(model: nn.Module, task: Task, point: Point) -> Trainer:
-    """Return the library's local steps, one bit a value from the first round on."""
-    inner, every, start = optimizer_of(task, model, point), int(point["every"]), int(point["start"])
-    optimizer = thinwire.LocalSteps(
-        inner,
-        model.named_parameters(),
-        every=every,
-        buffers=model.named_buffers(),
-        start="sign",
-        start_steps=start,
-    )
-    return SgdTrainer(model, optimizer, task, start, every, inner)
+def local(code: str) -> Factory:
+    """Return the library's local steps, in this code from the first step on."""
+
+    def make(model: nn.Module, task: Task, point: Point) -> Trainer:
+        inner, every = optimizer_of(task, model, point), int(point["every"])
+        start = int(point.get("start", 0))
+        optimizer = thinwire.LocalSteps(
+            inner,
+            model.named_parameters(),
+            every=every,
+            momentum=point.get("outer momentum", 0.5),
+            buffers=model.named_buffers(),
+            code=code,
+            start=code,
+            start_steps=start,
+        )
+        return SgdTrainer(model, optimizer, task, start, every, inner)
+
+    return make
 
 
 def newton(method: str, curvature: str) -> Factory:
@@ -316,7 +323,10 @@ CONTENDERS: dict[str, Contender] = {
         muon, {"start": 20, "muon": 0.02}, ({"muon": 0.01}, {"muon": 0.04}, {"start": 0})
     ),
     "thinwire local steps": Contender(
-        local, {"every": 10, "start": 20}, ({"start": 0}, {"every": 20}, {"every": 5})
+        local("sign"), {"every": 10, "start": 20}, ({"start": 0}, {"every": 20}, {"every": 5})
+    ),
+    "thinwire local steps, 4 bits": Contender(
+        local("4-bit"), {"every": 10}, ({"every": 20}, {"every": 5}, {"outer momentum": 0.3})
     ),
     "Hessian-free, Gauss-Newton": _newton("gauss-newton", "replicated"),
     "Hessian-free, Bi-CG-STAB": _newton("bicgstab", "sharded"),

@@ -11,7 +11,8 @@ CLASSES = 1 << 20
 
 _DIGITS = 12  # bytes that a number takes in text, with a space
 _SKIPPED = 1 << 16  # bytes skipped at once
-_STORED = np.dtype([("bytes", "<i1"), ("value", "<i4")])
+STORED = np.dtype([("bytes", "<i1"), ("value", "<i4")])
+"""A number in a binary vector."""
 
 
 def read_vector(
@@ -55,7 +56,7 @@ def _read_binary(
             "ali-to-pdf writes such vectors"
         )
     (count,) = struct.unpack("<i", head[1:])
-    wanted, there = count * _STORED.itemsize, size - file.tell()
+    wanted, there = count * STORED.itemsize, size - file.tell()
     if count < 0 or wanted > there:
         raise ValueError(
             f"{where}: the file is cut off: expected {count} numbers of 5 bytes, got {there} bytes"
@@ -63,7 +64,7 @@ def _read_binary(
     if count != length:
         file.seek(wanted, 1)
         return None
-    stored = np.frombuffer(file.read(wanted), _STORED)
+    stored = np.frombuffer(file.read(wanted), STORED)
     if len(stored) != count or (stored["bytes"] != 4).any():
         raise ValueError(f"{where}: got a damaged vector, expected numbers of 4 bytes each")
     return stored["value"].astype(np.int64)
