@@ -30,6 +30,7 @@ from thinwire.named_function import is_function_name
 
 Note = Callable[[str], None]
 
+_SPEECH = "thinwire data synth FOLDER --hours 1 makes speech, and --data FOLDER/train names it"
 _ENDINGS: dict[str, Format] = {
     ".npz": "npz",
     ".parquet": "parquet",
@@ -92,7 +93,16 @@ def open_dataset(fields: DataFields, note: Note = lambda _: None) -> Dataset:
 
 
 def format_of(fields: DataFields) -> Format:
-    """Return the format the fields say, or what the path looks like."""
+    """Return the format the fields say, or what the path looks like.
+
+    Raises:
+        ValueError: a format that needs a path has none.
+    """
+    if fields.path is None and fields.format not in ("auto", "idx"):
+        made = f"; {_SPEECH}" if fields.format == "kaldi" else ""
+        raise ValueError(
+            f"data.path: expected a path where data.format is {fields.format}, got none{made}"
+        )
     if fields.format != "auto" or fields.path is None:
         return "idx" if fields.path is None else fields.format
     path = Path(fields.path)

@@ -9,7 +9,7 @@ import safetensors.torch
 from thinwire.files import check_regular, write_atomically, writing
 from thinwire.train.checkpoint import FOLDER, MODEL, checkpoints_in
 from thinwire.train.prepare import Job
-from thinwire.train.recipe_files import to_toml
+from thinwire.train.recipe_files import CONFIG, to_toml
 from thinwire.train.resume import Plan
 from thinwire.train.summary import SUMMARY
 
@@ -37,7 +37,7 @@ def start_folder(job: Job, plan: Plan, rank: int, world: int) -> Path:
             stale += _events_of_more_workers(folder, world)
         if plan.anew:
             _forget_checkpoints(folder, plan)
-        write_atomically(folder / "config.toml", to_toml(job.recipe))
+        write_atomically(folder / CONFIG, to_toml(job.recipe))
         write_atomically(folder / NORMALISATION, safetensors.torch.save(vars(job.normalisation)))
     for file in (path, *stale):
         with contextlib.suppress(FileNotFoundError):

@@ -14,6 +14,8 @@ from thinwire.train.fields import check_text
 from thinwire.train.former_fields import with_present_names
 from thinwire.train.recipe import Recipe, foreign_fields
 
+CONFIG = "config.toml"
+"""The recipe in a run folder."""
 MAX_BYTES = 1 << 18
 """Of a recipe; those shipped have less than a thousand."""
 _SECTIONS = {part.name for part in fields(Recipe) if is_dataclass(part.type)}

@@ -28,7 +28,7 @@ from thinwire.train.manifest import Results, check_kinds
 from thinwire.train.prepare import Job
 from thinwire.train.pretraining import full_depth
 from thinwire.train.recipe import Algorithm, Recipe
-from thinwire.train.recipe_files import find_recipe, flat_fields
+from thinwire.train.recipe_files import CONFIG, find_recipe, flat_fields
 from thinwire.train.stored_form import check_state
 from thinwire.train.summary import SUMMARY
 
@@ -218,7 +218,7 @@ def _is_finished(job: Job) -> bool:
     """Whether the run folder holds this recipe's results."""
     try:
         _check_results(job.folder)
-        _, before = find_recipe(str(job.folder / "config.toml"), follow=False)
+        _, before = find_recipe(str(job.folder / CONFIG), follow=False)
     except FileNotFoundError:
         return False
     except (ValueError, RecursionError):

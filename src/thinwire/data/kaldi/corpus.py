@@ -63,6 +63,18 @@ class Corpus:
         """One more than the largest class number."""
         return len(self.frames_of)
 
+    def counts_of(self, classes: int) -> NDArray[np.int64]:
+        """Return how many frames each of so many classes has, int64 [classes].
+
+        Raises:
+            ValueError: there are more classes.
+        """
+        if self.classes > classes:
+            raise ValueError(
+                f"{self.folder}: expected class numbers below {classes}, got {self.classes - 1}"
+            )
+        return np.pad(self.frames_of, (0, classes - self.classes))
+
     def where(self, number: int) -> str:
         """Name an utterance and its line, for messages."""
         utterance = self.utterances[number]

@@ -31,10 +31,10 @@ def open_kaldi(fields: DataFields, note: Note) -> tuple[FrameSource, FrameSource
         ValueError: naming file, line and utterance, for what does not fit.
         OSError: a file is missing or cannot be read.
     """
-    corpus = read_corpus(Path(fields.path or ""), _refuse)
+    corpus = read_corpus(Path(fields.path or ""), refuse)
     train, test = _frames(corpus, fields, note), None
     if fields.test is not None and Path(fields.test).is_dir():
-        test = _frames(read_corpus(Path(fields.test), _refuse), fields, note)
+        test = _frames(read_corpus(Path(fields.test), refuse), fields, note)
     elif fields.test is not None:
         listed = _listed(corpus, Path(fields.test))
         train, test = (
@@ -88,5 +88,6 @@ def _listed(corpus: Corpus, path: Path) -> Tensor:
     return found
 
 
-def _refuse(line: str) -> None:
+def refuse(line: str) -> None:
+    """Raise what is wrong with a folder."""
     raise ValueError(line)

@@ -24,12 +24,14 @@ Refuse = Callable[[str], None]
 """Told what is wrong with a folder, in one line; it raises, or takes a note of it."""
 
 
-def read_corpus(folder: Path, refuse: Refuse) -> Corpus:
+def read_corpus(folder: Path, refuse: Refuse, *, aligned: bool = True) -> Corpus:
     """Find the utterances of a folder.
 
     Args:
         folder: with feats.scp and the alignments, see docs/speech.md.
         refuse: told of everything that is wrong.
+        aligned: whether alignments are read. Without them all utterances with frames are taken,
+            and there are no classes.
 
     Raises:
         ValueError: a file is not what it should be, or no utterance is left.
@@ -38,8 +40,9 @@ def read_corpus(folder: Path, refuse: Refuse) -> Corpus:
     index = _Index(folder, refuse)
     speakers = index.read_speakers()
     index.read_features(speakers)
-    index.read_alignments()
-    return index.corpus()
+    if aligned:
+        index.read_alignments()
+    return index.corpus(aligned)
 
 
 class _Index:
@@ -161,8 +164,24 @@ class _Index:
         elif name not in self._listed:
             self._skip("an alignment but no features", name)
 
-    def corpus(self) -> Corpus:
+    def corpus(self, aligned: bool) -> Corpus:
         """Put together what can be used."""
+        utterances = self._with_alignments() if aligned else list(self._featured.values())
+        if not utterances:
+            why = "; ".join(f"{len(names)} with {why}" for why, names in self._skipped.items())
+            wanted = "features and an alignment of the same length" if aligned else "features"
+            raise ValueError(
+                f"{self._folder / FEATURES}: expected at least one utterance with {wanted}, got "
+                f"none" + (f": {why}" if why else "")
+            )
+        classes = int(np.flatnonzero(self._frames_of)[-1]) + 1 if aligned else 0
+        frames_of = self._frames_of[:classes].copy()
+        return Corpus(
+            self._folder, self._files, tuple(utterances), self._dimension, frames_of, self._skipped
+        )
+
+    def _with_alignments(self) -> list[Utterance]:
+        """Give the utterances their alignments, and leave out those without one."""
         utterances = []
         for name, utterance in self._featured.items():
             alignment = self._aligned.get(name)
@@ -170,17 +189,7 @@ class _Index:
                 utterances.append(replace(utterance, alignment=alignment))
             elif name not in self._aligned:
                 self._skip("no alignment", name)
-        if not utterances:
-            why = "; ".join(f"{len(names)} with {why}" for why, names in self._skipped.items())
-            raise ValueError(
-                f"{self._folder / FEATURES}: expected at least one utterance with features and an "
-                f"alignment of the same length, got none" + (f": {why}" if why else "")
-            )
-        classes = int(np.flatnonzero(self._frames_of)[-1]) + 1
-        frames_of = self._frames_of[:classes].copy()
-        return Corpus(
-            self._folder, self._files, tuple(utterances), self._dimension, frames_of, self._skipped
-        )
+        return utterances
 
     def _skip(self, why: str, name: str) -> None:
         self._skipped.setdefault(why, []).append(name)

@@ -1,0 +1,93 @@
+"""What ``forward``, ``align`` and ``decode`` have in common: a run, a folder, likelihoods."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from thinwire.cli.usage import UsageError, parse
+from thinwire.data.kaldi import Utterances, read_corpus, refuse
+from thinwire.data.kaldi.corpus import Corpus
+from thinwire.speech.scores import Scorer, log_priors
+from thinwire.train.recipe import Recipe
+from thinwire.train.trained import load_trained, recipe_of_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """Where results go and where priors come from."""
+
+    out: Path | None = None
+    """Folder for the results."""
+    trained_on: Path | None = None
+    """Folder whose alignments tell how frequent classes are; by default the run's own data."""
+
+
+@dataclass(frozen=True)
+class Acoustic:
+    """A trained network and the folder it is to be used on.
+
+    Attributes:
+        run: the run folder.
+        recipe: of the run.
+        trained: what the network was trained on.
+        utterances: of the folder.
+        scorer: the network, with the priors of the folder it was trained on.
+        out: folder for the results, or None.
+    """
+
+    run: Path
+    recipe: Recipe
+    trained: Corpus
+    utterances: Utterances
+    scorer: Scorer
+    out: Path | None
+
+    def numbers(self, what: str) -> Iterator[int]:
+        """Go through the utterances, with a progress bar on a terminal."""
+        numbers: Iterable[int] = range(len(self.utterances))
+        console = Console(stderr=True)
+        yield from track(numbers, what, console=console, disable=not console.is_terminal)
+
+
+def arguments(args: list[str], usage: str, command: str) -> tuple[Path, Path | None, Fields]:
+    """Read RUN, FOLDER (None where it is not given) and the flags.
+
+    Raises:
+        UsageError: there are others, or none.
+    """
+    given = [Path(arg) for arg in args[:2] if not arg.startswith("-")]
+    if not given or args[0].startswith("-"):
+        raise UsageError(f"expected a run folder; {usage.splitlines()[0]}")
+    fields = parse(Fields(), args[len(given) :], prog=f"thinwire {command}")
+    return given[0], given[1] if len(given) > 1 else None, fields
+
+
+def acoustic(run: Path, folder: Path | None, fields: Fields, *, aligned: bool) -> Acoustic:
+    """Load a run and open a folder.
+
+    Args:
+        run: the run folder.
+        folder: of Kaldi features; by default the one the run was trained on.
+        fields: see there.
+        aligned: whether the folder's alignments are needed.
+
+    Raises:
+        ValueError: naming the file and what was expected there.
+        OSError: a file is missing or cannot be read.
+    """
+    recipe = recipe_of_run(run)
+    trained_on = fields.trained_on or Path(recipe.data.path or "")
+    if recipe.data.path is None or not (trained_on / "feats.scp").is_file():
+        raise ValueError(
+            f"{trained_on}: expected a folder of Kaldi features on which {run} was trained; "
+            "--trained-on says where it is now"
+        )
+    trained = read_corpus(trained_on, refuse)
+    utterances = Utterances(folder or trained_on, recipe.data, aligned=aligned, note=print)
+    classes = recipe.data.classes or trained.classes
+    priors = log_priors(trained.counts_of(classes))
+    network = load_trained(run, recipe, utterances.values, classes)
+    return Acoustic(run, recipe, trained, utterances, Scorer(network, priors), fields.out)

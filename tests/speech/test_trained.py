@@ -1,0 +1,130 @@
+"""What is done with a trained network: log-likelihoods for Kaldi, new alignments."""
+
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from tests.speech.spoken import Spoken, write_spoken
+from thinwire.cli import main
+from thinwire.data.kaldi import read_corpus, refuse
+
+SETTINGS = ["--epochs", "12", "--minibatch", "64", "--optimizer.lr", "0.3", "--seed", "3"]
+SETTINGS += ["--model.hidden", "32", "--optimizer.lr-decay", "0.8"]
+SETTINGS += ["--optimizer.momentum-time-constant", "300"]
+
+
+def trained(folder: Path, run: Path, *flags: str) -> None:
+    data = ["--data", str(folder), "--data.splice", "1", "--data.cmvn", "speaker"]
+    assert main(["train", "mnist-onebit", *data, *SETTINGS, "--out", str(run), *flags]) == 0
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Spoken:
+    return write_spoken(tmp_path_factory.mktemp("corpus"), utterances=30)
+
+
+@pytest.fixture(scope="module")
+def run(spoken: Spoken, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    trained(spoken.path, folder, "--model.normalisation", "feature")
+    return folder
+
+
+def by_hand(spoken: Spoken, run: Path, name: str) -> np.ndarray:
+    """The definition in plain torch: speaker norms, splicing, network, log posterior - prior."""
+    speaker = name.partition("-")[0]
+    own = [v for key, v in spoken.features.items() if key.partition("-")[0] == speaker]
+    pooled = np.concatenate(own).astype(np.float64)
+    values = (spoken.features[name] - pooled.mean(axis=0)) / pooled.std(axis=0)
+    padded = np.concatenate([values[:1], values, values[-1:]])
+    spliced = np.concatenate([padded[:-2], padded[1:-1], padded[2:]], axis=1)
+    norm = safetensors.torch.load_file(run / "normalisation.safetensors")
+    weights = safetensors.torch.load_file(run / "model.safetensors")
+    hidden = (torch.tensor(spliced).float() - norm["mean"]) * norm["scale"]
+    hidden = torch.relu(hidden @ weights["0.weight"].T + weights["0.bias"])
+    logits = hidden @ weights["2.weight"].T + weights["2.bias"]
+    counts = np.bincount(np.concatenate(list(spoken.classes.values())))
+    return (logits.log_softmax(1) - torch.tensor(counts / counts.sum()).log()).numpy()
+
+
+def test_log_likelihoods_are_those_of_the_definition(
+    spoken: Spoken, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Alignments are not needed for it.
+    (bare := tmp_path / "bare").mkdir()
+    lines = (spoken.path / "feats.scp").read_text().replace("feats.ark", f"{spoken.path}/feats.ark")
+    (bare / "feats.scp").write_text(lines)
+    (bare / "utt2spk").write_text((spoken.path / "utt2spk").read_text())
+    out = tmp_path / "out"
+    assert main(["forward", str(run), str(bare), "--out", str(out)]) == 0
+    monkeypatch.chdir(out)
+    found = dict(kaldiio.load_scp("loglikes.scp").items())
+    assert found.keys() == spoken.features.keys()
+    for name in list(found)[:5]:
+        assert found[name] == pytest.approx(by_hand(spoken, run, name), rel=1e-3, abs=1e-3)
+
+
+def test_alignments_come_nearer_to_the_truth(tmp_path: Path) -> None:
+    truth = write_spoken(tmp_path / "truth", utterances=40, noise=0.5)
+    late = write_spoken(tmp_path / "late", utterances=40, noise=0.5, shift=1)
+    trained(late.path, tmp_path / "run")
+    aligned = tmp_path / "aligned"
+    assert main(["align", str(tmp_path / "run"), "--out", str(aligned)]) == 0
+    corpus = read_corpus(aligned, refuse)
+    wrong_before = wrong_after = 0
+    for number, utterance in enumerate(corpus.utterances):
+        name = utterance.name
+        after = corpus.alignment(number).numpy()
+        wrong_before += (late.classes[name] != truth.classes[name]).sum()
+        wrong_after += (after != truth.classes[name]).sum()
+        assert np.array_equal(corpus.features(number).numpy(), late.features[name])
+    assert wrong_after < wrong_before
+    assert (aligned / "classes.txt").read_text() == (late.path / "classes.txt").read_text()
+    trained(aligned, tmp_path / "again")  # the folder can be trained on
+
+
+def test_low_rank_networks_are_loaded_too(spoken: Spoken, tmp_path: Path) -> None:
+    trained(spoken.path, tmp_path / "run", "--model.hidden", "32", "32", "--model.rank", "4")
+    arguments = ["forward", str(tmp_path / "run"), str(spoken.path), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["forward", "nowhere", "FOLDER", "--out", "OUT"], "nowhere: expected a run folder"),
+        (["forward", "RUN", "--out", "OUT"], "expected FOLDER and --out"),
+        (["forward", "RUN", "FOLDER"], "expected FOLDER and --out"),
+        (["forward", "RUN", "OTHER", "--out", "OUT"], "0.weight: got shape [32, 18]"),
+        (["forward", "RUN", "FOLDER", "--out", "OUT", "--trained-on", "OUT"], "--trained-on says"),
+        (["forward", "RUN", "FOLDER", "--out", "OUT", "--oot", "x"], "did you mean '--out'?"),
+        (["forward"], None),
+        (["align", "RUN"], "expected --out"),
+        (["align", "RUN", "--out", "FOLDER"], "expected another folder"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(
+    spoken: Spoken,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str | None,
+) -> None:
+    other = tmp_path / "other"
+    with_columns = np.zeros((4, 2), np.float32)
+    other.mkdir()
+    kaldiio.save_ark(str(other / "a.ark"), {"u": with_columns}, scp=str(other / "feats.scp"))
+    places = {"RUN": run, "FOLDER": spoken.path, "OUT": tmp_path / "out", "OTHER": other}
+    code = main([str(places.get(argument, argument)) for argument in arguments])
+    error = capsys.readouterr().err
+    if said is None:
+        assert code == 0
+        return
+    assert code == 2
+    assert said in error
+    assert error.count("\n") == 1
