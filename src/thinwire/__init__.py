@@ -1,69 +1,27 @@
-"""thinwire: train neural networks in parallel when the wire is the bottleneck."""
+"""thinwire: train neural networks in parallel when the wire is the bottleneck.
 
-from importlib.metadata import version
+The public names are those of ``thinwire.api``. They are imported when the first of them is used, so
+that ``import thinwire`` takes no longer than ``import torch``.
+"""
 
-from thinwire import models
-from thinwire.curvature import GaussNewtonOperator, HessianOperator, gradient
-from thinwire.dcp import saved_states
-from thinwire.ddp import OneBitState, onebit_hook
-from thinwire.drop_in import compress
-from thinwire.exchange import ExchangeConfig, Ledger, Traffic, reshard, simulate
-from thinwire.fsdp import OneBitReduceScatter, ShardedState
-from thinwire.optim import (
-    HessianFree,
-    HessianFreeStep,
-    LocalSteps,
-    Objective,
-    OneBitSGD,
-    OwnerOptimizer,
-    Snapshot,
-    StepReport,
-    WithdrawnError,
-    momentum_from_time_constant,
-    rates_for_batch,
-)
-from thinwire.quantize import Columns, ErrorFeedback, FlatSpace, Float32Code, SignCode
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("thinwire")
+if TYPE_CHECKING:
+    from thinwire.api import *  # noqa: F403
 
-__all__ = [  # noqa: RUF022 (grouped)
-    # optimisers in place of DistributedDataParallel
-    "OneBitSGD",
-    "OwnerOptimizer",
-    "StepReport",
-    "WithdrawnError",
-    "momentum_from_time_constant",
-    "rates_for_batch",
-    # rounds of local steps by any torch optimiser
-    "LocalSteps",
-    # under DistributedDataParallel and FSDP2
-    "compress",
-    "OneBitState",
-    "onebit_hook",
-    "ShardedState",
-    "OneBitReduceScatter",
-    # Hessian-free
-    "HessianFree",
-    "HessianFreeStep",
-    "Objective",
-    # curvature, for methods of your own
-    "GaussNewtonOperator",
-    "HessianOperator",
-    "gradient",
-    # what is kept, and what was sent
-    "Ledger",
-    "Snapshot",
-    "Traffic",
-    "reshard",
-    "saved_states",
-    # building blocks
-    "Columns",
-    "ErrorFeedback",
-    "ExchangeConfig",
-    "FlatSpace",
-    "Float32Code",
-    "SignCode",
-    "models",
-    "simulate",
-    "__version__",
-]
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") and name not in ("__all__", "__version__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    api = import_module("thinwire.api")
+    if hasattr(api, name):
+        return getattr(api, name)
+    if f"{__name__}.{name}" in sys.modules:  # a part of the package, imported along with the names
+        return sys.modules[f"{__name__}.{name}"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*import_module("thinwire.api").__all__]

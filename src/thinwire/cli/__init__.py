@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from thinwire.cli.usage import FailedError, UsageError, nearest, one_line
+from thinwire.needed import MissingPackageError, missing
 
 # Each command is a module of this package with a function run(args); imported when it is called.
 COMMANDS = {
@@ -40,9 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UsageError(f"no command {command!r}{nearest(command, COMMANDS)}; see --help")
-        run: Callable[[list[str]], int] = import_module(f"thinwire.cli.{command}").run
-        return run(args)
-    except (UsageError, FailedError) as error:
+        try:
+            run: Callable[[list[str]], int] = import_module(f"thinwire.cli.{command}").run
+            return run(args)
+        except ModuleNotFoundError as error:
+            raise missing(error) from None
+    except (UsageError, FailedError, MissingPackageError) as error:
         print(f"thinwire {one_line(command)}: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-import tyro
-
 T = TypeVar("T")
 
 
@@ -70,6 +68,8 @@ def parse(default: T, args: Sequence[str], *, prog: str) -> T:
         UsageError: an unknown flag (with the nearest one), a bad or missing value.
         SystemExit: after --help.
     """
+    import tyro  # an extra has it, and `thinwire --help` does without
+
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import Tensor, nn
 
 from thinwire.files import open_regular, path_of
 from thinwire.models.lowrank import low_rank_pair, replace_modules
+from thinwire.needed import needed
 
 MODEL = "model.safetensors"
 
@@ -27,12 +26,14 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
         The model.
 
     Raises:
+        MissingPackageError: safetensors is not installed.
         ValueError: the file is missing, is no safetensors file, or does not fit the model.
     """
+    safetensors, read = needed("safetensors"), needed("safetensors.torch").load_file
     file = path / MODEL if path.is_dir() else path
     try:
         with open_regular(file, follow=True) as opened:
-            tensors = safetensors.torch.load_file(path_of(opened))
+            tensors = read(path_of(opened))
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
     model = _with_pairs(model, tensors)
