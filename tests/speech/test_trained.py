@@ -1,5 +1,7 @@
 """What is done with a trained network: log-likelihoods for Kaldi, new alignments."""
 
+import json
+import shutil
 from pathlib import Path
 
 import kaldiio
@@ -11,6 +13,8 @@ import torch
 from tests.speech.spoken import Spoken, write_spoken
 from thinwire.cli import main
 from thinwire.data.kaldi import read_corpus, refuse
+from thinwire.report import load_run
+from thinwire.speech.decode import phone_errors
 
 SETTINGS = ["--epochs", "12", "--minibatch", "64", "--optimizer.lr", "0.3", "--seed", "3"]
 SETTINGS += ["--model.hidden", "32", "--optimizer.lr-decay", "0.8"]
@@ -87,6 +91,37 @@ def test_alignments_come_nearer_to_the_truth(tmp_path: Path) -> None:
     trained(aligned, tmp_path / "again")  # the folder can be trained on
 
 
+def test_phones_are_told_and_the_report_has_the_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train = write_spoken(tmp_path / "train", utterances=30, seed=1)
+    test = write_spoken(tmp_path / "test", utterances=10, seed=2)
+    run, out = tmp_path / "run", tmp_path / "out"
+    errors = []
+    for epochs in ("1", "8"):
+        told = ["--data.test", str(test.path), "--epochs", epochs, "--resume", "never"]
+        trained(train.path, run, *told)
+        before = json.loads((run / "events.jsonl").read_text().splitlines()[-1])
+        capfd.readouterr()
+        assert main(["decode", str(run), "--out", str(out)]) == 0
+        assert "phone error" in capfd.readouterr().out
+        told = load_run(run).decoding
+        assert told is not None
+        assert told["frames"] == sum(map(len, test.classes.values()))
+        assert told["frame_error"] == pytest.approx(before["test_error"])
+        assert told["cross_entropy"] == pytest.approx(before["test_loss"], rel=1e-3)
+        errors.append(told["phone_error"])
+    assert errors[1] < errors[0]
+    assert errors[1] < 0.2
+    lines = dict(line.split(" ", 1) for line in (out / "phones.txt").read_text().splitlines())
+    counted = [phone_errors(test.phones[name], lines[name].split()) for name in test.features]
+    wrong, phones = map(sum, zip(*counted, strict=True))
+    assert wrong / phones == pytest.approx(errors[1])
+    assert main(["report", str(run), "--format", "json"]) == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    assert row["phone_error_percent"] == pytest.approx(100 * errors[1], abs=0.01)
+
+
 def test_low_rank_networks_are_loaded_too(spoken: Spoken, tmp_path: Path) -> None:
     trained(spoken.path, tmp_path / "run", "--model.hidden", "32", "32", "--model.rank", "4")
     arguments = ["forward", str(tmp_path / "run"), str(spoken.path), "--out", str(tmp_path / "o")]
@@ -104,6 +139,9 @@ def test_low_rank_networks_are_loaded_too(spoken: Spoken, tmp_path: Path) -> Non
         (["forward", "RUN", "FOLDER", "--out", "OUT", "--oot", "x"], "did you mean '--out'?"),
         (["forward"], None),
         (["align", "RUN"], "expected --out"),
+        (["decode", "RUN"], "the run had no test folder"),
+        (["decode", "RUN", "FOLDER", "--trained-on", "BARE"], "expected classes.txt"),
+        (["decode", "RUN", "FOLDER", "--phone-penalty", "x"], "--phone-penalty"),
         (["align", "RUN", "--out", "FOLDER"], "expected another folder"),
     ],
 )
@@ -119,7 +157,16 @@ def test_mistakes_are_named_in_one_line(
     with_columns = np.zeros((4, 2), np.float32)
     other.mkdir()
     kaldiio.save_ark(str(other / "a.ark"), {"u": with_columns}, scp=str(other / "feats.scp"))
-    places = {"RUN": run, "FOLDER": spoken.path, "OUT": tmp_path / "out", "OTHER": other}
+    bare = tmp_path / "bare"
+    shutil.copytree(spoken.path, bare)
+    (bare / "classes.txt").unlink()
+    places = {
+        "BARE": bare,
+        "RUN": run,
+        "FOLDER": spoken.path,
+        "OUT": tmp_path / "out",
+        "OTHER": other,
+    }
     code = main([str(places.get(argument, argument)) for argument in arguments])
     error = capsys.readouterr().err
     if said is None:

@@ -1,4 +1,4 @@
-"""The ``thinwire`` command: train, compare, report, plan, forward, align, data, doctor."""
+"""The ``thinwire`` command: train, compare, report, plan, forward, decode, align, data, doctor."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "compare runs in one page or table: thinwire report RUN...",
     "plan": "how many workers pay: thinwire plan --calibrate, then thinwire plan",
     "forward": "log-likelihoods of speech, for Kaldi: thinwire forward RUN FOLDER --out DIR",
+    "decode": "the phone error of a network: thinwire decode RUN FOLDER",
     "align": "align speech anew by a trained network: thinwire align RUN --out DIR",
     "data": "what a data set holds; find or fetch one: thinwire data mnist",
     "doctor": "what this installation can do",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from thinwire.cli.acoustic import Acoustic, acoustic, arguments
+from thinwire.cli.acoustic import Acoustic, Fields, acoustic, arguments
 from thinwire.cli.usage import UsageError, user_errors
 from thinwire.data.kaldi import ArkWriter
 from thinwire.speech.realign import Durations, durations, realign, stretches
@@ -19,7 +19,7 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    run_folder, folder, fields = arguments(args, USAGE, "align")
+    run_folder, folder, fields = arguments(args, USAGE, "align", Fields())
     if fields.out is None:
         raise UsageError(f"expected --out; {USAGE.splitlines()[0]}")
     with user_errors():

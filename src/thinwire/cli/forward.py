@@ -1,6 +1,6 @@
 """``thinwire forward RUN FOLDER``: write log-likelihoods of frames that Kaldi's decoders read."""
 
-from thinwire.cli.acoustic import acoustic, arguments
+from thinwire.cli.acoustic import Fields, acoustic, arguments
 from thinwire.cli.usage import UsageError, user_errors
 from thinwire.data.kaldi import ArkWriter
 
@@ -16,7 +16,7 @@ def run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    run_folder, folder, fields = arguments(args, USAGE, "forward")
+    run_folder, folder, fields = arguments(args, USAGE, "forward", Fields())
     if folder is None or fields.out is None:
         raise UsageError(f"expected FOLDER and --out; {USAGE.splitlines()[0]}")
     with user_errors():

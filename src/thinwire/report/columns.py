@@ -12,6 +12,7 @@ from thinwire.report.formatting import (
     short,
     significant,
     tidy,
+    two_decimals,
     whole,
     yes_no,
 )
@@ -77,7 +78,14 @@ def _metric_columns(metric: Metric) -> list[Column]:
 def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
     """All columns, with those of the runs' metrics."""
     metrics = metrics_of(runs)[1:]  # the loss has none
-    return (*_HEAD, *(c for metric in metrics for c in _metric_columns(metric)), *_TAIL)
+    measured = [column for metric in metrics for column in _metric_columns(metric)]
+    phones = _PHONES if any(run.decoding for run in runs) else ()
+    return (*_HEAD, *measured, *phones, *_TAIL)
+
+
+def _phone_error(run: Run) -> float | None:
+    found = None if run.decoding is None else number(run.decoding, "phone_error")
+    return None if found is None else tidy(100 * found)
 
 
 def _replicas(run: Run) -> bool | None:
@@ -106,6 +114,7 @@ _HEAD: tuple[Column, ...] = (
     Column("epochs", "epochs", lambda run: tidy(epochs_done(run)), short),
 )
 
+_PHONES = (Column("phone_error_percent", "phone error %", _phone_error, two_decimals),)
 _TAIL: tuple[Column, ...] = (
     Column("communications", "vector communications", _from_result("communications"), whole),
     Column(

@@ -42,6 +42,7 @@ _NUMBERS = {
     "selection": (*_PLACE, "minibatch", "before", "trials", "trial_samples", "trial_seconds"),
     "held_out": (*_PLACE, "best"),
     "decay": (*_PLACE, "lr", "best"),
+    "decoding": ("frames", "frame_error", "cross_entropy", "phones", "phone_error"),
     "end": (
         "steps",
         "communications",
@@ -70,6 +71,7 @@ class Run:
         selections: Minibatch sizes chosen by trying several.
         held_out: Measurements on held-out samples.
         decays: Changes of the learning rate which they brought.
+        decoding: How well the network recognises phones, or None if that was not tried.
         summary: The end event, or None when the run has not finished.
         left_out: Step events that were not kept because there are too many.
     """
@@ -86,6 +88,7 @@ class Run:
     selections: tuple[Event, ...]
     held_out: tuple[Event, ...]
     decays: tuple[Event, ...]
+    decoding: Event | None
     summary: Event | None
     left_out: int = 0
 
@@ -138,6 +141,7 @@ def load_run(folder: Path) -> Run:
         selections=tuple(by_kind.get("selection", ())),
         held_out=tuple(by_kind.get("held_out", ())),
         decays=tuple(by_kind.get("decay", ())),
+        decoding=kept.decoding,
         summary=kept.end,
         left_out=kept.left_out,
     )
@@ -163,6 +167,8 @@ def _kept(path: Path) -> _Kept:
             kept.begin(event)
         elif kind == "end":
             kept.end = event
+        elif kind == "decoding":
+            kept.decoding = event
         else:
             if resumed and "step" in event:
                 # A resumed run goes back to its checkpoint: what it repeats replaces the first try.
@@ -181,6 +187,7 @@ class _Kept:
         start: The latest start event.
         events: All others but the end, in order.
         end: The end event of the latest try, if it has one.
+        decoding: The latest decoding behind it, if there was one.
         left_out: Step events that were not kept.
     """
 
@@ -188,6 +195,7 @@ class _Kept:
         self.start: Event = {}
         self.events: list[Event] = []
         self.end: Event | None = None
+        self.decoding: Event | None = None
         self.left_out = 0
         self._path = path
         self._sizes: list[int] = []  # by event, the values in it
@@ -197,7 +205,7 @@ class _Kept:
 
     def begin(self, event: Event) -> None:
         """Begin, or begin again: a resumed run has no start and no end of the first try."""
-        self.start, self.end = event, None
+        self.start, self.end, self.decoding = event, None, None
         self._starts += 1
         if self._starts > MAX_STARTS + 1:
             raise ValueError(f"{self._path}: expected at most {MAX_STARTS} resumptions, got more")

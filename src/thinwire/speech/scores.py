@@ -31,16 +31,20 @@ class Scorer:
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], priors: NDArray[np.float32]) -> None:
-        self._network, self._priors = network, torch.from_numpy(priors)
+        self._network, self._priors = network, priors
 
     @property
     def classes(self) -> int:
         """Columns of the scores."""
         return len(self._priors)
 
-    @torch.no_grad()
     def __call__(self, inputs: Tensor, where: str) -> NDArray[np.float32]:
-        """Score the frames of an utterance.
+        """Score the frames of an utterance: `log_posteriors` minus the priors."""
+        return self.log_posteriors(inputs, where) - self._priors
+
+    @torch.no_grad()
+    def log_posteriors(self, inputs: Tensor, where: str) -> NDArray[np.float32]:
+        """Return the logarithms of the probabilities of classes.
 
         Args:
             inputs: [frames, values].
@@ -64,4 +68,4 @@ class Scorer:
             found[first : first + _CHUNK] = torch.log_softmax(logits.float(), dim=1)
         if not bool(found.isfinite().all()):
             raise ValueError(f"{where}: the network's outputs are not finite")
-        return (found - self._priors).numpy()
+        return found.numpy()
