@@ -8,7 +8,7 @@ COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds tables support fuzz figures clean
+.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds bench-speech tables support fuzz figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-profile: install ## calibrate the planner for its figures (1 minute)
 
 tables: install ## the tables of the 1-bit paper on MNIST, into docs/results.md (30 minutes, goes on)
 	$(BIN)/python -m benchmarks.training.paper_tables
+
+bench-speech: install ## the papers' tables on speech, into docs/speech-results.md (90 minutes, goes on)
+	$(BIN)/python -m benchmarks.speech
 
 bench-speeds: install ## samples/s against minibatch size and model parallelism (root; 12 minutes, goes on)
 	$(BIN)/python -m benchmarks.training.speeds

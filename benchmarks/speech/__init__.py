@@ -1,0 +1,1 @@
+"""The papers on their own task: frames of speech."""
