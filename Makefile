@@ -8,7 +8,7 @@ COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds bench-speech tables support fuzz figures clean
+.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds bench-speech tables support fuzz docs figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ support: install ## write docs/support.md from the marks of the tests
 
 fuzz: install ## try a hundred thousand mutated files on everything that reads files (5 minutes)
 	$(BIN)/python -m tests.fuzz
+
+docs: install ## build the documentation as a site, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 figures: install ## draw docs/results and its page from benchmarks/results
 	$(BIN)/python -m benchmarks.page

@@ -7,7 +7,7 @@ best of at most three changes of what only it has, such as the length of its sta
 Hessian-free methods have four points of their own (``NEWTON_GRID``) and no minibatches.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -85,6 +85,7 @@ class Trainer(Protocol):
         ...
 
 
+Named = list[tuple[str, nn.Parameter]]
 Factory = Callable[[nn.Module, Task, Point], Trainer]
 """(network, task, settings) -> trainer."""
 
@@ -116,12 +117,12 @@ class SgdTrainer:
         task: Task,
         start: float = 0,
         every: float = 1,
-        scheduled: Any = None,
+        inner: Sequence[torch.optim.Optimizer] = (),
     ) -> None:
         self._module, self._optimizer, self._task = module, optimizer, task
         self._left, self.every = int(start), int(every)
         steps = task.goal.most_steps
-        self._schedule = LinearLR(scheduled or optimizer, 1.0, 0.0, total_iters=steps)
+        self._schedules = [LinearLR(o, 1.0, 0.0, total_iters=steps) for o in inner or [optimizer]]
 
     @property
     def starting(self) -> bool:
@@ -134,7 +135,8 @@ class SgdTrainer:
         share = shard(minibatch, dist.get_rank(), dist.get_world_size())
         self._task.loss(self._module, share).backward()
         self._optimizer.step()
-        self._schedule.step()
+        for schedule in self._schedules:
+            schedule.step()
         self._left -= 1
 
     def close(self) -> None:
@@ -207,7 +209,7 @@ def local_rounds(mean: Callable[[Point], Mean]) -> Factory:
     def make(model: nn.Module, task: Task, point: Point) -> Trainer:
         inner, every = optimizer_of(task, model, point), int(point["every"])
         rounds = LocalRounds(inner, every, mean(point), point["outer"], point["outer momentum"])
-        return SgdTrainer(model, rounds, task, 0, every, inner)
+        return SgdTrainer(model, rounds, task, 0, every, [inner])
 
     return make
 
@@ -237,12 +239,49 @@ def owner(model: nn.Module, task: Task, point: Point) -> Trainer:
     return SgdTrainer(model, optimizer, task, point["start"])
 
 
-def muon(model: nn.Module, task: Task, point: Point) -> Trainer:
-    """Return Muon for the matrices of the layers at their owners, and AdamW for the rest."""
+def matrices_and_rest(model: nn.Module) -> tuple[Named, Named]:
+    """Return the matrices of the layers, which Muon is made for, and all other parameters."""
     named = list(model.named_parameters())
     matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers")]
     of_muon = {name for name, _ in matrices}
-    rest = [(name, p) for name, p in named if name not in of_muon]
+    return matrices, [(name, p) for name, p in named if name not in of_muon]
+
+
+def muon_and_adamw(model: nn.Module, point: Point) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the layers, and AdamW for the rest."""
+    matrices, rest = ([p for _, p in part] for part in matrices_and_rest(model))
+    momentum = point["momentum"]
+    adamw = torch.optim.AdamW(rest, point["lr"], (momentum, 0.999), weight_decay=0.0)
+    muon = torch.optim.Muon(matrices, point["muon"], momentum=momentum, weight_decay=0.0)
+    return [muon, adamw]
+
+
+class Several:
+    """Several optimisers as one."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        self._optimizers = optimizers
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of all."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Step all."""
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+
+def dense_muon(model: nn.Module, task: Task, point: Point) -> Trainer:
+    """Return DDP with Muon on every worker."""
+    optimizers = muon_and_adamw(model, point)
+    return SgdTrainer(DistributedDataParallel(model), Several(optimizers), task, inner=optimizers)
+
+
+def owner_muon(model: nn.Module, task: Task, point: Point) -> Trainer:
+    """Return Muon for the matrices of the layers at their owners, and AdamW for the rest."""
+    matrices, rest = matrices_and_rest(model)
     own = {"lr": point["muon"], "momentum": point["momentum"], "weight_decay": 0.0}
     optimizer = thinwire.OwnerOptimizer(
         torch.optim.AdamW,
@@ -256,12 +295,12 @@ def muon(model: nn.Module, task: Task, point: Point) -> Trainer:
     return SgdTrainer(model, optimizer, task, point["start"])
 
 
-def local(code: str) -> Factory:
+def local(code: str, *, muon: bool = False) -> Factory:
     """Return the library's local steps, in this code from the first step on."""
 
     def make(model: nn.Module, task: Task, point: Point) -> Trainer:
-        inner, every = optimizer_of(task, model, point), int(point["every"])
-        start = int(point.get("start", 0))
+        inner = muon_and_adamw(model, point) if muon else [optimizer_of(task, model, point)]
+        start, every = int(point.get("start", 0)), int(point["every"])
         optimizer = thinwire.LocalSteps(
             inner,
             model.named_parameters(),
@@ -303,6 +342,7 @@ _SPARSE = {"every": 10, "outer": 1, "outer momentum": 0, "keep": 64}
 # then run to the target on every wire instead of being computed.
 CONTENDERS: dict[str, Contender] = {
     "dense": Contender(dense, {}),
+    "dense, Muon": Contender(dense_muon, {"muon": 0.02}, ({"muon": 0.01}, {"muon": 0.04})),
     "fp16": Contender(fp16, {}),
     "PowerSGD rank 1": _power_sgd(1),
     "PowerSGD rank 2": _power_sgd(2),
@@ -320,7 +360,7 @@ CONTENDERS: dict[str, Contender] = {
     "thinwire hook, 1 bit": Contender(hook(code="sign"), {"start": 0}, ({"start": 20},)),
     "thinwire optimiser": Contender(owner, {"start": 0}, ({"start": 20}, {"start": 40})),
     "thinwire optimiser, Muon": Contender(
-        muon, {"start": 20, "muon": 0.02}, ({"muon": 0.01}, {"muon": 0.04}, {"start": 0})
+        owner_muon, {"start": 20, "muon": 0.02}, ({"muon": 0.01}, {"muon": 0.04}, {"start": 0})
     ),
     "thinwire local steps": Contender(
         local("sign"), {"every": 10, "start": 20}, ({"start": 0}, {"every": 20}, {"every": 5})
@@ -328,11 +368,16 @@ CONTENDERS: dict[str, Contender] = {
     "thinwire local steps, 4 bits": Contender(
         local("4-bit"), {"every": 10}, ({"every": 20}, {"every": 5}, {"outer momentum": 0.3})
     ),
+    "thinwire local steps, 4 bits, Muon": Contender(
+        local("4-bit", muon=True),
+        {"every": 10, "muon": 0.02},
+        ({"muon": 0.04}, {"every": 20}, {"every": 5}),
+    ),
     "Hessian-free, Gauss-Newton": _newton("gauss-newton", "replicated"),
     "Hessian-free, Bi-CG-STAB": _newton("bicgstab", "sharded"),
 }
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
-_LAYERS = {"thinwire optimiser, Muon"}
+_LAYERS = {name for name in CONTENDERS if name.endswith("Muon")}
 _ALL = [name for name in CONTENDERS if name not in NEWTON]
 _ANY = [name for name in _ALL if name not in _LAYERS]
 _OURS = [name for name in _ANY if name.startswith("thinwire")]

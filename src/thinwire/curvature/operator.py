@@ -162,11 +162,12 @@ class _OfBatch(CurvatureOperator):
 class HessianOperator(_OfBatch):
     """The Hessian H of a model's mean loss, at the model's present parameters.
 
-    >>> model = nn.Linear(3, 2)
-    >>> batch = torch.randn(8, 3), torch.randint(2, (8,))
-    >>> H = HessianOperator(model, nn.functional.cross_entropy, batch)
-    >>> (H @ torch.ones(8)).shape
-    torch.Size([8])
+    Examples:
+        >>> model = nn.Linear(3, 2)
+        >>> batch = torch.randn(8, 3), torch.randint(2, (8,))
+        >>> H = HessianOperator(model, nn.functional.cross_entropy, batch)
+        >>> (H @ torch.ones(8)).shape
+        torch.Size([8])
 
     Args:
         model: its forward must be deterministic and treat samples independently: dropout off, batch

@@ -21,8 +21,9 @@ def momentum_from_time_constant(samples: float, batch_size: int) -> float:
     Raises:
         ValueError: a negative time constant or a batch of less than one sample.
 
-    >>> [round(momentum_from_time_constant(2500, n), 2) for n in (256, 1024, 4096)]
-    [0.9, 0.66, 0.19]
+    Examples:
+        >>> [round(momentum_from_time_constant(2500, n), 2) for n in (256, 1024, 4096)]
+        [0.9, 0.66, 0.19]
     """
     if samples < 0 or batch_size < 1:
         raise ValueError(
@@ -52,9 +53,10 @@ def rates_for_batch(
     Returns:
         (lr', m').
 
-    >>> lr, m = rates_for_batch(0.06, 0.9, 256, 512, normalised=False)
-    >>> round(lr, 4), round(m, 2)
-    (0.228, 0.81)
+    Examples:
+        >>> lr, m = rates_for_batch(0.06, 0.9, 256, 512, normalised=False)
+        >>> round(lr, 4), round(m, 2)
+        (0.228, 0.81)
     """
     rates = rates_of_step(lr, momentum, stated_for, samples, normalised=normalised)
     rate, converted, weight = rates

@@ -225,17 +225,18 @@ def simulate(workers: int, work: Callable[..., T], *args: Any) -> list[T]:
         ValueError: fewer than one worker.
         Exception: the first that a worker raised; workers that wait for it end, too.
 
-    >>> from torch import nn
-    >>> from thinwire import OneBitSGD
-    >>> def work(rank, workers):
-    ...     layer = nn.Linear(2, 1, bias=False)
-    ...     optimizer = OneBitSGD(layer.parameters(), lr=0.5, code="float32")
-    ...     layer(torch.full((1, 2), float(rank))).sum().backward()
-    ...     nn.init.zeros_(layer.weight)
-    ...     optimizer.step()
-    ...     return layer.weight.tolist()
-    >>> simulate(3, work)[0]
-    [[-0.5, -0.5]]
+    Examples:
+        >>> from torch import nn
+        >>> from thinwire import OneBitSGD
+        >>> def work(rank, workers):
+        ...     layer = nn.Linear(2, 1, bias=False)
+        ...     optimizer = OneBitSGD(layer.parameters(), lr=0.5, code="float32")
+        ...     layer(torch.full((1, 2), float(rank))).sum().backward()
+        ...     nn.init.zeros_(layer.weight)
+        ...     optimizer.step()
+        ...     return layer.weight.tolist()
+        >>> simulate(3, work)[0]
+        [[-0.5, -0.5]]
     """
     if workers < 1:
         raise ValueError(f"workers: expected >= 1, got {workers}")
