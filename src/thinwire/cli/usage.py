@@ -5,9 +5,21 @@ import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 T = TypeVar("T")
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+# What other programs call a field.
+_ELSEWHERE = {
+    "learning-rate": "lr",
+    "batch-size": "minibatch",
+    "max-epochs": "epochs",
+    "num-workers": "workers",
+    "nproc-per-node": "workers",
+    "bits": "code",
+    "output": "out",
+    "output-dir": "out",
+}
 
 
 class UsageError(Exception):
@@ -75,7 +87,7 @@ def parse(default: T, args: Sequence[str], *, prog: str) -> T:
         with contextlib.redirect_stderr(output):
             value, unknown = tyro.cli(
                 type(default),
-                args=list(args),
+                args=_with_truth(args, switches(type(default))),
                 default=default,
                 prog=prog,
                 return_unknown_args=True,
@@ -91,7 +103,7 @@ def parse(default: T, args: Sequence[str], *, prog: str) -> T:
         raise UsageError(str(error)) from None
     if unknown:
         flag = unknown[0].split("=")[0]
-        hint = nearest(flag, flags(type(default))) if flag.startswith("-") else ""
+        hint = _nearest_flag(flag, flags(type(default))) if flag.startswith("-") else ""
         raise UsageError(f"unknown argument {flag!r}{hint}")
     return value
 
@@ -106,6 +118,56 @@ def flags(kind: type[object], prefix: str = "--") -> list[str]:
         else:
             found.append(prefix + dashed)
     return found
+
+
+def switches(kind: type[object], prefix: str = "--") -> list[str]:
+    """Those flags of a dataclass that are true or false, and nothing else."""
+    hints = get_type_hints(kind)
+    found = []
+    for name, of_type in hints.items():
+        dashed = prefix + name.replace("_", "-")
+        if of_type is bool:
+            found.append(dashed)
+        elif hasattr(of_type, "__dataclass_fields__"):
+            found += switches(of_type, f"{dashed}.")
+    return found
+
+
+def _with_truth(args: Sequence[str], switched: Iterable[str]) -> list[str]:
+    """Spell out switches as the parser takes them: a flag alone is true.
+
+    >>> _with_truth(["--a", "--b", "no", "--c=on", "--d", "1"], ["--a", "--b", "--c"])
+    ['--a', 'True', '--b', 'False', '--c=True', '--d', '1']
+    """
+    known, spelt = set(switched), list[str]()
+    for position, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        before = args[position - 1] if position else ""
+        if flag in known and equals:
+            spelt.append(f"{flag}={_truth(value)}")
+        elif before in known and not arg.startswith("--"):
+            spelt.append(_truth(arg))
+        else:
+            spelt.append(arg)
+        last = position + 1 == len(args) or args[position + 1].startswith("--")
+        if arg in known and last:
+            spelt.append("True")
+    return spelt
+
+
+def _truth(word: str) -> str:
+    if word.lower() in _TRUE:
+        return "True"
+    return "False" if word.lower() in _FALSE else word
+
+
+def _nearest_flag(flag: str, known: Sequence[str]) -> str:
+    """A hint at the flag that was meant, by what other programs call it or by its letters."""
+    section, dot, name = flag.removeprefix("--").rpartition(".")
+    own = _ELSEWHERE.get(name)
+    meant = [each for each in known if own and each.removeprefix("--").split(".")[-1] == own]
+    same = [each for each in meant if each == f"--{section}{dot}{own}"]
+    return f", did you mean {(same or meant)[0]!r}?" if meant else nearest(flag, known)
 
 
 def _first_section(box: str) -> str:
