@@ -27,12 +27,17 @@ ARGUMENTS = {
     "local_steps": ["20"],
     "with_accelerate": ["12"],
     "with_lightning": ["12"],
+    "with_transformers": ["12"],
 }
 RECIPES = {
     "sgd": "[optimizer]\nlr = 0.2",
     "hessian-free": "[hessian_free]\niterations = 2\ncurvature_batch = 100",
 }
-NEEDS = {"with_accelerate": "accelerate", "with_lightning": "lightning"}
+NEEDS = {
+    "with_accelerate": "accelerate",
+    "with_lightning": "lightning",
+    "with_transformers": "transformers",
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
