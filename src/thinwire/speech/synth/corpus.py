@@ -76,29 +76,30 @@ def make_corpus(
     clear_folder(out)
     write_atomically(out / STATISTICS, unfinished_page(settings, len(sentences)))
     hours = (settings.train_hours, settings.held_out_hours)
-    parts: dict[str, Tally] = {}
-    done = 0.0
+    parts = {part: Tally() for part in PARTS}
+
+    def made() -> float:
+        return sum(tally.frames for tally in parts.values()) / _HOUR
+
     for part, text, wanted in zip(PARTS, texts, hours, strict=True):
-        parts[part] = Tally()
-        for now in _write_features(out / part, settings, text, wanted, parts[part]):
-            progress(done + now)
-        done += parts[part].frames / _HOUR
+        _write_features(out / part, settings, text, wanted, parts[part], lambda: progress(made()))
     tying = tie(parts["train"].contexts, settings.classes)
     for part, tally in parts.items():
         _write_alignments(out / part, tally, tying)
     seconds = time.monotonic() - begin
     write_atomically(out / STATISTICS, page(settings, len(sentences), parts, tying, seconds))
-    return done, seconds
+    return made(), seconds
 
 
 def _write_features(
-    folder: Path, settings: Settings, text: list[str], hours: float, tally: Tally
-) -> Iterator[float]:
-    """Make the utterances of a part until they have so many hours, and write their features.
-
-    Yields:
-        The hours of the part that are written.
-    """
+    folder: Path,
+    settings: Settings,
+    text: list[str],
+    hours: float,
+    tally: Tally,
+    progress: Callable[[], None],
+) -> None:
+    """Make the utterances of a part until they have so many hours, and write their features."""
     jobs = settings.jobs or os.cpu_count() or 1
     tasks = _tasks(settings, text, PARTS.index(folder.name))
     with (
@@ -111,7 +112,7 @@ def _write_features(
             for made in _until(shard, hours * _HOUR - tally.frames):
                 writer.matrix(made.name, made.features)
                 tally.utterance(made.name, made.speaker, made.segments)
-            yield tally.frames / _HOUR
+            progress()
             if tally.frames >= hours * _HOUR:
                 return
 

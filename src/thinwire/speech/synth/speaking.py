@@ -15,6 +15,7 @@ RATE = 22050  # samples a second
 _END, _PHONEME = 0, 7  # kinds of events
 _SPEED, _PITCH, _RANGE, _GAP = 1, 3, 4, 7  # parameters
 _UTF8 = 1
+_SEED = 1  # of eSpeak's own noise
 
 
 class _Name(ctypes.Union):
@@ -77,7 +78,10 @@ class _Listener:
 @cache
 def _listener() -> _Listener:
     listener = _Listener()
-    library().espeak_SetSynthCallback(listener.callback)
+    espeak = library()
+    espeak.espeak_SetSynthCallback(listener.callback)
+    if hasattr(espeak, "espeak_ng_SetRandSeed"):  # 1.52 begins with the time of day
+        espeak.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     return listener
 
 
