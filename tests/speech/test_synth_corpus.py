@@ -153,8 +153,7 @@ def test_text_that_cannot_be_spoken_is_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = tmp_path / "words.txt"
-    line = " ".join(["incomprehensibilities"] * 40)
-    words.write_text("".join(f"{line[:-n]}\n" for n in range(1, 9)))
+    words.write_text("\n".join(f"мы были {'мы ' * n}" for n in range(1, 9)), encoding="utf-8")
     assert main(["data", "synth", str(tmp_path / "out"), "--hours", "1", "--text", str(words)]) == 1
     assert "cannot be spoken" in capfd.readouterr().err
     assert not list((tmp_path / "out").rglob("*.part"))

@@ -36,7 +36,7 @@ def read_sentences(path: Path | None) -> list[str]:
 def split(text: str) -> list[str]:
     r"""Return the sentences of a text, those with too few or too many words left out.
 
-    >>> split("He said : `` Come here '' . And then\nshe went .")
+    >>> split("He said : `` Come here '' . Then\nshe went .")
     ['He said: Come here.', 'she went.']
     """
     sentences = (_clean(part) for line in text.splitlines() for part in _END.split(line))
