@@ -1,5 +1,6 @@
 """Calling a function in a fresh process for each argument, some at a time, in order."""
 
+import contextlib
 import multiprocessing
 import signal
 from collections import deque
@@ -59,10 +60,13 @@ def _start(
 
 def _work(connection: Connection, function: Callable[[A], R], argument: A) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    answer: tuple[bool, Any]
     try:
-        connection.send((True, function(argument)))
+        answer = True, function(argument)
     except (RuntimeError, ValueError, OSError) as error:
-        connection.send((False, str(error)))
+        answer = False, str(error)
+    with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+        connection.send(answer)
 
 
 def _answer(process: BaseProcess, connection: Connection) -> Any:
