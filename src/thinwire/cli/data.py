@@ -10,10 +10,12 @@ from thinwire.data import DataFields, Dataset, DataSource, inspect_kaldi, open_d
 
 USAGE = """usage: thinwire data mnist [--data DIR]
        thinwire data inspect DIR
+       thinwire data synth OUT --hours H [--test-hours H] [--text FILE] [--FIELD VALUE ...]
        thinwire data PATH [--targets NAME ...] [--inputs NAME ...] [--FIELD VALUE ...]
 
 PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data].
-DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told."""
+DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told.
+OUT is a folder to make, of synthetic speech with exact labels; synth --help names all fields."""
 SHOWN = 8  # targets
 
 
@@ -24,6 +26,8 @@ def run(args: list[str]) -> int:
         return 0 if args in (["-h"], ["--help"]) else 2
     if args[0] == "inspect":
         return _inspect(args[1:])
+    if args[0] == "synth":
+        return _synth(args[1:])
     name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
     fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
     if name != "mnist":
@@ -46,6 +50,13 @@ def _inspect(args: list[str]) -> int:
         lines, wrong = inspect_kaldi(Path(args[0]))
     print("\n".join(lines))
     return 1 if wrong else 0
+
+
+def _synth(args: list[str]) -> int:
+    """Make synthetic speech with exact labels."""
+    from thinwire.cli.synth import run as make
+
+    return make(args)
 
 
 def describe(dataset: Dataset) -> list[str]:
