@@ -12,6 +12,8 @@ EXTRAS = {
     "jinja2": "report",
     "matplotlib": "report",
     "pyarrow": "tables",
+    "tensorboard": "watch",
+    "wandb": "watch",
     "kaldi_native_fbank": "speech",
     "kaldialign": "speech",
     "espeakng_loader": "speech",

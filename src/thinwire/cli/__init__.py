@@ -1,4 +1,4 @@
-"""The ``thinwire`` command: train, compare, report, plan, forward, decode, align, data, doctor."""
+"""The ``thinwire`` command; ``COMMANDS`` has all that it can do."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a recipe: thinwire train mnist-onebit --workers 4",
     "compare": "train several recipes and report: thinwire compare mnist-sgd mnist-hf-cg",
     "report": "compare runs in one page or table: thinwire report RUN...",
+    "follow": "hand a run to TensorBoard or W&B: thinwire follow RUN --tensorboard DIR",
     "plan": "how many workers pay: thinwire plan --calibrate, then thinwire plan",
     "forward": "log-likelihoods of speech, for Kaldi: thinwire forward RUN FOLDER --out DIR",
     "decode": "the phone error of a network: thinwire decode RUN FOLDER",

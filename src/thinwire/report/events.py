@@ -128,14 +128,18 @@ def iterate_events(path: Path) -> Iterator[Event]:
                     f"{path}, line {number}: expected at most {MAX_LINE_BYTES} bytes, got more"
                 )
             if line.endswith(b"\n"):
-                yield _parse(line[:-1], path, number)
+                yield parse_event(line[:-1], path, number)
                 continue
             with suppress(ValueError):
-                yield _parse(line, path, number)
+                yield parse_event(line, path, number)
 
 
-def _parse(line: bytes, path: Path, number: int) -> Event:
-    """Read one line; ``number`` counts from 1 and is used in the error only."""
+def parse_event(line: bytes, path: Path, number: int) -> Event:
+    """Read one line, without its end; ``number`` counts from 1 and is used in the error only.
+
+    Raises:
+        ValueError: If the line is not a JSON object with an ``event`` name.
+    """
     values = sum(map(line.count, (b",", b"[", b"{")))  # at least as many as there are
     if values > MAX_LINE_VALUES:
         raise ValueError(
@@ -204,7 +208,7 @@ def _mend_last_line(file: BinaryIO, path: Path) -> None:
     if not tail:
         return
     try:
-        _parse(tail, path, 0)
+        parse_event(tail, path, 0)
     except ValueError:
         file.truncate(size - len(tail))
     else:
