@@ -17,6 +17,7 @@ from benchmarks.training.contenders import (
     NEWTON_MOST,
     NEWTON_TUNE,
     SEEDS,
+    UNCHANGED,
     Point,
     changed,
     grid,
@@ -49,6 +50,7 @@ def speed_key(task: str, contender: str, rate: str, seed: int) -> str:
 
 def best_point(results: Results, task: str, contender: str) -> Point | None:
     """Return the best point of all; None until all are tried, or if all failed."""
+    contender = UNCHANGED.get(contender, contender)
     first = grid(task, contender)
     best = _best(results, task, contender, first)
     if best is None:
@@ -82,6 +84,8 @@ def cells(results: Results) -> list[Cell]:
 
 
 def _tune(results: Results, task: str, contender: str) -> Iterator[Cell]:
+    if contender in UNCHANGED:
+        return
     few = NEWTON_TUNE if contender in NEWTON else GOALS[task].tune_steps
     first = grid(task, contender)
     best = _best(results, task, contender, first)

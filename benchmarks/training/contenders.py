@@ -376,6 +376,8 @@ CONTENDERS: dict[str, Contender] = {
     "Hessian-free, Gauss-Newton": _newton("gauss-newton", "replicated"),
     "Hessian-free, Bi-CG-STAB": _newton("bicgstab", "sharded"),
 }
+UNCHANGED = {"thinwire hook": "dense"}
+"""Who has no settings of its own: the drop-in is to serve a script as it was tuned for DDP."""
 NEWTON = {name for name in CONTENDERS if name.startswith("Hessian-free")}
 _LAYERS = {name for name in CONTENDERS if name.endswith("Muon")}
 _ALL = [name for name in CONTENDERS if name not in NEWTON]

@@ -14,6 +14,7 @@ from benchmarks.training.contenders import (
     ENTRIES,
     NEWTON,
     SEEDS,
+    UNCHANGED,
     Point,
     grid,
     words,
@@ -199,6 +200,8 @@ def grids() -> Table:
         for name in ENTRIES[task]:
             entry = CONTENDERS[name]
             points = "; ".join(words(point) for point in grid(task, name))
+            if name in UNCHANGED:
+                points = f"that of {UNCHANGED[name]}"
             then = "; ".join(map(words, entry.changes)) or "-"
             lines.append([task, target, name, points, then])
     return Table("Grids", ("task", "target", "contender", "points", "then, at the best"), lines)
