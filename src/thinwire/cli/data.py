@@ -5,15 +5,18 @@ from pathlib import Path
 
 import torch
 
+from thinwire.cli import fillets
 from thinwire.cli.usage import UsageError, nearest, parse, user_errors
 from thinwire.data import DataFields, Dataset, DataSource, inspect_kaldi, open_dataset
 
 USAGE = """usage: thinwire data mnist [--data DIR]
+       thinwire data fillets OUT [--from PATH] [--states N]
        thinwire data inspect DIR
        thinwire data PATH [--targets NAME ...] [--inputs NAME ...] [--FIELD VALUE ...]
 
 PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data].
-DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told."""
+DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told.
+OUT is a folder to fill with a corpus of human speech; thinwire data fillets says more."""
 SHOWN = 8  # targets
 
 
@@ -24,11 +27,13 @@ def run(args: list[str]) -> int:
         return 0 if args in (["-h"], ["--help"]) else 2
     if args[0] == "inspect":
         return _inspect(args[1:])
+    if args[0] == "fillets":
+        return fillets.run(args[1:])
     name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
     fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
     if name != "mnist":
         if not (Path(name).exists() or any(mark in name for mark in "/.:")):
-            hint = nearest(name, ["mnist"])
+            hint = nearest(name, ["mnist", "fillets"])
             raise UsageError(f"no data set {name!r}{hint}; expected mnist, a path or a function")
         fields = replace(fields, path=name)
     with user_errors():
