@@ -60,7 +60,7 @@ class Chains:
         self, places: NDArray[np.int64], values: Sequence[NDArray[np.int64]]
     ) -> NDArray[np.int64]:
         offsets = np.cumsum([0, *map(len, values[:-1])])
-        return np.concatenate(values)[places + np.repeat(offsets, np.diff(self.begins))]
+        return np.asarray(np.concatenate(values)[places + np.repeat(offsets, np.diff(self.begins))])
 
     def transitions(self, places: NDArray[np.int64]) -> Transitions:
         """Return how probable staying is, counted in alignments and smoothed."""

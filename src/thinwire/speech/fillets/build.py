@@ -182,12 +182,13 @@ class _Course:
 def _write(out: Path, parts: Mapping[str, Part], course: _Course) -> dict[str, PartFigures]:
     """Align and write all parts; return their figures."""
     places = np.asarray(course.found["places"], np.int64)
+    trained_on = np.asarray(course.found["labels"], np.int64)
     network = rounds.network_of(course.found, course.tying, parts["train"])
     transitions = parts["train"].chains.transitions(places)
     figures = {}
     for name, part in parts.items():
         if name != "train":
-            scores = rounds.network_scores(network, part.speech, course.found["labels"])
+            scores = rounds.network_scores(network, part.speech, trained_on)
             places = part.chains.align(
                 scores, transitions, lambda _: None, course.tying.of_chain
             ).places

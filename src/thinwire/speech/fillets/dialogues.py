@@ -17,7 +17,7 @@ _SHARED = {
     "shout_dialogs_cs.lua": "share/border",
 }
 # Digits, formats, commands and other alphabets are read in ways that nobody can know.
-_READABLE = re.compile(r"[A-Za-zÁČĎÉĚÍŇÓŘŠŤÚŮÝŽáčďéěíňóřšťúůýž ,.!?;:'’\"„”“…–-]+")
+_READABLE = re.compile(r"[A-Za-zÁČĎÉĚÍŇÓŘŠŤÚŮÝŽáčďéěíňóřšťúůýž ,.!?;:'’\"„”“…–-]+")  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Line:
 def parse_script(script: str, room: str) -> list[Line]:
     """Return the lines of a dialogue script, in order.
 
-    >>> parse_script('dialogId("a-m", "font_small", "Yes.")\\n\\ndialogStr("Ano.")', "city")
+    >>> parse_script('dialogId("a-m", "font_small", "Yes.") dialogStr("Ano.")', "city")
     [Line(room='city', name='a-m', role='small', text='Ano.')]
     """
     return [

@@ -1,5 +1,7 @@
 """Czech texts as phones, which eSpeak NG tells."""
 
+# ruff: noqa: RUF001 - symbols of the International Phonetic Alphabet
+
 import ctypes
 import re
 
@@ -11,67 +13,14 @@ _STRESS = str.maketrans("", "", "ˈˌ")
 _SWITCH = re.compile(r"\([a-z-]+\)")
 
 # Rare ones are counted among their neighbours.
-_FOLDED: dict[str, tuple[str, ...]] = {
-    **{
-        each: (each,)
-        for each in [
-            "a",
-            "e",
-            "i",
-            "o",
-            "u",
-            "p",
-            "b",
-            "t",
-            "d",
-            "k",
-            "f",
-            "v",
-            "s",
-            "z",
-            "x",
-            "h",
-            "r",
-            "l",
-            "j",
-            "m",
-            "n",
-        ]
-    },
-    "aː": ("aa",),
-    "eː": ("ee",),
-    "iː": ("ii",),
-    "uː": ("uu",),
-    "oː": ("o",),
-    "oʊ": ("ou",),
-    "aʊ": ("a", "u"),
-    "eʊ": ("e", "u"),
-    "eɪ": ("e", "j"),
-    "ɪ": ("i",),
-    "ɪː": ("ii",),
-    "ɛ": ("e",),
-    "ɛː": ("ee",),
-    "ɔ": ("o",),
-    "c": ("ty",),
-    "ɟ": ("dy",),
-    "ɲ": ("ny",),
-    "ɡ": ("g",),
-    "ŋ": ("n",),
-    "ʃ": ("sh",),
-    "ʒ": ("zh",),
-    "ts": ("ts",),
-    "tʃ": ("ch",),
-    "dz": ("d", "z"),
-    "dʒ": ("d", "zh"),
-    "dʑ": ("d", "zh"),
-    "ɣ": ("h",),
-    "ɹ": ("r",),
-    "r̝": ("rz",),
-    "r̝̊": ("rs",),
-    "l̩": ("l",),
-    "r̩": ("r",),
-    "m̩": ("m",),
-}
+_TABLE = """
+a a, e e, i i, o o, u u, aː aa, eː ee, iː ii, uː uu, oː o, oʊ ou, aʊ a+u, eʊ e+u, eɪ e+j,
+ɪ i, ɪː ii, ɛ e, ɛː ee, ɔ o,
+p p, b b, t t, d d, c ty, ɟ dy, k k, ɡ g, ts ts, dz d+z, tʃ ch, dʒ d+zh, dʑ d+zh,
+f f, v v, s s, z z, ʃ sh, ʒ zh, x x, h h, ɣ h, r̝ rz, r̝̊ rs,
+r r, r̩ r, ɹ r, l l, l̩ l, j j, m m, m̩ m, n n, ŋ n, ɲ ny
+"""
+_FOLDED = {symbol: tuple(phones.split("+")) for symbol, phones in map(str.split, _TABLE.split(","))}
 PHONES = tuple(sorted({phone for phones in _FOLDED.values() for phone in phones}))
 """All phones, without silence."""
 

@@ -148,7 +148,7 @@ def network_scores(network: Network, speech: Speech, labels: NDArray[np.int64]) 
     def scores(part: slice) -> NDArray[np.float32]:
         first, last = np.searchsorted(speech.begins, [part.start, part.stop])
         begins = speech.begins[first : last + 1] - part.start
-        return network.log_posteriors(speech.frames[part], begins) - priors
+        return np.asarray(network.log_posteriors(speech.frames[part], begins) - priors)
 
     return scores
 

@@ -62,8 +62,9 @@ class Stages:
 def _read(path: Path) -> Arrays | None:
     """Return the arrays of a file; None if it is missing or damaged."""
     try:
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        with open_regular(path) as file:
+            stored = np.load(file, allow_pickle=False)
+            return dict(stored) if isinstance(stored, np.lib.npyio.NpzFile) else None
     except (FileNotFoundError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
 
