@@ -1,5 +1,7 @@
 """Dialogue scripts are parsed, and texts become phones."""
 
+# ruff: noqa: RUF001 - symbols of the International Phonetic Alphabet
+
 import pytest
 
 from thinwire.speech.fillets.dialogues import Line, lines_with_sound, parse_script
