@@ -7,8 +7,12 @@ from thinwire.speech.classes import SILENCE
 from thinwire.speech.fillets.aligning import Chains
 from thinwire.speech.fillets.beginning import first_places
 from thinwire.speech.fillets.chain import NAMES, POSITIONS, STATES, make_chain
+from thinwire.speech.fillets.corpus import Speech, Utterance
+from thinwire.speech.fillets.dialogues import Line
 from thinwire.speech.fillets.gaussians import divide, fit
 from thinwire.speech.fillets.network import SPLICE, Network, _neighbours
+from thinwire.speech.fillets.tying import untied
+from thinwire.speech.fillets.writing import kept_frames
 
 WORDS = (("t", "a"), ("m",))
 HALF = np.full(STATES, np.log(0.5))
@@ -137,3 +141,20 @@ def test_a_network_learns_and_is_stored() -> None:
     body = Network(4, 5, seed=2)
     body.load(network.arrays(), body_only=True)
     assert body.classes == 5
+
+
+def test_long_silence_at_the_ends_is_cut_off() -> None:
+    classes = untied().classes
+    silence, spoken = POSITIONS * NAMES.index(SILENCE), 0
+    first = [silence] * 50 + [spoken] * 5 + [silence] * 60 + [spoken] + [silence] * 3
+    second = [spoken] + [silence] * 21
+    labels = np.array(first + second)
+    line = Line("city", "a", "big", "Ano")
+    utterances = (Utterance(line, "big", WORDS), Utterance(line, "big", WORDS))
+    frames = np.arange(len(labels), dtype=np.float32)[:, None]
+    speech = Speech(utterances, frames, np.array([0, len(first), len(labels)]))
+    kept = kept_frames(speech, labels, classes)
+    np.testing.assert_array_equal(np.flatnonzero(~kept), [*range(30), len(labels) - 1])
+    cut = speech.cut(kept)
+    np.testing.assert_array_equal(cut.begins, [0, len(first) - 30, len(labels) - 31])
+    np.testing.assert_array_equal(cut.frames, frames[kept])

@@ -26,7 +26,7 @@ from thinwire.speech.fillets.rounds import Part, make_part
 from thinwire.speech.fillets.stages import Arrays, Stages, Tell
 from thinwire.speech.fillets.statistics import PartFigures, RoundFigures, measure, page
 from thinwire.speech.fillets.tying import Tying, untied
-from thinwire.speech.fillets.writing import write_part
+from thinwire.speech.fillets.writing import MOST_SILENCE, kept_frames, write_part
 
 STATISTICS = "statistics.md"
 WORK = ".work"
@@ -100,7 +100,7 @@ def build(
     for _ in range(_TIED_NETWORKS):
         course.network()
     measured = _write(out, parts, course)
-    text = page(measured, course.figures, dropped, HELD_OUT, torch.get_num_threads())
+    text = page(measured, course.figures, dropped, HELD_OUT, torch.get_num_threads(), MOST_SILENCE)
     write_atomically(out / STATISTICS, text)
     return text
 
@@ -181,6 +181,7 @@ class _Course:
 
 def _write(out: Path, parts: Mapping[str, Part], course: _Course) -> dict[str, PartFigures]:
     """Align and write all parts; return their figures."""
+    classes = course.tying.classes
     places = np.asarray(course.found["places"], np.int64)
     trained_on = np.asarray(course.found["labels"], np.int64)
     network = rounds.network_of(course.found, course.tying, parts["train"])
@@ -193,8 +194,10 @@ def _write(out: Path, parts: Mapping[str, Part], course: _Course) -> dict[str, P
                 scores, transitions, lambda _: None, course.tying.of_chain
             ).places
         labels = rounds.labels_of(part, places, course.tying)
-        alignments = np.split(labels, part.speech.begins[1:-1])
-        write_part(out / name, part.speech, alignments, course.tying.classes)
-        accuracy = rounds.accuracy(network, part.speech, labels)
-        figures[name] = measure(alignments, course.tying.classes, accuracy)
+        right = rounds.heard(network, part.speech) == labels
+        kept = kept_frames(part.speech, labels, classes)
+        speech = part.speech.cut(kept)
+        alignments = np.split(labels[kept], speech.begins[1:-1])
+        write_part(out / name, speech, alignments, classes)
+        figures[name] = measure(alignments, classes, len(kept), float(right[kept].mean()))
     return figures

@@ -87,6 +87,15 @@ class Speech:
             np.cumsum([0, *map(len, chosen)]).astype(np.int64),
         )
 
+    def cut(self, kept: NDArray[np.bool_]) -> "Speech":
+        """Return the same utterances with some of their frames.
+
+        Args:
+            kept: whether each frame is kept, [frames].
+        """
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Speech(self.utterances, self.frames[kept], before[self.begins])
+
     def with_frames(self, frames: NDArray[np.float32]) -> "Speech":
         """Return the same utterances with other features."""
         return Speech(self.utterances, frames, self.begins)

@@ -20,6 +20,7 @@ class PartFigures:
     Attributes:
         utterances: how many.
         minutes: of sound.
+        cut_minutes: of silence that was cut off at the ends of utterances.
         silence: share of the frames.
         long: share of the phones, without silence, that last more than 300 ms.
         median_ms: median duration of a phone, without silence.
@@ -30,6 +31,7 @@ class PartFigures:
 
     utterances: int
     minutes: float
+    cut_minutes: float
     silence: float
     long: float
     median_ms: float
@@ -56,13 +58,14 @@ class RoundFigures:
 
 
 def measure(
-    alignments: Sequence[NDArray[np.integer]], classes: Classes, accuracy: float
+    alignments: Sequence[NDArray[np.integer]], classes: Classes, recorded: int, accuracy: float
 ) -> PartFigures:
     """Return the figures of a part.
 
     Args:
         alignments: the classes of the frames of each utterance.
         classes: of all parts.
+        recorded: frames before silence was cut off.
         accuracy: share of the frames whose class the last network finds.
     """
     frames = np.concatenate(alignments)
@@ -75,6 +78,7 @@ def measure(
     return PartFigures(
         utterances=len(alignments),
         minutes=len(frames) / FRAMES_A_SECOND / 60,
+        cut_minutes=(recorded - len(frames)) / FRAMES_A_SECOND / 60,
         silence=float(silent[frames].mean()),
         long=float((durations * to_ms > LONG_MS).mean()),
         median_ms=float(np.median(durations) * to_ms),
@@ -99,8 +103,18 @@ def page(
     dropped: Mapping[str, int],
     held_out: Sequence[str],
     threads: int,
+    most_silence: int,
 ) -> str:
-    """Return the page, as Markdown."""
+    """Return the page, as Markdown.
+
+    Args:
+        parts: figures of the parts by name.
+        rounds: of the rounds, in order.
+        dropped: how many utterances are not used, by the reason.
+        held_out: rooms.
+        threads: that the networks were trained with.
+        most_silence: frames that an utterance keeps at either end.
+    """
     lines = [
         "# Czech voices of Fish Fillets NG",
         "",
@@ -121,6 +135,7 @@ def page(
         "",
         *_parts_table(parts),
         "",
+        f"Silence at either end of an utterance beyond {10 * most_silence} ms is cut off.",
         "Frames a class: tenth percentile, median and ninetieth percentile. Frame accuracy is that",
         "of the last network on its own alignments, which flatters it.",
         "",
@@ -139,6 +154,7 @@ def _parts_table(parts: Mapping[str, PartFigures]) -> list[str]:
     rows = [
         ("utterances", [f"{part.utterances}" for part in parts.values()]),
         ("minutes", [f"{part.minutes:.1f}" for part in parts.values()]),
+        ("minutes of silence cut off", [f"{part.cut_minutes:.1f}" for part in parts.values()]),
         ("silence", [f"{part.silence:.1%}" for part in parts.values()]),
         ("median duration of a phone", [f"{part.median_ms:.0f} ms" for part in parts.values()]),
         (f"phones longer than {LONG_MS} ms", [f"{part.long:.1%}" for part in parts.values()]),

@@ -8,8 +8,31 @@ from numpy.typing import NDArray
 
 from thinwire.data.kaldi.writing import ArkWriter
 from thinwire.files import write_atomically
-from thinwire.speech.classes import Classes, write_classes
+from thinwire.speech.classes import SILENCE, Classes, write_classes
 from thinwire.speech.fillets.corpus import Speech
+
+MOST_SILENCE = 20
+"""Frames of silence that an utterance keeps at either end."""
+
+
+def kept_frames(speech: Speech, labels: NDArray[np.integer], classes: Classes) -> NDArray[np.bool_]:
+    """Return which frames are kept: not those of long silence at the ends of utterances.
+
+    Args:
+        speech: the utterances.
+        labels: the classes of all frames, [frames].
+        classes: of all parts.
+
+    Returns:
+        bool [frames].
+    """
+    spoken = np.array([phone != SILENCE for phone in classes.phone_of])[labels]
+    kept = np.ones(len(labels), bool)
+    for begin, end in zip(speech.begins[:-1], speech.begins[1:], strict=True):
+        at = begin + np.flatnonzero(spoken[begin:end])
+        kept[begin : max(begin, at[0] - MOST_SILENCE)] = False
+        kept[at[-1] + 1 + MOST_SILENCE : end] = False
+    return kept
 
 
 def write_part(
