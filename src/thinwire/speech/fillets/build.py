@@ -1,7 +1,7 @@
 """Building the corpus, stage after stage."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from thinwire.speech.fillets.corpus import (
     split,
     texts_to_say,
 )
+from thinwire.speech.fillets.dialogues import Line
 from thinwire.speech.fillets.packages import read_packages
+from thinwire.speech.fillets.phones import Words
 from thinwire.speech.fillets.rounds import Part, make_part
 from thinwire.speech.fillets.stages import Arrays, Stages, Tell
 from thinwire.speech.fillets.statistics import PartFigures, RoundFigures, measure, page
@@ -32,7 +34,7 @@ STATISTICS = "statistics.md"
 WORK = ".work"
 
 # Whether each round of Gaussians begins by dividing them.
-_GAUSSIANS = (False, False, False, False, True, False, True, False)
+_GAUSSIANS = (False, False, False, False, True, False, True, False, True, False)
 _NETWORKS = 3
 _TIED_NETWORKS = 1
 
@@ -81,10 +83,7 @@ def build(
     """
     files = read_packages(source, note)
     said, dropped = texts_to_say(files)
-    digest = hashlib.sha256(repr((said, torch.get_num_threads())).encode())
-    for line, _ in said:
-        digest.update(hashlib.sha256(files[line.sound]).digest())
-    stages = Stages(out / WORK, digest.digest(), tell)
+    stages = Stages(out / WORK, _digest(said, files), tell)
     sounds = stages.run("sounds", None, lambda share: read_sounds(said, files, share))
     raw = make_speech(said, sounds)
     if len(raw) < len(said):
@@ -92,17 +91,33 @@ def build(
     parts = _parts(raw)
     course = _Course(stages, parts["train"], parts["test"])
     course.begin(raw.part(split(raw.utterances)["train"]).frames)
-    for divided in _GAUSSIANS:
-        course.gaussians(divided)
-    for _ in range(_NETWORKS):
-        course.network()
-    course.tie(settings.states)
-    for _ in range(_TIED_NETWORKS):
-        course.network()
+    course.run(settings)
     measured = _write(out, parts, course)
-    text = page(measured, course.figures, dropped, HELD_OUT, torch.get_num_threads(), MOST_SILENCE)
+    text = page(measured, course.figures, _remarks(dropped, len(course.tying.classes)))
     write_atomically(out / STATISTICS, text)
     return text
+
+
+def _digest(said: Sequence[tuple[Line, Words]], files: Mapping[str, bytes]) -> bytes:
+    """Return a digest of all that results depend on: texts, sounds, threads and this code."""
+    digest = hashlib.sha256(repr((said, torch.get_num_threads())).encode())
+    for line, _ in said:
+        digest.update(hashlib.sha256(files[line.sound]).digest())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _remarks(dropped: Mapping[str, int], classes: int) -> list[str]:
+    """Return what the page says about how the corpus was built."""
+    return [
+        f"{classes} classes.",
+        f"Held-out rooms: {', '.join(HELD_OUT)}.",
+        f"Silence at either end of an utterance beyond {MOST_SILENCE} frames is cut off.",
+        f"Built with {torch.get_num_threads()} threads; another number may give slightly other "
+        "labels.",
+        *(f"Not used: {count} utterances, {why}." for why, count in dropped.items()),
+    ]
 
 
 def _parts(raw: Speech) -> dict[str, Part]:
@@ -141,7 +156,17 @@ class _Course:
             "beginning", None, lambda _: rounds.begin(self._train, log_mel)
         )
 
-    def gaussians(self, divided: bool) -> None:
+    def run(self, settings: Settings) -> None:
+        """Run all rounds behind the beginning."""
+        for divided in _GAUSSIANS:
+            self._gaussians(divided)
+        for _ in range(_NETWORKS):
+            self._network()
+        self._tie(settings.states)
+        for _ in range(_TIED_NETWORKS):
+            self._network()
+
+    def _gaussians(self, divided: bool) -> None:
         """Run a round with Gaussians, which are divided first or not."""
         self._run(
             "Gaussians",
@@ -149,7 +174,7 @@ class _Course:
             lambda tell: rounds.gaussian_round(self._train, self._test, self.found, divided, tell),
         )
 
-    def network(self) -> None:
+    def _network(self) -> None:
         """Run a round with a network."""
         seed = len(self.figures)
         self._run(
@@ -160,7 +185,7 @@ class _Course:
             ),
         )
 
-    def tie(self, classes: int) -> None:
+    def _tie(self, classes: int) -> None:
         """Make classes of states in context."""
         tied = self._stages.run(
             "tying", classes, lambda _: rounds.tie(self._train, self.found, classes)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 SPLICE = 4
 HIDDEN = 512
-_BATCH = 512
+_BATCH = 256
 _RATE = 1e-3
 _FRAMES_AT_ONCE = 8192
 _PREFIX = "network."

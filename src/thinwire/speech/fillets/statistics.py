@@ -98,22 +98,14 @@ def _durations(
 
 
 def page(
-    parts: Mapping[str, PartFigures],
-    rounds: Sequence[RoundFigures],
-    dropped: Mapping[str, int],
-    held_out: Sequence[str],
-    threads: int,
-    most_silence: int,
+    parts: Mapping[str, PartFigures], rounds: Sequence[RoundFigures], remarks: Sequence[str]
 ) -> str:
     """Return the page, as Markdown.
 
     Args:
         parts: figures of the parts by name.
         rounds: of the rounds, in order.
-        dropped: how many utterances are not used, by the reason.
-        held_out: rooms.
-        threads: that the networks were trained with.
-        most_silence: frames that an utterance keeps at either end.
+        remarks: what else there is to say, a sentence each.
     """
     lines = [
         "# Czech voices of Fish Fillets NG",
@@ -127,15 +119,12 @@ def page(
         "  applies to the data derived from them, which was built on this machine.",
         "- Labels come from alignment to phones that eSpeak NG tells from the text. Nobody has",
         "  checked them by hand.",
-        f"- Held-out rooms: {', '.join(held_out)}.",
-        f"- Built with {threads} threads; another number may give slightly other labels.",
-        *(f"- Not used: {count} utterances, {why}." for why, count in dropped.items()),
+        *(f"- {remark}" for remark in remarks),
         "",
         "## Parts",
         "",
         *_parts_table(parts),
         "",
-        f"Silence at either end of an utterance beyond {10 * most_silence} ms is cut off.",
         "Frames a class: tenth percentile, median and ninetieth percentile. Frame accuracy is that",
         "of the last network on its own alignments, which flatters it.",
         "",
