@@ -6,6 +6,8 @@ import kaldiio
 import numpy as np
 import pytest
 
+from thinwire.cli import data
+from thinwire.cli.usage import UsageError
 from thinwire.data.kaldi import inspect_kaldi
 from thinwire.speech.classes import SILENCE, read_classes
 from thinwire.speech.fillets import Settings, build
@@ -29,6 +31,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     return folder
+
+
+def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data.run(["fillets"]) == 2
+    assert "usage: thinwire data fillets OUT" in capsys.readouterr().out
+    out = str(tmp_path / "out")
+    with pytest.raises(UsageError, match=f"{tmp_path}: expected both packages"):
+        data.run(["fillets", out, "--from", str(tmp_path)])
+    with pytest.raises(UsageError, match=r"states: expected \d+ or more"):
+        data.run(["fillets", out, "--states", "5"])
+    with pytest.raises(UsageError, match="expected a folder to write to"):
+        data.run(["fillets", "--states", "500"])
+    with pytest.raises(UsageError, match="unknown argument '--stats'"):
+        data.run(["fillets", out, "--stats", "500"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

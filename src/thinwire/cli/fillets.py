@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,7 +22,7 @@ default. Rerun the command to resume."""
 
 @dataclass(frozen=True)
 class _Arguments:
-    source: Path | None = None
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     states: int = Settings.states
 
 
@@ -31,12 +33,14 @@ def run(args: list[str]) -> int:
         return 0 if args else 2
     if args[0].startswith("-"):
         raise UsageError(f"thinwire data fillets: expected a folder to write to, got {args[0]!r}")
-    given = ["--source" + flag[6:] if flag.split("=")[0] == "--from" else flag for flag in args[1:]]
-    fields = parse(_Arguments(), given, prog="thinwire data fillets OUT")
+    fields = parse(_Arguments(), args[1:], prog="thinwire data fillets OUT")
     console = Console()
     with user_errors(), _Shown(console) as shown:
         text = build(Path(args[0]), fields.source, Settings(fields.states), print, shown.tell)
-    console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False)
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(text)
     return 0
 
 

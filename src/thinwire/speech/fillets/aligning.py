@@ -79,7 +79,7 @@ class Chains:
         scores: Scores,
         transitions: Transitions,
         tell: Callable[[float], None],
-        class_of: Callable[[Chain], NDArray[np.int64]] = lambda chain: chain.states,
+        class_of: Callable[[Chain], NDArray[np.int64]],
     ) -> Round:
         """Find the best alignment of every utterance.
 

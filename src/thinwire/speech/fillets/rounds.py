@@ -16,8 +16,10 @@ from thinwire.speech.fillets.network import Network
 from thinwire.speech.fillets.stages import Arrays
 from thinwire.speech.fillets.tying import Tying, grow, untied
 
-BIGRAM_SCALE = 3.0
-PHONE_PENALTY = 0.0
+# Chosen on half of the held-out utterances after two rounds of networks: of five pairs tried they
+# lost few phones, and their error was within 0.1 % of the least.
+BIGRAM_SCALE = 2.0
+PHONE_PENALTY = -2.0
 
 Share = Callable[[float], None]
 
@@ -79,9 +81,12 @@ def gaussian_round(
     mixtures = fit(train.cepstra, states, STATES, start)
     priors = np.log(np.bincount(states, minlength=STATES) + 1.0)
     priors -= np.logaddexp.reduce(priors)
-    found = _realigned(train, places, lambda part: mixtures.scores(train.cepstra[part]), None, tell)
+    tying = untied()
+    found = _realigned(
+        train, places, lambda part: mixtures.scores(train.cepstra[part]), tying, tell
+    )
     posteriors = mixtures.scores(test.cepstra) + priors.astype(np.float32)
-    found |= phone_error(_decoder(train, places, untied()), posteriors, test.speech)
+    found |= phone_error(_decoder(train, places, tying), posteriors, test.speech)
     return found | {
         "weights": mixtures.weights,
         "means": mixtures.means,
@@ -97,7 +102,7 @@ def network_round(
     seed: int,
     tell: Share,
 ) -> Arrays:
-    """Return labels found with a network, which begins with the layers of the one before.
+    """Return labels found with a network, which begins with the hidden layers of the one before.
 
     Args:
         train: the training part.
@@ -191,12 +196,11 @@ def _realigned(
     train: Part,
     places: NDArray[np.int64],
     scores: Scores,
-    tying: Tying | None,
+    tying: Tying,
     tell: Share,
 ) -> Arrays:
     chains = train.chains
-    class_of = untied().of_chain if tying is None else tying.of_chain
-    found = chains.align(scores, chains.transitions(places), tell, class_of)
+    found = chains.align(scores, chains.transitions(places), tell, tying.of_chain)
     moved = (chains.states(found.places) != chains.states(places)).mean()
     return {
         "places": found.places,
