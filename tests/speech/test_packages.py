@@ -35,6 +35,9 @@ def test_an_unpacked_folder_is_read(tmp_path: Path) -> None:
 def test_a_folder_without_packages_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected both packages.*--from FOLDER"):
         read_packages(tmp_path, print)
+    (tmp_path / packages.SCRIPTS.file).write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=rf"{packages.VOICES.file}: expected this package"):
+        read_packages(tmp_path, print)
 
 
 def test_a_machine_without_apt_get_is_told_what_to_bring(

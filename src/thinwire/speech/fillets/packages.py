@@ -95,6 +95,8 @@ def read_packages(source: Path | None, note: Note) -> dict[str, bytes]:
         return _unpacked(source)
     found: dict[str, bytes] = {}
     for package in PACKAGES:
+        if not (folder / package.file).exists():
+            raise FileNotFoundError(f"{folder / package.file}: expected this package; {_BRING}")
         package.check(folder / package.file)
         found |= _named(read_files(folder / package.file, lambda name: bool(_WANTED.match(name))))
     return found
@@ -115,7 +117,9 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
                 found[match[1]] = file.read()
     kinds = {name.split("/")[0] for name in found}
     if kinds != {"sound", "script"}:
-        raise FileNotFoundError(f"{folder}: expected both packages, got neither complete; {_BRING}")
+        raise FileNotFoundError(
+            f"{folder}: expected both packages or what is in them, got only a part; {_BRING}"
+        )
     return found
 
 
