@@ -1,21 +1,25 @@
 """``thinwire data PATH``: say what a source of samples holds; ``mnist`` is found or fetched."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from thinwire.cli import fillets, synth
 from thinwire.cli.usage import UsageError, nearest, parse, user_errors
 from thinwire.data import DataFields, Dataset, DataSource, inspect_kaldi, open_dataset
 
 USAGE = """usage: thinwire data mnist [--data DIR]
+       thinwire data fillets OUT [--from PATH] [--states N]
        thinwire data inspect DIR
        thinwire data synth OUT --hours H [--test-hours H] [--text FILE] [--FIELD VALUE ...]
        thinwire data PATH [--targets NAME ...] [--inputs NAME ...] [--FIELD VALUE ...]
 
 PATH is a folder or file, or package.module:function; its fields are those of a recipe's [data].
 DIR is a folder of Kaldi features; all of it is read, and what is wrong with it is told.
-OUT is a folder to make, of synthetic speech with exact labels; synth --help names all fields."""
+OUT is a folder to make: of Czech human speech, or of synthetic speech with exact labels;
+`thinwire data fillets --help` and `thinwire data synth --help` say more."""
 SHOWN = 8  # targets
 
 
@@ -24,15 +28,13 @@ def run(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         print(USAGE)
         return 0 if args in (["-h"], ["--help"]) else 2
-    if args[0] == "inspect":
-        return _inspect(args[1:])
-    if args[0] == "synth":
-        return _synth(args[1:])
+    if args[0] in _OF_ITS_OWN:
+        return _OF_ITS_OWN[args[0]](args[1:])
     name, flags = args[0], ["--path" if flag == "--data" else flag for flag in args[1:]]
     fields = parse(DataFields(), flags, prog=f"thinwire data {name}")
     if name != "mnist":
         if not (Path(name).exists() or any(mark in name for mark in "/.:")):
-            hint = nearest(name, ["mnist"])
+            hint = nearest(name, ["mnist", *_OF_ITS_OWN])
             raise UsageError(f"no data set {name!r}{hint}; expected mnist, a path or a function")
         fields = replace(fields, path=name)
     with user_errors():
@@ -50,13 +52,6 @@ def _inspect(args: list[str]) -> int:
         lines, wrong = inspect_kaldi(Path(args[0]))
     print("\n".join(lines))
     return 1 if wrong else 0
-
-
-def _synth(args: list[str]) -> int:
-    """Make synthetic speech with exact labels."""
-    from thinwire.cli.synth import run as make
-
-    return make(args)
 
 
 def describe(dataset: Dataset) -> list[str]:
@@ -80,3 +75,10 @@ def _features(shape: tuple[int, ...]) -> str:
 def _first_targets(source: DataSource) -> str:
     targets = source.targets_of(torch.arange(min(SHOWN, len(source))))
     return ", ".join(str(target) for target in targets.tolist())
+
+
+_OF_ITS_OWN: dict[str, Callable[[list[str]], int]] = {
+    "fillets": fillets.run,
+    "inspect": _inspect,
+    "synth": synth.run,
+}
