@@ -24,7 +24,7 @@ _STAGES = tl.constexpr(ROTATED_BLOCK.bit_length() - 1)
 
 def tile(values: int, groups: int) -> dict[str, int]:
     """Return how programs are cut: one for each group, whatever its length."""
-    return {"ROWS": 1, "BLOCK": ROTATED_BLOCK, "num_warps": 2}
+    return {"ROWS": 1, "BLOCK": ROTATED_BLOCK, "num_warps": 4}
 
 
 @triton.jit
@@ -68,20 +68,23 @@ def _factors(i, norm):
 
 
 @triton.jit
-def _butterflies(x, size, SIZE: tl.constexpr):
-    """Return H x of each ``size`` of the SIZE values, distances 1, 2, 4 ... in this order.
+def _crossed(x, HALF: tl.constexpr, SIZE: tl.constexpr):
+    """Replace a and b, values HALF apart, by a + b and a - b.
 
     The other value of a pair is what the pair's sum leaves of it. Sums of integers are exact, even
     where they wrap, so the sum is that of the values' bits.
     """
-    i = tl.arange(0, SIZE)
+    pairs = tl.reshape(x.to(tl.int32, bitcast=True), [SIZE // (2 * HALF), 2, HALF])
+    others = tl.sum(pairs, 1, keep_dims=True) - pairs
+    other = tl.reshape(others, [SIZE]).to(tl.float32, bitcast=True)
+    return tl.where((tl.arange(0, SIZE) & HALF) > 0, other - x, x + other)
+
+
+@triton.jit
+def _butterflies(x, size, SIZE: tl.constexpr):
+    """Return H x of each ``size`` of the SIZE values, at distances 1, 2, 4 ... in this order."""
     for k in tl.static_range(_STAGES):
-        HALF: tl.constexpr = 1 << k
-        pairs = tl.reshape(x.to(tl.int32, bitcast=True), [SIZE // (2 * HALF), 2, HALF])
-        others = tl.sum(pairs, 1, keep_dims=True) - pairs
-        other = tl.reshape(others, [SIZE]).to(tl.float32, bitcast=True)
-        crossed = tl.where((i & HALF) > 0, other - x, x + other)
-        x = tl.where(size > HALF, crossed, x)
+        x = tl.where(size > 1 << k, _crossed(x, 1 << k, SIZE), x)
     return x
 
 
@@ -213,6 +216,15 @@ def encode(
 
 
 @triton.jit
+def _chosen(addresses, k):
+    """Return one of the addresses, by a number known on the device only."""
+    address = addresses[0]
+    for j in tl.static_range(1, len(addresses)):
+        address = tl.where(k == j, addresses[j], address)
+    return address
+
+
+@triton.jit
 def _decode_piece(
     levels,
     packed,
@@ -231,12 +243,13 @@ def _decode_piece(
     total = tl.zeros([SIZE], tl.float32)
     if ACCUMULATE:
         total = tl.load(out + i, mask=mask, other=0.0)
-    for k in tl.static_range(len(packed)):
-        first = load_level(levels[k], level)
-        last = load_level(levels[k], level + tl.minimum(rest, 1))
-        bit = load_codes(packed[k], word, i, mask, 1) > 0
+    for k in range(len(packed)):  # not unrolled: a transform is much code
+        levels_of, packed_of = _chosen(levels, k), _chosen(packed, k)
+        first = load_level(levels_of, level)
+        last = load_level(levels_of, level + tl.minimum(rest, 1))
+        bit = load_codes(packed_of, word, i, mask, 1) > 0
         values = _decoded(bit, first, last, size, norm, rest, SIZE)
-        total = values if not ACCUMULATE and k == 0 else total + values
+        total = total + values if ACCUMULATE else tl.where(k == 0, values, total + values)
     tl.store(out + i, total, mask=mask)
 
 

@@ -13,8 +13,8 @@ import triton.language as tl
 
 LARGEST_BLOCK = 4096  # values of a group that stay in registers
 SMALLEST_BLOCK = 32
-TILE = 2048  # values of a program that has several groups
-VALUES_OF_A_WARP = 512
+TILE = 1024  # values of a program that has several groups
+VALUES_OF_A_WARP = 256
 
 
 def tile(values: int, groups: int) -> dict[str, int]:
