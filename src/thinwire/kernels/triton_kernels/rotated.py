@@ -15,6 +15,7 @@ from thinwire.kernels.triton_kernels.tiles import (
     load_level,
     load_values,
     packed_words,
+    program,
     store_level,
 )
 
@@ -169,7 +170,7 @@ def _encode_piece(
     tl.store(packed + word, packed_words(bit.to(tl.int32), 1, WORDS), mask=word * 32 < size + rest)
 
 
-@triton.jit
+@program
 def encode(
     gradient,
     scale,
@@ -253,7 +254,7 @@ def _decode_piece(
     tl.store(out + i, total, mask=mask)
 
 
-@triton.jit
+@program
 def decode(
     levels,
     packed,

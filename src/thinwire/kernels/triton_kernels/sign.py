@@ -3,7 +3,13 @@
 import triton
 import triton.language as tl
 
-from thinwire.kernels.triton_kernels.tiles import as_stored, decode_groups, encode_groups, tile
+from thinwire.kernels.triton_kernels.tiles import (
+    as_stored,
+    decode_groups,
+    encode_groups,
+    program,
+    tile,
+)
 
 
 @triton.jit
@@ -40,7 +46,7 @@ def _values(codes, low, high, BITS: tl.constexpr):
     return tl.where(codes > 0, high, low)
 
 
-@triton.jit
+@program
 def encode(
     gradient,
     scale,
@@ -75,7 +81,7 @@ def encode(
     )
 
 
-@triton.jit
+@program
 def decode(
     levels,
     packed,

@@ -16,6 +16,23 @@ SMALLEST_BLOCK = 32
 TILE = 1024  # values of a program that has several groups
 VALUES_OF_A_WARP = 256
 
+program = triton.jit(
+    do_not_specialize=["groups"],
+    do_not_specialize_on_alignment=[
+        "gradient",
+        "residual",
+        "layout",
+        "new_residual",
+        "levels",
+        "packed",
+        "out",
+    ],
+)
+"""Make a function a program that is launched: compiled once for each set of dtypes and constants.
+
+Groups begin anywhere, so nothing is gained where memory begins at a multiple of 16 bytes.
+"""
+
 
 def tile(values: int, groups: int) -> dict[str, int]:
     """Return how programs are cut for this many values in this many groups.
@@ -177,8 +194,20 @@ def encode_groups(
         mask = first + i < length[:, None]
         v = load_values(gradient, scale, residual, start[:, None] + first + i, mask)
         _store_tile(
-            v, low, high, new_residual, packed, start, length, word, first,
-            CODES, VALUES, BITS, ROWS, BLOCK,
+            v,
+            low,
+            high,
+            new_residual,
+            packed,
+            start,
+            length,
+            word,
+            first,
+            CODES,
+            VALUES,
+            BITS,
+            ROWS,
+            BLOCK,
         )
 
 

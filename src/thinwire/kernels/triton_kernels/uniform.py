@@ -3,7 +3,12 @@
 import triton
 import triton.language as tl
 
-from thinwire.kernels.triton_kernels.tiles import decode_groups, encode_groups, tile
+from thinwire.kernels.triton_kernels.tiles import (
+    decode_groups,
+    encode_groups,
+    program,
+    tile,
+)
 
 _LARGEST = tl.constexpr(3.4028234663852886e38)
 _LARGEST_BFLOAT16 = tl.constexpr(3.3895313892515355e38)
@@ -71,7 +76,7 @@ def _values(codes, low, high, BITS: tl.constexpr):
     return half + half
 
 
-@triton.jit
+@program
 def encode(
     gradient,
     scale,
@@ -106,7 +111,7 @@ def encode(
     )
 
 
-@triton.jit
+@program
 def decode(
     levels,
     packed,
