@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests import check_gpu
 from tests.kernels.calls import FAMILY_BITS, Kernels, decode, encode, inputs, triton_back_ends
 from tests.kernels.test_families import call_of, moved
 from thinwire import kernels
@@ -114,6 +115,22 @@ def test_tiles_follow_the_mean_length(values: int, groups: int, tile: dict[str, 
     from thinwire.kernels.triton_kernels import tiles
 
     assert tiles.tile(values, groups) == tile
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_check_without_a_gpu_says_that_it_checked_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert check_gpu.main() == 2
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_check_prints_one_table() -> None:
+    settings = {"code": "sign", "size": "1M", "device": "cpu", "repeats": 1}
+    table = check_gpu.table("3 passed, 0 failed, 0 skipped", [("sign, 1M", settings)])
+    assert table.title == f"Kernels on cpu, {kernels.active()}"
+    assert [row[0] for row in table.rows] == ["tests", "sign, 1M"]
+    assert {len(row) for row in table.rows} == {len(table.headings)}
 
 
 @triton_back_ends
