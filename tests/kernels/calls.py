@@ -51,7 +51,7 @@ NATIVE: dict[str, Kernels] = {
     isa: {name: partial(work, isa=isa) for name, work in native.KERNELS.items()}
     for isa in native.instruction_sets()
 }
-HOST: dict[str, Kernels] = {"reference": reference.KERNELS, **NATIVE}
+BACK_ENDS: dict[str, Kernels] = {"reference": reference.KERNELS, **NATIVE}
 TRITON = [
     pytest.param(
         {name: interpreted(work) for name, work in triton_kernels.KERNELS.items()},
@@ -68,7 +68,7 @@ TRITON = [
     ),
 ]
 every_back_end = pytest.mark.parametrize(
-    "back_end", [*(pytest.param(kernels, id=name) for name, kernels in HOST.items()), *TRITON]
+    "back_end", [*(pytest.param(kernels, id=name) for name, kernels in BACK_ENDS.items()), *TRITON]
 )
 triton_back_ends = pytest.mark.parametrize("back_end", TRITON)
 FAMILY_BITS = [(family.name, bits) for family in FAMILIES.values() for bits in family.widths]

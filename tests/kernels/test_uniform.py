@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.kernels.calls import HOST, Kernels, decode, encode, every_back_end, inputs, seeds
+from tests.kernels.calls import BACK_ENDS, Kernels, decode, encode, every_back_end, inputs, seeds
 from thinwire.kernels import FAMILIES
 from thinwire.quantize import Columns
 
@@ -26,7 +26,7 @@ def coded(
 def test_the_error_is_at_most_half_a_step(n: int, bits: int, seed: int, shift: float) -> None:
     columns = Columns.from_lengths([n])
     v = sum(inputs(columns, torch.float32, seed)) + shift
-    left, levels, _, decoded = coded([*HOST.values()][-1], bits, columns, v)
+    left, levels, _, decoded = coded([*BACK_ENDS.values()][-1], bits, columns, v)
     low, high = levels[0].float().tolist()
     assert low <= v.min()
     assert v.max() <= high

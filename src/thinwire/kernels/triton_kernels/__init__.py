@@ -12,7 +12,8 @@ from thinwire.kernels.triton_kernels.operators import KERNELS
 
 def available() -> bool:
     """Return whether triton is installed; it is not imported for that."""
-    return find_spec("triton") is not None
+    found = find_spec("triton")
+    return found is not None and found.origin is not None  # not a mere folder of this name
 
 
 __all__ = ["KERNELS", "available"]

@@ -198,7 +198,7 @@ def encode(
                 to,
                 size,
                 norm,
-                rest * 0,
+                0,
                 _BLOCK,
             )
         elif rest > 0:
@@ -271,9 +271,7 @@ def decode(
     for k in range(whole + 1):
         at, first, level_at = out + start + k * _BLOCK, word + k * (_BLOCK // 32), level + k
         if k < whole:
-            _decode_piece(
-                levels, packed, level_at, first, at, size, norm, rest * 0, ACCUMULATE, _BLOCK
-            )
+            _decode_piece(levels, packed, level_at, first, at, size, norm, 0, ACCUMULATE, _BLOCK)
         elif rest > 0:
             _decode_piece(
                 levels, packed, level_at, first, at, size, norm, rest, ACCUMULATE, 2 * _BLOCK

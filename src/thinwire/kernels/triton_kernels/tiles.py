@@ -37,8 +37,8 @@ Groups begin anywhere, so nothing is gained where memory begins at a multiple of
 def tile(values: int, groups: int) -> dict[str, int]:
     """Return how programs are cut for this many values in this many groups.
 
-    A group's length is known on the device only, so ``BLOCK`` follows the mean length. Groups that
-    are longer than it, are read twice: such a tile loops, and finds the values in the caches.
+    A group's length is known on the device only, so ``BLOCK`` follows the mean length. Of a longer
+    group the first ``BLOCK`` values stay in registers, and the others are read twice.
     """
     mean = -(-values // groups)
     block = min(max(triton.next_power_of_2(mean), SMALLEST_BLOCK), LARGEST_BLOCK)
