@@ -1,57 +1,82 @@
-"""Compile the programs of every family for GPUs that are not here: ``python -m ... CAPABILITY``.
+"""Compile what calls would launch on a GPU that is not here: ``python -m ... CAPABILITY``.
 
-Prints one line for each program: its name, and the instructions in it that round otherwise than the
-reference does, of which there must be none.
+Operators are called with tensors of the CPU and go all the way but for the launch. Prints one line
+for each program: its name, and the instructions in it that round otherwise than the reference does,
+of which there must be none.
 """
 
 import re
 import sys
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from unittest import mock
 
+import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
 
-from thinwire.kernels.triton_kernels import rotated, sign, uniform
+from tests.kernels.calls import layout_of, outputs
+from thinwire.kernels import FAMILIES
+from thinwire.kernels.triton_kernels import KERNELS
+from thinwire.quantize import Columns
 
 OTHERWISE = r"fma\.\w+\.f32|div\.(?:full|approx)|\.ftz"  # contracted, inexact, without subnormals
-PROGRAMS: list[tuple[ModuleType, int, str]] = [
-    (sign, 1, "*fp32"),
-    (rotated, 1, "*bf16"),
-    (uniform, 4, "*bf16"),
-]
-COMMON = {"layout": "*i64", "groups": "i32"}
-VALUES, GROUPS, PACKETS = 2**20, 2**12, 3
+COLUMNS = Columns.from_lengths([300, 784, 1, 40, 5000])
+BITS = {"sign": 1, "rotated": 1, "uniform": 4}
 
 
-def signatures(levels: str) -> dict[str, dict[str, Any]]:
-    """Argument types of the two programs of a family."""
-    encode = {"gradient": "*bf16", "scale": "fp32", "residual": "*fp32", **COMMON}
-    encode |= {"new_residual": "*fp32", "levels": levels, "packed": "*i32"}
-    decode = {
-        "levels": (levels,) * PACKETS,
-        "packed": ("*i32",) * PACKETS,
-        **COMMON,
-        "out": "*fp32",
+class Driver:
+    """What triton asks about the device before it compiles."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@contextmanager
+def compiled_only(capability: int) -> Iterator[list[Any]]:
+    """Let calls of programs compile them for this capability; gives what was compiled."""
+    made: list[Any] = []
+    run = JITFunction.run
+
+    def compile_(self: Any, *arguments: Any, warmup: bool, **words: Any) -> None:
+        made.append(run(self, *arguments, warmup=True, **words))
+
+    triton.runtime.driver.set_active(Driver(capability))
+    with mock.patch.object(JITFunction, "run", compile_):
+        yield made
+
+
+def calls(family: str) -> dict[str, partial[None]]:
+    """Encode, and the sum of three packets."""
+    bits, columns = BITS[family], COLUMNS
+    layout = layout_of(family, bits, columns)
+    levels, packed = outputs(family, bits, columns)
+    gradient, residual = torch.zeros(2, columns.values)
+    encode = (gradient.bfloat16(), 0.5, residual, layout, bits, residual, levels, packed)
+    packets: list[list[Tensor]] = [[levels] * 3, [packed] * 3]
+    return {
+        "encode": partial(KERNELS[f"{family}_encode"], *encode),
+        "sum": partial(KERNELS[f"{family}_sum"], *packets, layout, bits, residual),
     }
-    return {"encode": encode, "decode": decode}
-
-
-def compiled(module: ModuleType, bits: int, levels: str, what: str, capability: int) -> str:
-    """PTX."""
-    tile = module.tile(VALUES, GROUPS)
-    options = {"num_warps": tile.pop("num_warps"), "enable_fp_fusion": False}
-    constants = {"BITS": bits, **tile} | ({"ACCUMULATE": False} if what == "decode" else {})
-    signature = signatures(levels)[what] | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(getattr(module, what), signature, constants)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    ptx: str = made.asm["ptx"]
-    return ptx
 
 
 if __name__ == "__main__":
-    for row in PROGRAMS:
-        for what in ("encode", "decode"):
-            found = re.findall(OTHERWISE, compiled(*row, what, int(sys.argv[1])))
-            print(row[0].__name__.rpartition(".")[2], what, *sorted(set(found)))
+    with compiled_only(int(sys.argv[1])) as programs:
+        for family in FAMILIES:
+            for what, call in calls(family).items():
+                call()
+                found = re.findall(OTHERWISE, programs.pop().asm["ptx"])
+                print(family, what, *sorted(set(found)))
