@@ -1,7 +1,7 @@
 """The host's side of the device kernels: checks of a call, and its launches.
 
-A call costs one launch; a sum one for every ``PACKETS`` packets, of which those after the first add
-to what is there. The grid and the cut of a layout into programs follow from shapes alone.
+A call costs one launch; a sum one for every ``PACKETS`` packets, of which all but the first add to
+what is there. The grid and the cut of a layout into programs follow from shapes alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thinwire.kernels.schemas import FAMILIES, Family, check_memory, check_size
 
-PACKETS = 8  # decoded by one launch; each number of them is compiled once
+PACKETS = 8  # decoded by one launch at most; ``tiles.decode_packets`` has a place for each
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -39,9 +39,9 @@ def _encoder(family: Family) -> Callable[..., None]:
         check_memory("levels", levels, device)
         check_memory("layout", layout, device)
         words = _words(packed, device)
-        groups = layout.shape[1] - 1
+        programs, groups = _programs(family), layout.shape[1] - 1
         arguments = (gradient, scale, residual, layout, groups, new_residual, levels, words)
-        _launch(family, "encode", arguments, gradient, groups, BITS=bits)
+        _launch(programs.encode, programs.tile, arguments, gradient, groups, BITS=bits)
 
     return encode
 
@@ -64,12 +64,21 @@ def _decode(
         family.check_packet(sizes, of_packet, codes)
         check_memory("levels", of_packet, out.device, levels[0].dtype)
         words.append(_words(codes, out.device))
-    groups = layout.shape[1] - 1
+    programs, groups = _programs(family), layout.shape[1] - 1
     for first in range(0, len(words), PACKETS):
         some = slice(first, first + PACKETS)
-        arguments = (tuple(levels[some]), tuple(words[some]), layout, groups, out)
-        add = accumulate or first > 0
-        _launch(family, "decode", arguments, out, groups, BITS=bits, ACCUMULATE=add)
+        arguments = (*_padded(levels[some]), *_padded(words[some]), layout, groups, out)
+        _launch(
+            programs.decode_packets,
+            programs.tile,
+            arguments,
+            out,
+            groups,
+            DECODE=programs.decode,
+            COUNT=len(words[some]),
+            ACCUMULATE=accumulate or first > 0,
+            BITS=bits,
+        )
 
 
 def _decoder(family: Family) -> Callable[..., None]:
@@ -104,9 +113,19 @@ def _words(packed: Tensor, device: torch.device) -> Tensor:
     return packed.view(torch.int32)
 
 
+def _padded(packets: Sequence[Tensor]) -> list[Tensor]:
+    """As many as a launch takes; what follows the packets is not read."""
+    return [*packets, *packets[:1] * (PACKETS - len(packets))]
+
+
+def _programs(family: Family) -> Any:
+    """The module of the family's programs; the first call imports triton."""
+    return import_module(f"{__package__}.{family.name}")
+
+
 def _launch(
-    family: Family,
-    what: str,
+    program: Any,
+    cut: Callable[[int, int], dict[str, int]],
     arguments: tuple[Any, ...],
     values: Tensor,
     groups: int,
@@ -115,11 +134,10 @@ def _launch(
     """Run one program for every ``ROWS`` groups, on the device of the values."""
     if not groups:
         return
-    programs = import_module(f"{__package__}.{family.name}")
-    tile = programs.tile(len(values), groups)
+    tile = cut(len(values), groups)
     grid = (-(-groups // tile["ROWS"]),)
     with torch.cuda.device_of(values):
-        getattr(programs, what)[grid](*arguments, **constants, **tile, enable_fp_fusion=False)
+        program[grid](*arguments, **constants, **tile, enable_fp_fusion=False)
 
 
 KERNELS: dict[str, Callable[..., None]] = {

@@ -11,6 +11,7 @@ import triton.language as tl
 from thinwire.kernels.schemas import ROTATED_BLOCK
 from thinwire.kernels.triton_kernels.tiles import (
     as_stored,
+    decode_packets,
     load_codes,
     load_level,
     load_values,
@@ -217,10 +218,10 @@ def encode(
 
 
 @triton.jit
-def _chosen(addresses, k):
+def _chosen(addresses, k, COUNT: tl.constexpr):
     """Return one of the addresses, by a number known on the device only."""
     address = addresses[0]
-    for j in tl.static_range(1, len(addresses)):
+    for j in tl.static_range(1, COUNT):
         address = tl.where(k == j, addresses[j], address)
     return address
 
@@ -235,6 +236,7 @@ def _decode_piece(
     size,
     norm,
     rest,
+    COUNT: tl.constexpr,
     ACCUMULATE: tl.constexpr,
     SIZE: tl.constexpr,
 ):
@@ -244,8 +246,8 @@ def _decode_piece(
     total = tl.zeros([SIZE], tl.float32)
     if ACCUMULATE:
         total = tl.load(out + i, mask=mask, other=0.0)
-    for k in range(len(packed)):  # not unrolled: a transform is much code
-        levels_of, packed_of = _chosen(levels, k), _chosen(packed, k)
+    for k in range(COUNT):  # not unrolled: a transform is much code
+        levels_of, packed_of = _chosen(levels, k, COUNT), _chosen(packed, k, COUNT)
         first = load_level(levels_of, level)
         last = load_level(levels_of, level + tl.minimum(rest, 1))
         bit = load_codes(packed_of, word, i, mask, 1) > 0
@@ -254,25 +256,31 @@ def _decode_piece(
     tl.store(out + i, total, mask=mask)
 
 
-@program
+@triton.jit
 def decode(
     levels,
     packed,
     layout,
     groups,
     out,
+    COUNT: tl.constexpr,
     ACCUMULATE: tl.constexpr,
     BITS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Decode packets, in the order given."""
+    """Decode the first ``COUNT`` packets, in the order given."""
     start, word, level, whole, size, norm, rest = _group(layout, groups)
     for k in range(whole + 1):
         at, first, level_at = out + start + k * _BLOCK, word + k * (_BLOCK // 32), level + k
         if k < whole:
-            _decode_piece(levels, packed, level_at, first, at, size, norm, 0, ACCUMULATE, _BLOCK)
+            _decode_piece(
+                levels, packed, level_at, first, at, size, norm, 0, COUNT, ACCUMULATE, _BLOCK
+            )
         elif rest > 0:
             _decode_piece(
-                levels, packed, level_at, first, at, size, norm, rest, ACCUMULATE, 2 * _BLOCK
+                levels, packed, level_at, first, at, size, norm, rest, COUNT, ACCUMULATE, 2 * _BLOCK
             )
+
+
+__all__ = ["decode", "decode_packets", "encode", "tile"]

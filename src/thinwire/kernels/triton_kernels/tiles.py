@@ -11,6 +11,8 @@ Kernels are compiled without contracting products and sums to fused operations, 
 import triton
 import triton.language as tl
 
+from thinwire.kernels.triton_kernels.operators import PACKETS
+
 LARGEST_BLOCK = 4096  # values of a group that stay in registers
 SMALLEST_BLOCK = 32
 TILE = 1024  # values of a program that has several groups
@@ -19,13 +21,8 @@ VALUES_OF_A_WARP = 256
 program = triton.jit(
     do_not_specialize=["groups"],
     do_not_specialize_on_alignment=[
-        "gradient",
-        "residual",
-        "layout",
-        "new_residual",
-        "levels",
-        "packed",
-        "out",
+        *("gradient", "residual", "layout", "new_residual", "levels", "packed", "out"),
+        *(f"{name}_{k}" for name in ("levels", "packed") for k in range(PACKETS)),
     ],
 )
 """Make a function a program that is launched: compiled once for each set of dtypes and constants.
@@ -219,6 +216,7 @@ def decode_groups(
     groups,
     out,
     VALUES: tl.constexpr,
+    COUNT: tl.constexpr,
     ACCUMULATE: tl.constexpr,
     BITS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -236,10 +234,47 @@ def decode_groups(
         total = tl.zeros([ROWS, BLOCK], tl.float32)
         if ACCUMULATE:
             total = tl.load(out + at, mask=mask, other=0.0)
-        for k in tl.static_range(len(packed)):
+        for k in tl.static_range(COUNT):
             codes = load_codes(packed[k], word[:, None], i, mask, BITS)
             low = load_level(levels[k], 2 * group, exists)
             high = load_level(levels[k], 2 * group + 1, exists)
             values = VALUES(codes, low[:, None], high[:, None], BITS)
             total = values if not ACCUMULATE and k == 0 else total + values
         tl.store(out + at, total, mask=mask)
+
+
+@program
+def decode_packets(
+    levels_0,
+    levels_1,
+    levels_2,
+    levels_3,
+    levels_4,
+    levels_5,
+    levels_6,
+    levels_7,
+    packed_0,
+    packed_1,
+    packed_2,
+    packed_3,
+    packed_4,
+    packed_5,
+    packed_6,
+    packed_7,
+    layout,
+    groups,
+    out,
+    DECODE: tl.constexpr,
+    COUNT: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
+    BITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Decode the first ``COUNT`` packets, in the order given, as ``DECODE`` of a family does.
+
+    Addresses in a tuple would have the program compiled for each way in which they are aligned.
+    """
+    levels = (levels_0, levels_1, levels_2, levels_3, levels_4, levels_5, levels_6, levels_7)
+    packed = (packed_0, packed_1, packed_2, packed_3, packed_4, packed_5, packed_6, packed_7)
+    DECODE(levels, packed, layout, groups, out, COUNT, ACCUMULATE, BITS, ROWS, BLOCK)

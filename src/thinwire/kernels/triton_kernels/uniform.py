@@ -5,6 +5,7 @@ import triton.language as tl
 
 from thinwire.kernels.triton_kernels.tiles import (
     decode_groups,
+    decode_packets,
     encode_groups,
     program,
     tile,
@@ -111,20 +112,23 @@ def encode(
     )
 
 
-@program
+@triton.jit
 def decode(
     levels,
     packed,
     layout,
     groups,
     out,
+    COUNT: tl.constexpr,
     ACCUMULATE: tl.constexpr,
     BITS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Decode packets, in the order given."""
-    decode_groups(levels, packed, layout, groups, out, _values, ACCUMULATE, BITS, ROWS, BLOCK)
+    """Decode the first ``COUNT`` packets, in the order given."""
+    decode_groups(
+        levels, packed, layout, groups, out, _values, COUNT, ACCUMULATE, BITS, ROWS, BLOCK
+    )
 
 
-__all__ = ["decode", "encode", "tile"]
+__all__ = ["decode", "decode_packets", "encode", "tile"]
