@@ -71,20 +71,24 @@ def test_the_host_reads_nothing(
             return lambda *arguments, **_: launches.append((grid, len(arguments)))
 
     programs = SimpleNamespace(
-        encode=Program(), decode=Program(), tile=lambda values, groups: {"ROWS": 2}
+        encode=Program(),
+        decode_packets=Program(),
+        decode=None,
+        tile=lambda values, groups: {"ROWS": 2},
     )
     monkeypatch.setattr(operators, "import_module", lambda name: programs)
     on_host = call_of(what, family, bits, torch.float32)
     arguments = [moved(argument, "meta") for argument in on_host.values()]
     triton_kernels.KERNELS[f"{family}_{what}"](*arguments)
-    assert launches == [((1,), 8 if what == "encode" else 5)]  # 2 groups in a program
+    assert launches == [((1,), 8 if what == "encode" else 19)]  # 2 groups in a program
 
 
+@needs_triton
 def test_packets_of_a_sum_share_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, bool]] = []
 
-    def launch(*arguments: Any, **constants: Any) -> None:
-        calls.append((len(arguments[2][0]), constants["ACCUMULATE"]))
+    def launch(*_: Any, **constants: Any) -> None:
+        calls.append((constants["COUNT"], constants["ACCUMULATE"]))
 
     monkeypatch.setattr(operators, "_launch", launch)
     given = call_of("sum", "sign", 1, torch.float32)

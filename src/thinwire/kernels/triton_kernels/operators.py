@@ -115,7 +115,7 @@ def _words(packed: Tensor, device: torch.device) -> Tensor:
 
 def _padded(packets: Sequence[Tensor]) -> list[Tensor]:
     """As many as a launch takes; what follows the packets is not read."""
-    return [*packets, *packets[:1] * (PACKETS - len(packets))]
+    return [*packets, *[packets[0]] * (PACKETS - len(packets))]
 
 
 def _programs(family: Family) -> Any:

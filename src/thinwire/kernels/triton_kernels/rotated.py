@@ -272,14 +272,12 @@ def decode(
     """Decode the first ``COUNT`` packets, in the order given."""
     start, word, level, whole, size, norm, rest = _group(layout, groups)
     for k in range(whole + 1):
-        at, first, level_at = out + start + k * _BLOCK, word + k * (_BLOCK // 32), level + k
+        at, first, own = out + start + k * _BLOCK, word + k * (_BLOCK // 32), level + k
         if k < whole:
-            _decode_piece(
-                levels, packed, level_at, first, at, size, norm, 0, COUNT, ACCUMULATE, _BLOCK
-            )
+            _decode_piece(levels, packed, own, first, at, size, norm, 0, COUNT, ACCUMULATE, _BLOCK)
         elif rest > 0:
             _decode_piece(
-                levels, packed, level_at, first, at, size, norm, rest, COUNT, ACCUMULATE, 2 * _BLOCK
+                levels, packed, own, first, at, size, norm, rest, COUNT, ACCUMULATE, 2 * _BLOCK
             )
 
 
