@@ -1,4 +1,4 @@
-"""Compile what calls would launch on a GPU that is not here: ``python -m ... CAPABILITY``.
+"""Compile what calls would launch on another machine's GPU: ``python -m tests.kernels.device_code 90``.
 
 Operators are called with tensors of the CPU and go all the way but for the launch. Prints one line
 for each program: its name, and the instructions in it that round otherwise than the reference does,
