@@ -1,4 +1,4 @@
-"""Compile what calls would launch on another machine's GPU: ``python -m tests.kernels.device_code 90``.
+"""Compile what calls would launch on a GPU: ``python -m tests.kernels.device_code CAPABILITY``.
 
 Operators are called with tensors of the CPU and go all the way but for the launch. Prints one line
 for each program: its name, and the instructions in it that round otherwise than the reference does,
