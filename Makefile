@@ -5,10 +5,11 @@ BIN := .venv/bin
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 # Folders whose tests compute, and so may hang on how a processor rounds.
 COMPUTING := $(addprefix tests/,solve curvature search kernels quantize exchange models optim ddp fsdp train)
+DEVICE ?= cpu
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-numerics lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds bench-speech tables support fuzz docs figures clean
+.PHONY: help install train test test-slow test-numerics check-gpu lint format bench-kernels bench-hooks bench-exchange bench-training bench-growth bench-frontier bench-ordinary bench-planner bench-planner-lab bench-curvature bench-minibatch bench-preconditioners bench-methods bench-scaling bench-profile bench-speeds bench-speech tables support fuzz docs figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ test-numerics: install ## run the tests that compute as two other processors wou
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/pytest $(PARALLEL) $(COMPUTING)
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(BIN)/pytest $(PARALLEL) $(COMPUTING)
 
+check-gpu: install ## tests and speed of what runs on a GPU (status 2 where there is none)
+	$(BIN)/python -m tests.check_gpu
+
 lint: install ## ruff, mypy and the layer rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,8 +48,8 @@ format: install ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-kernels: install ## time the kernels against an in-place add
-	THINWIRE_RESULTS=runs/kernels $(BIN)/python -m benchmarks.kernels --again
+bench-kernels: install ## time the kernels against an in-place add, or with DEVICE=cuda against a copy there
+	THINWIRE_RESULTS=runs/kernels $(BIN)/python -m benchmarks.kernels$(if $(filter-out cpu,$(DEVICE)),.device --set device=$(DEVICE)) --again
 
 bench-hooks: install ## how often DDP hooks survive on gloo
 	$(BIN)/python -m benchmarks.exchange.hooks --again --only hook

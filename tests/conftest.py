@@ -21,6 +21,9 @@ import torch.distributed as dist
 # processes that tests start inherit the number.
 THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 torch.set_num_threads(THREADS)
+# Triton runs its programs on the CPU where this is set before it is first imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile("thinwire", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("thinwire")
 

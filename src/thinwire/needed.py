@@ -14,6 +14,7 @@ EXTRAS = {
     "pyarrow": "tables",
     "tensorboard": "watch",
     "wandb": "watch",
+    "triton": "gpu",
     "kaldi_native_fbank": "speech",
     "kaldialign": "speech",
     "espeakng_loader": "speech",

@@ -337,6 +337,7 @@ def test_doctor_says_what_is_active(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert f"kernels      {kernels.active()}" in said
+    assert "serves CUDA tensors" in said
     assert "gloo" in said
 
 

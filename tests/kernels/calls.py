@@ -2,21 +2,75 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from thinwire.kernels import FAMILIES, native, reference
+from thinwire.kernels import FAMILIES, native, reference, triton_kernels
 from thinwire.quantize import Columns
 
 Kernels = Mapping[str, Callable[..., None]]
 
-BACK_ENDS: dict[str, Kernels] = {"reference": reference.KERNELS}
-for _isa in native.instruction_sets():
-    BACK_ENDS[_isa] = {name: partial(work, isa=_isa) for name, work in native.KERNELS.items()}
-NATIVE = {name: kernels for name, kernels in BACK_ENDS.items() if name != "reference"}
+CUDA = torch.cuda.is_available()
+
+
+def on_cuda(work: Callable[..., None]) -> Callable[..., None]:
+    """The same operator for tensors of the CPU: it works on copies, tensor for tensor."""
+
+    def moved(argument: Any, copies: dict[int, tuple[Tensor, Tensor]]) -> Any:
+        if isinstance(argument, list):
+            return [moved(part, copies) for part in argument]
+        if not isinstance(argument, Tensor):
+            return argument
+        return copies.setdefault(id(argument), (argument, argument.cuda()))[1]
+
+    def call(*arguments: Any) -> None:
+        copies: dict[int, tuple[Tensor, Tensor]] = {}
+        work(*[moved(argument, copies) for argument in arguments])
+        for own, copy in copies.values():
+            own.copy_(copy)
+
+    return call
+
+
+def interpreted(work: Callable[..., None]) -> Callable[..., None]:
+    """The same operator, without numpy's warnings of what a device does silently."""
+
+    def call(*arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            work(*arguments)
+
+    return call
+
+
+NATIVE: dict[str, Kernels] = {
+    isa: {name: partial(work, isa=isa) for name, work in native.KERNELS.items()}
+    for isa in native.instruction_sets()
+}
+BACK_ENDS: dict[str, Kernels] = {"reference": reference.KERNELS, **NATIVE}
+TRITON = [
+    pytest.param(
+        {name: interpreted(work) for name, work in triton_kernels.KERNELS.items()},
+        id="triton",
+        marks=pytest.mark.skipif(
+            CUDA or not triton_kernels.available(),
+            reason="triton is not installed, or compiles for the CUDA device that is here",
+        ),
+    ),
+    pytest.param(
+        {name: on_cuda(work) for name, work in triton_kernels.KERNELS.items()},
+        id="cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not CUDA, reason="no CUDA device is here")],
+    ),
+]
+every_back_end = pytest.mark.parametrize(
+    "back_end", [*(pytest.param(kernels, id=name) for name, kernels in BACK_ENDS.items()), *TRITON]
+)
+triton_back_ends = pytest.mark.parametrize("back_end", TRITON)
 FAMILY_BITS = [(family.name, bits) for family in FAMILIES.values() for bits in family.widths]
 
 needs_native = pytest.mark.skipif(not native.available(), reason="built without a compiler")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kernels.calls import BACK_ENDS, Kernels, decode, encode, inputs, seeds
+from tests.kernels.calls import Kernels, decode, encode, every_back_end, inputs, seeds
 from thinwire.kernels import reference
 from thinwire.quantize import Columns
 
@@ -34,7 +34,7 @@ def test_a_single_spike_is_kept_as_well_as_a_normal_group(n: int) -> None:
         assert left.norm() ** 2 / 25 < 0.45
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS.values(), ids=[*BACK_ENDS])
+@every_back_end
 def test_zero_groups_and_lone_values_are_exact(back_end: Kernels) -> None:
     columns = Columns.from_lengths([784, 1, 40, 1])
     v = torch.zeros(columns.values)

@@ -1,13 +1,12 @@
 """What is special to the sign family."""
 
-import pytest
 import torch
 
-from tests.kernels.calls import BACK_ENDS, Kernels, decode, encode
+from tests.kernels.calls import Kernels, decode, encode, every_back_end
 from thinwire.quantize import Columns
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS.values(), ids=[*BACK_ENDS])
+@every_back_end
 def test_levels_are_the_means_of_each_side(back_end: Kernels) -> None:
     columns = Columns.from_lengths([5, 3])
     gradient = torch.tensor([1.0, -2.0, 3.0, 0.0, -0.0, -1.0, -3.0, -5.0])
@@ -18,7 +17,7 @@ def test_levels_are_the_means_of_each_side(back_end: Kernels) -> None:
     assert new_residual.tolist() == [0.0, 0.0, 2.0, -1.0, -1.0, 2.0, 0.0, -2.0]
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS.values(), ids=[*BACK_ENDS])
+@every_back_end
 def test_two_valued_groups_are_exact(back_end: Kernels) -> None:
     columns = Columns.from_lengths([300, 0, 1, 77])
     generator = torch.Generator().manual_seed(0)

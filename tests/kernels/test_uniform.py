@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.kernels.calls import BACK_ENDS, Kernels, decode, encode, inputs, seeds
+from tests.kernels.calls import BACK_ENDS, Kernels, decode, encode, every_back_end, inputs, seeds
 from thinwire.kernels import FAMILIES
 from thinwire.quantize import Columns
 
@@ -35,7 +35,7 @@ def test_the_error_is_at_most_half_a_step(n: int, bits: int, seed: int, shift: f
     assert torch.equal(left, v - decoded)
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS.values(), ids=[*BACK_ENDS])
+@every_back_end
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_equal_values_and_the_grid_itself_are_exact(back_end: Kernels, bits: int) -> None:
     top = 2**bits - 1
@@ -50,7 +50,7 @@ def test_equal_values_and_the_grid_itself_are_exact(back_end: Kernels, bits: int
     assert bytes(packed[start:].tolist()) == grid.to_bytes(len(packed) - start, "little")
 
 
-@pytest.mark.parametrize("back_end", BACK_ENDS.values(), ids=[*BACK_ENDS])
+@every_back_end
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize(
     "extremes", [(-LARGEST, LARGEST), (LARGEST, LARGEST), (0.0, LARGEST), (0.0, 1e-45)]

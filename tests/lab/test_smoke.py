@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import lab, store
 from benchmarks.exchange import __main__ as exchange
 from benchmarks.exchange import growth, hooks
 from benchmarks.hessian_free import curvature, methods, minibatch, preconditioners, runs, scaling
 from benchmarks.kernels import __main__ as kernels
+from benchmarks.kernels import device
 from benchmarks.launch import Place
 from benchmarks.planner import in_lab
-from benchmarks.runner import Benchmark, Cell, missing, run, wanted
+from benchmarks.runner import Benchmark, Cell, CellError, missing, run, wanted
 from benchmarks.store import Result
 from benchmarks.training import __main__ as training
 from benchmarks.training import frontier, paper_tables, speeds
@@ -22,7 +24,7 @@ from benchmarks.training.contenders import grid
 from thinwire.kernels import native
 
 MODULES: list[Any] = [exchange, growth, hooks, curvature, methods, minibatch, preconditioners]
-MODULES += [scaling, kernels, in_lab, frontier, paper_tables, speeds, training]
+MODULES += [scaling, kernels, device, in_lab, frontier, paper_tables, speeds, training]
 BENCHMARKS: dict[str, Benchmark] = {m.BENCHMARK.name: m.BENCHMARK for m in MODULES}
 
 
@@ -58,6 +60,21 @@ def test_kernels(here: Path) -> None:
     assert result.measures.keys() == kernels.FIGURES.keys()
     assert all(value > 0 for value in result.measures.values())
     assert len(benchmark.tables(store.read("kernels"))[0].rows) == 1
+
+
+@pytest.mark.parametrize("code", ["sign", "4-bit"])
+def test_kernels_on_a_device(here: Path, code: str) -> None:
+    settings = {"device": "cpu", "size": "1M", "repeats": 1}
+    benchmark, result = toy("kernels-device", f"{code}, 16M", **settings)
+    assert result.measures.keys() == device.FIGURES.keys() | {"device", "kernels"}
+    assert all(result.measures[name] > 0 for name in device.FIGURES)
+    assert len(benchmark.tables(store.read("kernels-device"))[0].rows) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_kernels_without_their_device(here: Path) -> None:
+    with pytest.raises(CellError, match="no CUDA device"):
+        device.measure({"code": "sign", "size": "1M", "device": "cuda", "repeats": 1})
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch.func's

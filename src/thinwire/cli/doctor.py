@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 import torch.distributed as dist
@@ -33,6 +34,7 @@ def run(args: list[str]) -> int:
             f"{'compiled':12} nothing: the package was installed without a C++ compiler and uses "
             "the slower plain-torch kernels; install a compiler and reinstall for speed"
         )
+    print(f"{'GPU':12} {_gpu()}")
     print(f"{'speed':12} quantising takes {_quantise_ratio():.2f}x the time of an in-place add")
     print(f"{'processors':12} {os.cpu_count()}, {torch.get_num_threads()} threads a process")
     backends = [b for b in ("gloo", "nccl", "mpi") if dist.is_backend_available(b)]
@@ -44,6 +46,14 @@ def run(args: list[str]) -> int:
         found = "not in the user cache yet; `thinwire data mnist` fetches it"
     print(f"{'MNIST':12} {found}")
     return 0
+
+
+def _gpu() -> str:
+    """Say which kernels serve tensors of a GPU, and whether there is one."""
+    seen = "a CUDA device is here" if torch.cuda.is_available() else "no CUDA device is here"
+    if kernels.triton_kernels.available():
+        return f"triton {version('triton')} serves CUDA tensors; {seen} (docs/gpu.md)"
+    return f"plain torch serves CUDA tensors: pip install 'thinwire[gpu]' for kernels; {seen}"
 
 
 def _quantise_ratio() -> float:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from thinwire.kernels.schemas import FAMILIES, Family, check_size
+from thinwire.kernels.schemas import FAMILIES, Family, check_memory, check_size
 
 try:
     from thinwire.kernels import _native
 except ImportError:  # built without a compiler: the reference serves
     _native = None  # type: ignore[assignment]
 
+_CPU = torch.device("cpu")
 _FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
@@ -49,12 +50,12 @@ def _encoder(family: Family, work: "_native.Encode") -> Callable[..., None]:
         sizes = family.sizes(layout, bits)
         check_size("gradient", gradient, sizes.values)
         family.check_packet(sizes, levels, packed)
-        _check("gradient", gradient, *_FLOATS)
-        _check("residual", residual, torch.float32, shape=gradient.shape)
-        _check("new_residual", new_residual, torch.float32, shape=gradient.shape)
-        _check("levels", levels)
-        _check("packed", packed, torch.uint8)
-        _check("layout", layout)
+        check_memory("gradient", gradient, _CPU, *_FLOATS)
+        check_memory("residual", residual, _CPU, torch.float32, shape=gradient.shape)
+        check_memory("new_residual", new_residual, _CPU, torch.float32, shape=gradient.shape)
+        check_memory("levels", levels, _CPU)
+        check_memory("packed", packed, _CPU, torch.uint8)
+        check_memory("layout", layout, _CPU)
         work(
             gradient.data_ptr(),
             _FLOATS[gradient.dtype],
@@ -88,10 +89,10 @@ def _decoder(family: Family, work: "_native.Decode") -> Callable[..., None]:
         sizes = family.sizes(layout, bits)
         check_size("out", out, sizes.values)
         family.check_packet(sizes, levels, packed)
-        _check("levels", levels)
-        _check("packed", packed, torch.uint8)
-        _check("out", out, torch.float32)
-        _check("layout", layout)
+        check_memory("levels", levels, _CPU)
+        check_memory("packed", packed, _CPU, torch.uint8)
+        check_memory("out", out, _CPU, torch.float32)
+        check_memory("layout", layout, _CPU)
         work(
             levels.data_ptr(),
             _FLOATS[levels.dtype],
@@ -124,10 +125,10 @@ def _summer(family: Family, work: "_native.Sum") -> Callable[..., None]:
         check_size("out", out, sizes.values)
         for of_packet, codes in zip(levels, packed, strict=True):
             family.check_packet(sizes, of_packet, codes)
-            _check("levels", of_packet, levels[0].dtype)
-            _check("packed", codes, torch.uint8)
-        _check("out", out, torch.float32)
-        _check("layout", layout)
+            check_memory("levels", of_packet, _CPU, levels[0].dtype)
+            check_memory("packed", codes, _CPU, torch.uint8)
+        check_memory("out", out, _CPU, torch.float32)
+        check_memory("layout", layout, _CPU)
         work(
             [of_packet.data_ptr() for of_packet in levels],
             _FLOATS[levels[0].dtype],
@@ -141,18 +142,6 @@ def _summer(family: Family, work: "_native.Sum") -> Callable[..., None]:
         )
 
     return sum_
-
-
-def _check(
-    name: str, tensor: Tensor, *dtypes: torch.dtype, shape: torch.Size | None = None
-) -> None:
-    if dtypes and tensor.dtype not in dtypes:
-        expected = " or ".join(str(dtype) for dtype in dtypes)
-        raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
-    if not (tensor.is_contiguous() and tensor.is_cpu):
-        raise ValueError(f"{name}: expected contiguous CPU memory, got {tensor.stride()} strides")
-    if shape is not None and tensor.shape != shape:
-        raise ValueError(f"{name}: expected {[*shape]}, got {[*tensor.shape]}")
 
 
 _WRAPPERS: dict[str, Callable[..., Callable[..., None]]] = {

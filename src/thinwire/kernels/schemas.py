@@ -129,6 +129,31 @@ def check_size(name: str, tensor: Tensor, expected: tuple[int, ...] | None) -> N
         raise ValueError(f"{name}: expected {[*expected]} from the layout, got {[*tensor.shape]}")
 
 
+def check_memory(
+    name: str,
+    tensor: Tensor,
+    device: torch.device,
+    *dtypes: torch.dtype,
+    shape: torch.Size | None = None,
+) -> None:
+    """Raise unless a kernel that is given the tensor's address reads what the caller meant.
+
+    Raises:
+        TypeError: another dtype than these, if any are given.
+        ValueError: memory that is not contiguous or not on the device, or another shape.
+    """
+    if dtypes and tensor.dtype not in dtypes:
+        expected = " or ".join(str(dtype) for dtype in dtypes)
+        raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+    if not tensor.is_contiguous() or tensor.device != device:
+        raise ValueError(
+            f"{name}: expected contiguous memory on {device}, "
+            f"got {tensor.stride()} strides on {tensor.device}"
+        )
+    if shape is not None and tensor.shape != shape:
+        raise ValueError(f"{name}: expected {[*shape]}, got {[*tensor.shape]}")
+
+
 FAMILIES = {
     family.name: family
     for family in (
