@@ -33,6 +33,7 @@ BLUE, ORANGE, GREEN, PINK, BROWN, SKY = (
 GREY = "#555555"
 CONTENDERS = {
     "dense": GREY,
+    "dense, Muon": "#a0a0a0",
     "fp16": SKY,
     "bare loop sign": "#7d9fb5",
     "thinwire sign": BLUE,
@@ -43,6 +44,8 @@ CONTENDERS = {
     "thinwire optimiser": BLUE,
     "thinwire optimiser, Muon": "#4b9fd1",
     "thinwire local steps": "#111111",
+    "thinwire local steps, 4 bits": "#d4a000",
+    "thinwire local steps, 4 bits, Muon": "#b3001b",
     "PowerSGD rank 1": PINK,
     "PowerSGD rank 2": "#b0629a",
     "PowerSGD rank 4": "#8a4a78",

@@ -134,9 +134,13 @@ def training(results: Results) -> Drawing | None:
 
 
 def race(results: Results) -> Drawing | None:
-    """Draw how scores fall, or rise, with megabytes and seconds: a row for each task."""
+    """Draw how scores fall, or rise, with megabytes and seconds, of tasks whose runs go on.
+
+    Where runs end at the target, a bar of seconds and bytes says as much.
+    """
     rates = stored_rates(results)
-    raced = [task for task in GOALS if any(_lines(results, task, rate) for rate in rates)]
+    going_on = [task for task, goal in GOALS.items() if goal.to_the_end]
+    raced = [task for task in going_on if any(_lines(results, task, rate) for rate in rates)]
     if not raced:
         return None
     wide = 1 + len(rates)

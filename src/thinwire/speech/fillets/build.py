@@ -36,7 +36,7 @@ WORK = ".work"
 # Whether each round of Gaussians begins by dividing them.
 _GAUSSIANS = (False, False, False, False, True, False, True, False, True, False)
 _NETWORKS = 3
-_TIED_NETWORKS = 1
+_TIED_NETWORKS = 2
 
 
 @dataclass(frozen=True)
