@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 
 import thinwire
 from thinwire.data import MinibatchSampler
-from thinwire.quantize import CodeSpec, register_code
+from thinwire.quantize import CodeSpec, register_code, registry
 from thinwire.train.tasks import Metric
 
 ROOT = Path(__file__).parents[1]
@@ -88,10 +88,8 @@ def embedded(names: Names, folder: Path) -> Names:
 
 
 def ternary(names: Names, folder: Path) -> Names:
-    sys.path.insert(0, str(ROOT / "examples"))
-    import ternary_code
+    import ternary_code  # of the examples
 
-    sys.path.remove(str(ROOT / "examples"))
     return {"TernaryCode": ternary_code.TernaryCode}
 
 
@@ -147,6 +145,16 @@ ONLY_COMPILED = {("curvature", 0), ("model-parallel", 0)}
 
 
 @pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registered codes, the path and modules are as before after a test."""
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    # Set first, so that what a test imports is taken away again.
+    monkeypatch.setitem(sys.modules, "ternary_code", None)
+    del sys.modules["ternary_code"]
+
+
+@pytest.fixture
 def alone(tmp_path: Path) -> Iterator[None]:
     """A process group of one."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
@@ -154,6 +162,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+@pytest.mark.usefixtures("as_before")
 @pytest.mark.parametrize(
     ("page", "number", "block"), BLOCKS, ids=[f"{page}-{number}" for page, number, _ in BLOCKS]
 )
