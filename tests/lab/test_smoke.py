@@ -145,7 +145,9 @@ def tune(contender: str, place: int, **changed: Any) -> Cell:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("contender", ["thinwire hook, 1 bit", "PowerSGD rank 1", "thinwire optimiser"])
+@pytest.mark.parametrize(
+    "contender", ["thinwire hook, 1 bit", "PowerSGD rank 1", "thinwire optimiser"]
+)
 def test_cells_of_training_share_a_start_of_the_workers(here: Path, contender: str) -> None:
     todo = [tune(contender, 0), tune(contender, 1)]
     assert todo[0].start == todo[1].start
