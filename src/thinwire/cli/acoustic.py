@@ -31,20 +31,14 @@ class Acoustic:
     """A trained network and the folder it is to be used on.
 
     Attributes:
-        run: the run folder.
-        recipe: of the run.
         trained: what the network was trained on.
         utterances: of the folder.
         scorer: the network, with the priors of the folder it was trained on.
-        out: folder for the results, or None.
     """
 
-    run: Path
-    recipe: Recipe
     trained: Corpus
     utterances: Utterances
     scorer: Scorer
-    out: Path | None
 
     def numbers(self, what: str) -> Iterator[int]:
         """Go through the utterances, with a progress bar on a terminal."""
@@ -110,7 +104,7 @@ def acoustic(
     classes = recipe.data.classes or trained.classes
     priors = log_priors(trained.counts_of(classes))
     network = load_trained(run, recipe, utterances.values, classes)
-    return Acoustic(run, recipe, trained, utterances, Scorer(network, priors), fields.out)
+    return Acoustic(trained, utterances, Scorer(network, priors))
 
 
 def _test_folder(run: Path, recipe: Recipe) -> Path:

@@ -43,14 +43,7 @@ def run(args: list[str]) -> int:
 def _durations(found: Acoustic) -> Durations:
     """Take durations from the alignments so far."""
     corpus, classes = found.utterances.corpus, found.scorer.classes
-    frames_of, visits_of = np.zeros((2, classes), np.int64)
+    frames_of, visits_of = corpus.counts_of(classes), np.zeros(classes, np.int64)
     for number in range(len(found.utterances)):
-        alignment = corpus.alignment(number).numpy()
-        if alignment.max() >= classes:
-            raise ValueError(
-                f"{corpus.where(number)}: got class number {alignment.max()}, the network has "
-                f"{classes}"
-            )
-        frames_of += np.bincount(alignment, minlength=classes)
-        visits_of += np.bincount(stretches(alignment), minlength=classes)
+        visits_of += np.bincount(stretches(corpus.alignment(number).numpy()), minlength=classes)
     return durations(frames_of, visits_of)

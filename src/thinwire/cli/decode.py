@@ -1,5 +1,6 @@
 """``thinwire decode RUN FOLDER``: how well a trained network recognises phones."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from thinwire.report.events import EVENTS_FILE
 from thinwire.speech.classes import FILE, read_classes
 from thinwire.speech.decode import Decoder, phone_errors
 from thinwire.speech.folding import fold, is_timit
+from thinwire.speech.viterbi import NEVER
 from thinwire.train.run_lock import locked
 
 USAGE = """usage: thinwire decode RUN [FOLDER] [--out DIR] [--trained-on FOLDER]
@@ -34,6 +36,12 @@ class DecodeFields(Fields):
     """What the logarithms of phone pairs' probabilities are multiplied by."""
     phone_penalty: float = 0.0
     """What each phone costs; a larger penalty makes them fewer."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bigram_scale < math.inf:
+            raise ValueError(f"bigram_scale: expected a number >= 0, got {self.bigram_scale}")
+        if not math.isfinite(self.phone_penalty):
+            raise ValueError(f"phone_penalty: expected a finite number, got {self.phone_penalty}")
 
 
 @dataclass
@@ -117,13 +125,15 @@ def _decode(found: Acoustic, decoder: Decoder) -> Result:
     """Go through the utterances."""
     result, utterances = Result(), found.utterances
     folding = fold if is_timit(decoder.classes.phones) else list
-    utterances.corpus.counts_of(len(decoder.classes))
+    utterances.corpus.counts_of(found.scorer.classes)  # refuses others
+    unknown = len(decoder.classes) - found.scorer.classes  # without a frame in training
     for number in found.numbers("decoding"):
         posteriors = found.scorer.log_posteriors(
             utterances.inputs(number), utterances.corpus.where(number)
         )
         truth = utterances.corpus.alignment(number).numpy()
-        said = folding(decoder.phones(posteriors))
+        of_all = np.pad(posteriors, ((0, 0), (0, unknown)), constant_values=NEVER)
+        said = folding(decoder.phones(of_all))
         errors, phones = phone_errors(folding(decoder.classes.phones_in(truth)), said)
         result.said[utterances.corpus.utterances[number].name] = said
         result.errors += errors

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire.needed import needed
 from thinwire.speech.classes import SILENCE, Classes
-from thinwire.speech.needed import needed
 from thinwire.speech.viterbi import NEVER
 
 _SMOOTHING = 5.0  # pairs that are thought up for every phone, shared out as phones are frequent

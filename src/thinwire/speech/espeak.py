@@ -3,7 +3,7 @@
 import ctypes
 from functools import cache
 
-from thinwire.speech.needed import needed
+from thinwire.needed import needed
 
 _RETRIEVAL, _PHONEME_EVENTS = 1, 1
 

@@ -6,7 +6,7 @@ The package kaldi-native-fbank computes them, as Kaldi does.
 import numpy as np
 from numpy.typing import NDArray
 
-from thinwire.speech.needed import needed
+from thinwire.needed import needed
 
 MEL_BANDS = 40
 FRAMES_A_SECOND = 100

@@ -1,5 +1,6 @@
 """Ark files with a list of what is in them, as Kaldi reads them."""
 
+import contextlib
 import os
 import struct
 from io import BufferedWriter
@@ -69,7 +70,8 @@ class ArkWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk, which the error told already
+                self._file.close()
             self._part.unlink(missing_ok=True)
             return
         with writing(self._ark):

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire.needed import needed
 from thinwire.speech.features import log_mel
-from thinwire.speech.needed import needed
 
 RATE = 22050
 _SILENT = 1e-4  # samples of a file without any sound stay below

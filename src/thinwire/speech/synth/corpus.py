@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from thinwire.data.kaldi.writing import ArkWriter
 from thinwire.files import write_atomically
+from thinwire.needed import needed
 from thinwire.speech.classes import write_classes
 from thinwire.speech.features import FRAMES_A_SECOND
-from thinwire.speech.needed import needed
 from thinwire.speech.synth.folder import PARTS, STATISTICS, check_folder, clear_folder
 from thinwire.speech.synth.pool import fresh_processes
 from thinwire.speech.synth.segments import Segments, state_frames

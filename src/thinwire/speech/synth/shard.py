@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thinwire.needed import needed
 from thinwire.speech.features import FRAMES_A_SECOND, log_mel
-from thinwire.speech.needed import needed
 from thinwire.speech.synth import acoustics, speaking
 from thinwire.speech.synth.acoustics import CONDITIONS
 from thinwire.speech.synth.segments import Segments, frames_of, phones_of
