@@ -12,7 +12,7 @@ import torch
 
 from tests.speech.spoken import Spoken, write_spoken
 from thinwire.cli import main
-from thinwire.data.kaldi import read_corpus, refuse
+from thinwire.data.kaldi import ArkWriter, read_corpus, refuse
 from thinwire.report import load_run
 from thinwire.speech.decode import phone_errors
 
@@ -122,6 +122,17 @@ def test_phones_are_told_and_the_report_has_the_error(
     assert row["phone_error_percent"] == pytest.approx(100 * errors[1], abs=0.01)
 
 
+def test_classes_without_a_frame_are_never_heard(tmp_path: Path) -> None:
+    corpus = write_spoken(tmp_path / "corpus", utterances=8)
+    with (corpus.path / "classes.txt").open("a") as file:
+        file.write("12 d 0\n")
+    trained(corpus.path, tmp_path / "run", "--epochs", "1")
+    out = tmp_path / "out"
+    assert main(["decode", str(tmp_path / "run"), str(corpus.path), "--out", str(out)]) == 0
+    lines = (out / "phones.txt").read_text().splitlines()
+    assert {word for line in lines for word in line.split()[1:]} <= {"SIL", "a", "b", "c"}
+
+
 def test_low_rank_networks_are_loaded_too(spoken: Spoken, tmp_path: Path) -> None:
     trained(spoken.path, tmp_path / "run", "--model.hidden", "32", "32", "--model.rank", "4")
     arguments = ["forward", str(tmp_path / "run"), str(spoken.path), "--out", str(tmp_path / "o")]
@@ -142,6 +153,10 @@ def test_low_rank_networks_are_loaded_too(spoken: Spoken, tmp_path: Path) -> Non
         (["decode", "RUN"], "the run had no test folder"),
         (["decode", "RUN", "FOLDER", "--trained-on", "BARE"], "expected classes.txt"),
         (["decode", "RUN", "FOLDER", "--phone-penalty", "x"], "--phone-penalty"),
+        (["decode", "RUN", "FOLDER", "--phone-penalty", "nan"], "phone_penalty: expected a finite"),
+        (["decode", "RUN", "FOLDER", "--bigram-scale=-1"], "bigram_scale: expected a number >= 0"),
+        (["decode", "RUN", "MORE"], "expected class numbers below 12, got 12"),
+        (["align", "RUN", "MORE", "--out", "OUT"], "expected class numbers below 12, got 12"),
         (["align", "RUN", "--out", "FOLDER"], "expected another folder"),
     ],
 )
@@ -160,7 +175,13 @@ def test_mistakes_are_named_in_one_line(
     bare = tmp_path / "bare"
     shutil.copytree(spoken.path, bare)
     (bare / "classes.txt").unlink()
+    more = tmp_path / "more"
+    shutil.copytree(spoken.path, more)
+    with ArkWriter(more, "ali") as writer:
+        for name, classes in spoken.classes.items():
+            writer.vector(name, classes + 1)
     places = {
+        "MORE": more,
         "BARE": bare,
         "RUN": run,
         "FOLDER": spoken.path,

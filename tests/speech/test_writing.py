@@ -1,5 +1,7 @@
 """Ark files that are written, against kaldiio and our own reader."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import kaldiio
@@ -42,6 +44,24 @@ def test_a_failure_leaves_an_earlier_folder_as_it_was(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write(3.0)
     assert (tmp_path / "feats.ark").read_bytes() != before["feats.ark"]
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    code = f"""
+import resource, signal
+import numpy as np
+from pathlib import Path
+from thinwire.data.kaldi import ArkWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with ArkWriter(Path({str(tmp_path)!r}), "feats") as writer:
+    for number in range(100):
+        writer.matrix(f"u{{number}}", np.ones((100, 40), np.float32))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().splitlines()[-1].startswith("thinwire.files.FileError")
+    assert "feats.ark: cannot be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\nb"])
