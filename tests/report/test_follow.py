@@ -35,8 +35,9 @@ def test_half_a_line_is_waited_for(tmp_path: Path) -> None:
     assert [event["event"] for event in follow(tmp_path, wait)] == ["start", "end"]
 
 
-def test_what_a_resumed_run_added_comes_too(tmp_path: Path) -> None:
-    lines = ["start", "end", "decoding", "start", "end"]
+@pytest.mark.parametrize("last", ["start end", "decoding", ""])
+def test_what_stands_behind_an_end_comes_too(tmp_path: Path, last: str) -> None:
+    lines = ["start", "end", "decoding", *last.split()]
     text = "".join(f'{{"event": "{kind}"}}\n' for kind in lines)
     (tmp_path / "events.jsonl").write_text(text)
 
